@@ -36,6 +36,12 @@ public static class Contract
     /// <summary>Whether a method is a write: its request carries a request id.</summary>
     public static bool IsWrite(MethodDescriptor method) => Methods.Writes.Contains(NameOf(method));
 
+    /// <summary>The value of a message's text field; empty: it has none.</summary>
+    internal static string TextOf(IMessage message, string field) =>
+        message.Descriptor.FindFieldByName(field) is { FieldType: FieldType.String, IsRepeated: false } text
+            ? (string)text.Accessor.GetValue(message)
+            : "";
+
     /// <summary>The methods that a service serves: its own, those of its ledger and those for its operator.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>

@@ -64,7 +64,7 @@ public sealed partial class MinistryClient
         var now = _time.GetUtcNow();
         if (!DefaultRecipients.DependOnTheCase(declared))
             return new DefaultRecipients(Agreement, Participant, now).Of(declared);
-        var @case = TextOf(request, "case");
+        var @case = Contract.TextOf(request, "case");
         var transfer = Named("transfer") is { } t
             ? (await Read<GetTransferResponse>("consular", "GetTransfer", new GetTransferRequest { Transfer = t })).Transfer
             : null;
@@ -94,15 +94,15 @@ public sealed partial class MinistryClient
 
         // The consular service's corrections name a record of any kind, by its id.
         string? Named(string kind) =>
-            TextOf(request, kind) is { Length: > 0 } id ? id
-            : TextOf(request, "record") is var record && record.StartsWith($"{kind}_", StringComparison.Ordinal) ? record
+            Contract.TextOf(request, kind) is { Length: > 0 } id ? id
+            : Contract.TextOf(request, "record") is var record && record.StartsWith($"{kind}_", StringComparison.Ordinal) ? record
             : null;
     }
 
     // A call is about all whom any version of its accounts names, and about those whom the request itself names.
     private static IEnumerable<string> PrisonersOf(IMessage request, Transfer? transfer, Access? access, Call? call)
     {
-        var one = transfer?.Prisoner ?? access?.Prisoner ?? TextOf(request, "prisoner");
+        var one = transfer?.Prisoner ?? access?.Prisoner ?? Contract.TextOf(request, "prisoner");
         var account = request.Descriptor.FindFieldByName("account")?.Accessor.GetValue(request) as Account;
         return (one.Length > 0 ? [one] : Array.Empty<string>())
             .Concat(account?.Prisoners ?? [])
@@ -136,7 +136,7 @@ public sealed partial class MinistryClient
                 field
             )
         );
-        var context = new SealContext(TextOf(request, "case"), TextOf(request, "request_id"), field, Participant.Id);
+        var context = new SealContext(Contract.TextOf(request, "case"), Contract.TextOf(request, "request_id"), field, Participant.Id);
         Set(request, path, Sealer.Seal(message, context, [.. to]));
     }
 
@@ -175,7 +175,7 @@ public sealed partial class MinistryClient
     {
         if (Seals.PathFor(request.Descriptor, message.Descriptor.FullName) is not { } path)
             throw new ArgumentException($"{request.Descriptor.Name} has no field in which {message.Descriptor.FullName} is sealed");
-        if (request.Descriptor.FindFieldByName("case") is not null && TextOf(request, "case").Length == 0)
+        if (request.Descriptor.FindFieldByName("case") is not null && Contract.TextOf(request, "case").Length == 0)
             throw new ArgumentException($"{request.Descriptor.Name} must name its case before something is sealed in it");
         return path[^1].GetOptions().GetExtension(OptionsExtensions.Seals);
     }
@@ -191,7 +191,4 @@ public sealed partial class MinistryClient
         }
         path[^1].Accessor.SetValue(message, @sealed);
     }
-
-    private static string TextOf(IMessage request, string field) =>
-        request.Descriptor.FindFieldByName(field)?.Accessor.GetValue(request) as string ?? "";
 }

@@ -79,15 +79,15 @@ internal sealed class Exchange
     )
     {
         Act(request, caller);
-        var id = RecordReference.TextOf(request, "request_id");
+        var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(method, request);
         // One that is known needs nothing of a service.
         if (id.Length > 0 && _outbox.Find(id) is { } known)
             return await Same(known.Item, digest, cancel);
-        await Complete(request, cancel);
+        await Complete(service, request, cancel);
         var item = await _outbox.Add(
             new OutboxItem(
-                RecordReference.TextOf(request, "request_id"),
+                Contract.TextOf(request, "request_id"),
                 service,
                 Contract.NameOf(method),
                 request.ToByteArray(),
@@ -101,10 +101,10 @@ internal sealed class Exchange
     }
 
     /// <summary>Completes a write without making it: what officials approve.</summary>
-    public async Task<IMessage> Prepare(IMessage request, Caller caller, CancellationToken cancel)
+    public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, CancellationToken cancel)
     {
         Act(request, caller);
-        await Complete(request, cancel);
+        await Complete(service, request, cancel);
         return request;
     }
 
@@ -153,20 +153,22 @@ internal sealed class Exchange
             throw new GatewayRefusedException(GatewayReason.ActorNotCaller, "the actor is not the official who calls", "actor");
     }
 
-    private async Task Complete(IMessage request, CancellationToken cancel)
+    private async Task Complete(string service, IMessage request, CancellationToken cancel)
     {
         var plain = Seals.WithPaths(request).Where(s => PlainJson.IsPlain(s.Sealed.Scheme)).ToList();
         if (
             request.Descriptor.FindFieldByName("approvals")?.Accessor.GetValue(request) is System.Collections.IList { Count: > 0 }
-            && (plain.Count > 0 || RecordReference.TextOf(request, "request_id").Length == 0 || RecordReference.WithoutEtag(request).Any())
+            && (
+                plain.Count > 0 || Contract.TextOf(request, "request_id").Length == 0 || RecordReference.WithoutEtag(service, request).Any()
+            )
         )
             throw new GatewayRefusedException(GatewayReason.ApprovedIncomplete, "the request is not the one that was approved");
-        if (request.Descriptor.FindFieldByName("request_id") is { } id && RecordReference.TextOf(request, "request_id").Length == 0)
+        if (request.Descriptor.FindFieldByName("request_id") is { } id && Contract.TextOf(request, "request_id").Length == 0)
             id.Accessor.SetValue(request, MinistryClient.NewRequestId());
-        foreach (var (field, record) in RecordReference.WithoutEtag(request).ToList())
+        foreach (var (field, record) in RecordReference.WithoutEtag(service, request).ToList())
         {
             var seen = await ReadSealed(record.Service, record.Get, record.Request, null, cancel);
-            field.Accessor.SetValue(request, RecordReference.TextOf(seen.Message, "etag"));
+            field.Accessor.SetValue(request, Contract.TextOf(seen.Message, "etag"));
         }
         foreach (var one in plain)
             await Seal(request, one, cancel);

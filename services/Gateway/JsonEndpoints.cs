@@ -88,7 +88,7 @@ internal static class JsonEndpoints
         {
             if (prepare != "true")
                 throw Wrong("prepare", "prepare is true, or is left out");
-            await Json(http, 200, PlainJson.Write(await exchange.Prepare(request, Callers.Of(http), http.RequestAborted)));
+            await Json(http, 200, PlainJson.Write(await exchange.Prepare(service, request, Callers.Of(http), http.RequestAborted)));
             return;
         }
         var status = await exchange.Write(service, method, request, Callers.Of(http), http.RequestAborted);
@@ -145,7 +145,7 @@ internal static class JsonEndpoints
         var field = request.Descriptor.FindFieldByName("request_id");
         if (!Guid.TryParseExact(key, "D", out var id))
             throw Wrong(IdempotencyKey, "it must be a UUID");
-        var given = RecordReference.TextOf(request, "request_id");
+        var given = Contract.TextOf(request, "request_id");
         if (given.Length > 0 && given != id.ToString())
             throw Wrong(IdempotencyKey, "it is another than request_id");
         field.Accessor.SetValue(request, id.ToString());

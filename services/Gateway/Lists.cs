@@ -25,7 +25,7 @@ internal static class Lists
         var size = request.Descriptor.FindFieldByName("page_size")?.Accessor.GetValue(request) is int and > 0 and var wanted
             ? Math.Min(wanted, Most)
             : Usual;
-        var from = FromOf(RecordReference.TextOf(request, "page_token"));
+        var from = FromOf(Contract.TextOf(request, "page_token"));
         var found = store
             .Records(Contract.NameOf(get), time)
             .Select(r => (Message: (IMessage)record.Accessor.GetValue(get.OutputType.Parser.ParseFrom(r.Bytes)), r.SeenTime))

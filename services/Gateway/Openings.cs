@@ -25,7 +25,7 @@ internal sealed class Openings(MinistryClient client)
 
     private void Open(IMessage message, string @case)
     {
-        if (RecordReference.TextOf(message, "case") is { Length: > 0 } own)
+        if (Contract.TextOf(message, "case") is { Length: > 0 } own)
             @case = own;
         foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
         {
@@ -53,7 +53,7 @@ internal sealed class Openings(MinistryClient client)
             return;
         if (PlainJson.TypeIn(field) is { } declared && declared != type)
             return;
-        var sender = RecordReference.TextOf(parent, $"{field.Name}_participant");
+        var sender = Contract.TextOf(parent, $"{field.Name}_participant");
         try
         {
             var opens = ByType.GetOrAdd(

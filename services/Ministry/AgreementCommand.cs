@@ -383,7 +383,7 @@ internal static class AgreementCommand
                 () =>
                     Judge(result, result.GetValue(previous) is { } file ? Read(file) : null, Read(result.GetRequiredValue(next)))
                         ? 0
-                        : CallCommands.WasRefused
+                        : ExitCodes.WasRefused
             )
         );
         return command;
@@ -412,7 +412,7 @@ internal static class AgreementCommand
                     var file = result.GetRequiredValue(current);
                     var (before, agreement) = (Read(file), Read(result.GetRequiredValue(next)));
                     if (!Judge(result, before, agreement))
-                        return CallCommands.WasRefused;
+                        return ExitCodes.WasRefused;
                     Write(AgreementFile.PathOf(file, before.Version), before);
                     Write(file, agreement);
                     return 0;
@@ -462,12 +462,12 @@ internal static class AgreementCommand
         catch (AgreementRefusedException e) when (e.Fault is not null)
         {
             result.InvocationConfiguration.Output.WriteLine(e.Message);
-            return CallCommands.WasRefused;
+            return ExitCodes.WasRefused;
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
         {
             result.InvocationConfiguration.Error.WriteLine(e.Message);
-            return CallCommands.WrongInput;
+            return ExitCodes.WrongInput;
         }
     }
 

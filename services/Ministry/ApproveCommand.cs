@@ -124,7 +124,7 @@ internal static class ApproveCommand
         ?? throw new FormatException(
             $"{service} has no method {method}"
                 + (
-                    Words.Nearest(method, Contract.MethodsOf(service).Select(m => Words.Kebab(m.Name))) is { } near
+                    Suggestion.Nearest(method, Contract.MethodsOf(service).Select(m => Words.Kebab(m.Name))) is { } near
                         ? $"; did you mean {near}?"
                         : ""
                 )

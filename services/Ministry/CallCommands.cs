@@ -8,15 +8,6 @@ namespace Ministries.Ministry;
 /// <summary>The verbs that call services, and what they share.</summary>
 internal static class CallCommands
 {
-    /// <summary>Exit code: the service refused.</summary>
-    public const int WasRefused = ExitCodes.WasRefused;
-
-    /// <summary>Exit code: what was given cannot be sent.</summary>
-    public const int WrongInput = ExitCodes.WrongInput;
-
-    /// <summary>Exit code: the service was not reached, or did not answer in time.</summary>
-    public const int NotReached = ExitCodes.NotReached;
-
     /// <summary>What an option that says where a key is may be given.</summary>
     internal const string KeyLocation =
         "A file (PKCS #8, PEM), secrets:NAME of the folder MINISTRIES_SECRETS_FOLDER (/run/secrets), or pkcs11:… of a key in a token.";
@@ -82,33 +73,33 @@ internal static class CallCommands
         {
             if (connection is null || !Answers.WriteData(connection, InJson(refused)))
                 await error.WriteLineAsync(InWords(result, refused));
-            return refused.StatusCode == StatusCode.Unavailable ? NotReached : WasRefused;
+            return refused.StatusCode == StatusCode.Unavailable ? ExitCodes.NotReached : ExitCodes.WasRefused;
         }
         catch (RpcException e) when (RefusedException.From(e) is { } refused)
         {
             await error.WriteLineAsync(refused.ToText());
-            return WasRefused;
+            return ExitCodes.WasRefused;
         }
         catch (Exception e) when (e is RpcException or HttpRequestException)
         {
             await error.WriteLineAsync($"not reached: {e.GetBaseException().Message}");
-            return NotReached;
+            return ExitCodes.NotReached;
         }
         catch (NotReachedException e)
         {
             await error.WriteLineAsync(e.Message);
-            return NotReached;
+            return ExitCodes.NotReached;
         }
         catch (Exception e) when (e is EntryMissingException or InvalidReceiptException or InvalidLogException or InvalidEntryException)
         {
             await error.WriteLineAsync(e.Message);
-            return WasRefused;
+            return ExitCodes.WasRefused;
         }
         catch (Exception e)
             when (e is FormatException or IOException or UnauthorizedAccessException or ArgumentException or Sealing.SealException)
         {
             await error.WriteLineAsync(e.Message);
-            return WrongInput;
+            return ExitCodes.WrongInput;
         }
         finally
         {

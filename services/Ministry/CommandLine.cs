@@ -83,7 +83,7 @@ internal static class CommandLine
         foreach (var token in named)
         {
             screen.Line($"{PathOf(command)} has no {Terminal.Line(token)}");
-            if (Words.Nearest(token, NamesFor(command, token)) is { } near)
+            if (Suggestion.Nearest(token, NamesFor(command, token)) is { } near)
                 screen.Line(new Span($"did you mean {near}?", Style.Bold));
         }
         // An error about a token that is unknown anyway says nothing more.

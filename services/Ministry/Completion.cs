@@ -62,7 +62,7 @@ internal static class Completion
                 : Records.Kinds.Select(k => $"{(k.Name == "prisoner" ? "pris" : k.Name.Replace("-", "", StringComparison.Ordinal))}_")
         );
 
-    private static RecordKind? KindOf(FieldDescriptor field, string service) =>
+    private static RecordType? KindOf(FieldDescriptor field, string service) =>
         Records
             .Kinds.OrderByDescending(k => k.Service == service)
             .FirstOrDefault(k =>
@@ -80,7 +80,7 @@ internal static class Completion
                 ])
         );
 
-    private static IEnumerable<string> Ids(CompletionContext context, RecordKind kind) =>
+    private static IEnumerable<string> Ids(CompletionContext context, RecordType kind) =>
         Quietly(
             context,
             async connection =>

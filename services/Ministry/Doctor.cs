@@ -109,7 +109,7 @@ internal sealed class Doctor(Connection connection)
         if (agreement.Participants.All(p => p.Id != connection.As))
         {
             _canCall = false;
-            var near = Words.Nearest(connection.As, agreement.Participants.Select(p => p.Id));
+            var near = Suggestion.Nearest(connection.As, agreement.Participants.Select(p => p.Id));
             yield return new(
                 "participant",
                 Health.Wrong,

@@ -104,13 +104,13 @@ internal static class EvidenceCommand
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
             {
                 result.InvocationConfiguration.Error.WriteLine(e.Message);
-                return CallCommands.WrongInput;
+                return ExitCodes.WrongInput;
             }
             if (result.GetValue(json))
                 output.WriteLine(EvidenceText.ToJson(report).ToJsonString(Indented));
             else
                 EvidenceText.Write(report, output);
-            return report.Break is null ? 0 : CallCommands.WasRefused;
+            return report.Break is null ? 0 : ExitCodes.WasRefused;
         });
         return command;
     }

@@ -36,7 +36,7 @@ internal static class GetCommand
     /// <summary>Reads the record that some words name.</summary>
     /// <returns>Its kind, and the answer that holds it.</returns>
     /// <exception cref="FormatException">They name none.</exception>
-    public static async Task<(RecordKind Kind, IMessage Answer)> Read(
+    public static async Task<(RecordType Kind, IMessage Answer)> Read(
         Connection connection,
         IReadOnlyList<string> words,
         CancellationToken cancel

@@ -46,7 +46,7 @@ internal static class ListCommand
         var kinds = Records.Kinds.Select(k => k.Name).ToArray();
         return new FormatException(
             $"there is no {name} to {verb}"
-                + (Words.Nearest(name, kinds) is { } near ? $"; did you mean {near}?" : $": it is one of {string.Join(", ", kinds)}")
+                + (Suggestion.Nearest(name, kinds) is { } near ? $"; did you mean {near}?" : $": it is one of {string.Join(", ", kinds)}")
         );
     }
 

@@ -66,7 +66,7 @@ internal static class NextCommand
         return [.. lists.SelectMany(l => l).Where(r => @case.Length == 0 || CaseOf(r) == @case)];
     }
 
-    private static async Task<IMessage> Whole(Connection connection, RecordKind kind, IMessage item, CancellationToken cancel)
+    private static async Task<IMessage> Whole(Connection connection, RecordType kind, IMessage item, CancellationToken cancel)
     {
         var request = (IMessage)Activator.CreateInstance(kind.Get.InputType.ClrType)!;
         kind.Get.InputType.FindFieldByName(kind.IdField).Accessor.SetValue(request, kind.IdOf(item));

@@ -73,7 +73,7 @@ internal sealed class Profile
             throw new FormatException(
                 $"{path} has no profile {asked}"
                     + (
-                        Words.Nearest(asked, profile.Names) is { } near
+                        Suggestion.Nearest(asked, profile.Names) is { } near
                             ? $"; did you mean {near}?"
                             : $"; it has {string.Join(", ", profile.Names)}"
                     )
@@ -91,7 +91,7 @@ internal sealed class Profile
             throw new FormatException(
                 $"there is no setting {setting}"
                     + (
-                        Words.Nearest(setting, Known.Keys) is { } near
+                        Suggestion.Nearest(setting, Known.Keys) is { } near
                             ? $"; did you mean {near}?"
                             : $": it is one of {string.Join(", ", Known.Keys)}"
                     )

@@ -98,7 +98,7 @@ internal static class ServeCommand
             catch (Exception e) when (e is IOException or FormatException or UnauthorizedAccessException)
             {
                 result.InvocationConfiguration.Error.WriteLine(e.Message);
-                return CallCommands.WrongInput;
+                return ExitCodes.WrongInput;
             }
         });
         return command;
@@ -138,7 +138,7 @@ internal static class ServeCommand
         catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
         {
             await result.InvocationConfiguration.Error.WriteLineAsync(e.Message);
-            return CallCommands.WrongInput;
+            return ExitCodes.WrongInput;
         }
     }
 }

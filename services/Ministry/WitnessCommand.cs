@@ -77,7 +77,7 @@ internal static class WitnessCommand
                 catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
                 {
                     await Console.Error.WriteLineAsync(e.Message);
-                    return CallCommands.WrongInput;
+                    return ExitCodes.WrongInput;
                 }
             }
         );

@@ -73,7 +73,7 @@ public class FreeTextTests
     [Fact]
     public void What_is_written_in_words_is_inside_what_is_sealed()
     {
-        var words = SealingTests.Inside.SelectMany(Reached).SelectMany(m => m.Fields.InDeclarationOrder());
+        var words = SealingTests.Inside.SelectMany(SealingTests.Reached).SelectMany(m => m.Fields.InDeclarationOrder());
         Assert.Contains(words, f => StringForms.Of(f) == StringForms.Text && f.FullName == "ministries.type.v1.Text.text");
         Assert.DoesNotContain(Clear, f => f.ContainingType.FullName == Text.Descriptor.FullName);
     }
@@ -83,20 +83,9 @@ public class FreeTextTests
             .Files.Where(f => f.Package.StartsWith("ministries.", StringComparison.Ordinal))
             .SelectMany(f => f.Services)
             .SelectMany(s => s.Methods)
-        from type in Reached(method.InputType)
+        from type in SealingTests.Reached(method.InputType)
         where type.File.Package.StartsWith("ministries.", StringComparison.Ordinal)
         from field in type.Fields.InDeclarationOrder()
         where field.FieldType == FieldType.String
         select field;
-
-    private static HashSet<MessageDescriptor> Reached(MessageDescriptor from)
-    {
-        var found = new HashSet<MessageDescriptor>();
-        var open = new Stack<MessageDescriptor>([from]);
-        while (open.TryPop(out var message))
-            if (found.Add(message))
-                foreach (var field in message.Fields.InDeclarationOrder().Where(f => f.FieldType == FieldType.Message))
-                    open.Push(field.MessageType);
-        return found;
-    }
 }

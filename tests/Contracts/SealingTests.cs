@@ -109,7 +109,8 @@ public class SealingTests
         where IsSealed(field)
         select field;
 
-    private static HashSet<MessageDescriptor> Reached(MessageDescriptor from)
+    /// <summary>The types of a message and of all that it holds, however deep.</summary>
+    internal static HashSet<MessageDescriptor> Reached(MessageDescriptor from)
     {
         var found = new HashSet<MessageDescriptor>();
         var open = new Stack<MessageDescriptor>([from]);

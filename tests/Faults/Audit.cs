@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
@@ -109,6 +110,23 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         foreach (var service in Services)
             books[service.Name] = await Read(service.Name, cancel);
         return Services.Sum(s => Taken(s, books, null).Count());
+    }
+
+    /// <summary>Waits until every event has had its effect, or nothing has happened for a time.</summary>
+    /// <param name="standsStill">For how long.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task Settle(TimeSpan standsStill, CancellationToken cancel)
+    {
+        var (size, since) = (0L, Stopwatch.GetTimestamp());
+        while (await Missing(cancel) > 0)
+        {
+            var now = await Size(cancel);
+            if (now != size)
+                (size, since) = (now, Stopwatch.GetTimestamp());
+            if (Stopwatch.GetElapsedTime(since) > standsStill)
+                return;
+            await Task.Delay(200, cancel);
+        }
     }
 
     /// <summary>The number of entries of all ledgers together.</summary>

@@ -152,10 +152,11 @@ internal sealed class Scenario
         }
         await stop.CancelAsync();
         if (recovery is not null)
+        {
             await playing.WaitAsync(TimeSpan.FromMinutes(3), cancel);
-        await Settle(recovery is not null, cancel);
-        if (recovery is not null)
+            await _audit.Settle(StandsStill, cancel);
             complaints = [.. complaints, .. await new Lists(_play).Check(_ministries.Values, cancel), .. await Checkpoints(cancel)];
+        }
         var dead = _deployment
             .Services.Values.SelectMany(s => s.ExitCodes.Where(c => c != ServiceHost.Stalled).Select(c => $"{s.Name} ended with {c}"))
             .ToList();
@@ -304,21 +305,6 @@ internal sealed class Scenario
         {
             Say($"{service} did not come to {point} {hits} times");
             await process.Kill();
-        }
-    }
-
-    // Waits until every event has had its effect, or nothing happens any more.
-    private async Task Settle(bool complete, CancellationToken cancel)
-    {
-        var (size, since) = (0L, Stopwatch.GetTimestamp());
-        while (complete && await _audit.Missing(cancel) > 0)
-        {
-            var now = await _audit.Size(cancel);
-            if (now != size)
-                (size, since) = (now, Stopwatch.GetTimestamp());
-            if (Stopwatch.GetElapsedTime(since) > StandsStill)
-                return;
-            await Task.Delay(200, cancel);
         }
     }
 

@@ -93,7 +93,8 @@ internal sealed class WholeCase
         await stop.CancelAsync();
         await playing.WaitAsync(TimeSpan.FromMinutes(4), cancel);
         Say($"{_cases} cases were played to their end");
-        await Settle(cancel);
+        await _deployment.Ready(cancel);
+        await _audit.Settle(StandsStill, cancel);
         await Heard(observer, followers, cancel);
         await end.CancelAsync();
         await Task.WhenAll(followers.Select(f => f.Ended));
@@ -156,22 +157,6 @@ internal sealed class WholeCase
                 _complaints.Enqueue(
                     $"{follower.Service}: the observer was told {follower.Heard.Count} entries as they came, and {all.Count} afterwards"
                 );
-        }
-    }
-
-    // Waits until every event has had its effect, or nothing happens any more.
-    private async Task Settle(CancellationToken cancel)
-    {
-        await _deployment.Ready(cancel);
-        var (size, since) = (0L, Stopwatch.GetTimestamp());
-        while (await _audit.Missing(cancel) > 0)
-        {
-            var now = await _audit.Size(cancel);
-            if (now != size)
-                (size, since) = (now, Stopwatch.GetTimestamp());
-            if (Stopwatch.GetElapsedTime(since) > StandsStill)
-                return;
-            await Task.Delay(200, cancel);
         }
     }
 

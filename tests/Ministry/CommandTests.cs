@@ -100,10 +100,10 @@ public class CommandTests(Services services) : IClassFixture<Services>
                 Assert.Contains(report.Entries, e => e.Header.RequestId == id && e.Key == "kr/mfa/requests-1");
             }
             var there = await Run("kr/mfa", "evidence", "export", id, "--out", Path.Combine(folder, $"{id}.jsonl"));
-            Assert.Equal(CallCommands.WrongInput, there.Code);
+            Assert.Equal(ExitCodes.WrongInput, there.Code);
             Assert.Contains("exists already", there.Error);
             var none = await Run("kr/unification", "evidence", "export", services.Case, "--out", Path.Combine(folder, "none"));
-            Assert.Equal(CallCommands.WrongInput, none.Code);
+            Assert.Equal(ExitCodes.WrongInput, none.Code);
             Assert.Contains("there is no case", none.Error);
         }
         finally
@@ -118,12 +118,12 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var request = services.Call();
         request.Account.StartTime.Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(1));
         var refused = await Run("kr/mfa", "calllog", "log-call", "--json", File(request));
-        Assert.Equal(CallCommands.WasRefused, refused.Code);
+        Assert.Equal(ExitCodes.WasRefused, refused.Code);
         Assert.Contains("TIME_OUT_OF_RANGE", refused.Error);
         Assert.Empty(refused.Output);
 
         var json = await Run("kr/mfa", "get", "call", "call_00000000000000000000000000", "-j");
-        Assert.Equal(CallCommands.WasRefused, json.Code);
+        Assert.Equal(ExitCodes.WasRefused, json.Code);
         Assert.Equal("NOT_FOUND", (string)JsonNode.Parse(json.Output)!["refused"]!["reason"]!);
     }
 
@@ -144,7 +144,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task Wrong_input_is_reported_before_anybody_is_called(params string[] args)
     {
         var (code, output, error) = await Run("kr/mfa", args);
-        Assert.Equal(CallCommands.WrongInput, code);
+        Assert.Equal(ExitCodes.WrongInput, code);
         Assert.NotEmpty(error);
         Assert.Empty(output);
     }
@@ -155,7 +155,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         await System.IO.File.WriteAllTextAsync(file, """{ "no_such_field": 1 }""", Cancel);
         var (code, _, error) = await Run("kr/mfa", "calllog", "log-call", "--json", file);
-        Assert.Equal(CallCommands.WrongInput, code);
+        Assert.Equal(ExitCodes.WrongInput, code);
         Assert.Contains("no_such_field", error);
     }
 
@@ -173,7 +173,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             "--timeout",
             "1"
         );
-        Assert.Equal(CallCommands.NotReached, code);
+        Assert.Equal(ExitCodes.NotReached, code);
         Assert.Contains("request_id: ", error);
     }
 
@@ -193,11 +193,11 @@ public class CommandTests(Services services) : IClassFixture<Services>
         approved["request_id"] = MinistryClient.NewRequestId();
         await System.IO.File.WriteAllTextAsync(file, approved.ToJsonString(), Cancel);
         var refused = await Run("kr/mfa", "calllog", "log-call", "--json", file);
-        Assert.Equal(CallCommands.WasRefused, refused.Code);
+        Assert.Equal(ExitCodes.WasRefused, refused.Code);
         Assert.Contains("APPROVAL_WRONG", refused.Error);
 
         var stranger = await Run("", ApproveWith("kr/mfa/requests.key"));
-        Assert.Equal(CallCommands.WrongInput, stranger.Code);
+        Assert.Equal(ExitCodes.WrongInput, stranger.Code);
     }
 
     [Fact]
@@ -212,7 +212,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var told = (await Succeed("", "agreement", "diff", previous, next)).Output;
         Assert.Contains("signed by kr/mfa  kr/mfa: denied certificates: 0A", told);
         var unsigned = await Run("", "agreement", "check", next, "--previous", previous);
-        Assert.Equal(CallCommands.WasRefused, unsigned.Code);
+        Assert.Equal(ExitCodes.WasRefused, unsigned.Code);
         Assert.Contains("SignatureMissing", unsigned.Output);
         Assert.Contains("kr/mfa can supply it", unsigned.Output);
         string[] SignWith(string key) =>
@@ -221,7 +221,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Contains("version 2 is signed", (await Succeed("", "agreement", "check", next, "--previous", previous)).Output);
         await Succeed("", "agreement", "check", previous);
         var wrong = await Run("", SignWith("ua/mfa/agreements.key"));
-        Assert.Equal(CallCommands.WrongInput, wrong.Code);
+        Assert.Equal(ExitCodes.WrongInput, wrong.Code);
     }
 
     [Fact]
@@ -244,7 +244,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         )
         {
             var refused = await Run("", ["agreement", .. arguments]);
-            Assert.Equal(CallCommands.WasRefused, refused.Code);
+            Assert.Equal(ExitCodes.WasRefused, refused.Code);
             Assert.Contains("KeyWeak", refused.Output);
             Assert.Contains((string)key["id"]!, refused.Output);
             Assert.Contains("kr/mfa can supply it", refused.Output);

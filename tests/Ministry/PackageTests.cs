@@ -101,17 +101,14 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
     private async Task<string> Run(string folder, string program)
     {
         var start = new ProcessStartInfo("dotnet", [program, services.Case]) { WorkingDirectory = folder };
-        start.Environment["MINISTRIES_FOLDER"] = services.Folder;
-        start.Environment["MINISTRIES_AS"] = "kr/mfa";
-        foreach (var (service, address) in services.Addresses)
-            start.Environment[$"MINISTRIES_{service.ToUpperInvariant()}"] = address.ToString();
-        return await Output(start);
+        services.Name(start.Environment);
+        return await Processes.Output(start);
     }
 
     // The feed of the third parties' packages is the one that the project itself was restored from.
     private static async Task<string> Source()
     {
-        var listed = await Output(
+        var listed = await Processes.Output(
             new ProcessStartInfo("dotnet", ["nuget", "list", "source", "--format", "short"]) { WorkingDirectory = Root }
         );
         return listed.Split('\n').First(l => l.StartsWith("E ", StringComparison.Ordinal))[2..].Trim();
@@ -123,18 +120,7 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
             : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget/packages");
 
     private static async Task Dotnet(string folder, params string[] arguments) =>
-        await Output(new ProcessStartInfo("dotnet", [.. arguments, "--nologo", "-v", "quiet"]) { WorkingDirectory = folder });
-
-    private static async Task<string> Output(ProcessStartInfo start)
-    {
-        (start.RedirectStandardOutput, start.RedirectStandardError) = (true, true);
-        using var process = Process.Start(start)!;
-        using var ended = Cancel.Register(() => process.Kill(true));
-        var (output, error) = (process.StandardOutput.ReadToEndAsync(Cancel), process.StandardError.ReadToEndAsync(Cancel));
-        await process.WaitForExitAsync(Cancel);
-        Assert.True(process.ExitCode == 0, $"{string.Join(' ', start.ArgumentList)}\n{await output}\n{await error}");
-        return await output;
-    }
+        await Processes.Output(new ProcessStartInfo("dotnet", [.. arguments, "--nologo", "-v", "quiet"]) { WorkingDirectory = folder });
 
     private static string Here([CallerFilePath] string file = "") => file;
 

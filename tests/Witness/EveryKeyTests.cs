@@ -92,7 +92,7 @@ public sealed class EveryKeyTests
                 s.Agreements[Writer] = Path.Combine(s.Hub.Folder, Writer, "agreements.key");
                 var next = s.Draft(n => KeyChanges.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
                 var (code, output) = KeyChanges.Run("agreement", "check", next, "--previous", s.InPlace);
-                Assert.Equal(CallCommands.WasRefused, code);
+                Assert.Equal(ExitCodes.WasRefused, code);
                 Assert.Contains("SignatureKeyNotValid", output);
                 File.Move(next, s.InPlace + ".thief");
                 await Assert.ThrowsAsync<AgreementRefusedException>(() => s.Adopt(s.InPlace + ".thief"));

@@ -196,7 +196,7 @@ internal sealed partial class FlagValue(TimeZoneInfo zone, DateTimeOffset now, F
     private static FormatException NoSuch(EnumDescriptor type, string text)
     {
         var names = Words.Named(type).Select(Words.Of).ToArray();
-        var meant = Words.Nearest(text, names) is { } near ? $"; did you mean {near}?" : "";
+        var meant = Suggestion.Nearest(text, names) is { } near ? $"; did you mean {near}?" : "";
         return new FormatException($"is one of {string.Join(", ", names)}, not {text}{meant}");
     }
 

@@ -1,7 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>An etag of a request, and the record that shows it. It follows from the contracts: of the records that the request names, it is
 /// the one whose id has the greatest number, because what a write is about stands behind the case and the prisoner to which it
@@ -9,18 +9,27 @@ namespace Ministries.Ministry;
 /// <param name="Field">The field of the etag, such as <c>same_as_etag</c>.</param>
 /// <param name="Kind">The kind of record.</param>
 /// <param name="IdField">The field with the record's id.</param>
-internal sealed record EtagSource(FieldDescriptor Field, RecordKind Kind, FieldDescriptor IdField)
+internal sealed record EtagSource(FieldDescriptor Field, RecordType Kind, FieldDescriptor IdField)
 {
+    /// <summary>The field that names a record of any kind, and the only one that counts where it is.</summary>
+    public const string AnyKind = "record";
+
     private const string Name = "etag";
+
+    /// <summary>The fields of a request that hold an etag.</summary>
+    public static IEnumerable<FieldDescriptor> FieldsOf(MessageDescriptor request) =>
+        request.Fields.InFieldNumberOrder().Where(f => f.Name.EndsWith(Name, StringComparison.Ordinal));
 
     /// <summary>The etags of a request.</summary>
     /// <param name="service">The service that is called.</param>
-    /// <param name="request">The request; the ids that it has decide where a field may name several kinds.</param>
+    /// <param name="request">The request; the id that it has decides where a field may name several kinds, and none is found if it is of no
+    /// record.</param>
     public static IEnumerable<EtagSource> In(string service, IMessage request)
     {
-        foreach (var field in request.Descriptor.Fields.InFieldNumberOrder().Where(f => f.Name.EndsWith(Name, StringComparison.Ordinal)))
+        foreach (var field in FieldsOf(request.Descriptor))
         {
             var prefix = field.Name[..^Name.Length];
+            var any = request.Descriptor.FindFieldByName($"{prefix}{AnyKind}");
             var named =
                 from kind in Records.Kinds.Where(k => k.Service == service)
                 from id in request.Descriptor.Fields.InFieldNumberOrder()
@@ -28,8 +37,9 @@ internal sealed record EtagSource(FieldDescriptor Field, RecordKind Kind, FieldD
                     id.FieldType == FieldType.String
                     && !id.IsRepeated
                     && (
-                        id.Name == prefix + kind.IdField
-                        || id.Name == $"{prefix}record" && Records.OfId((string)id.Accessor.GetValue(request)) == kind
+                        any is null
+                            ? id.Name == prefix + kind.IdField
+                            : id == any && Records.OfId((string)id.Accessor.GetValue(request)) == kind
                     )
                 orderby id.FieldNumber descending
                 select new EtagSource(field, kind, id);

@@ -1,14 +1,14 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>A kind of record that one service keeps.</summary>
 /// <param name="Name">Its name, such as <c>place-visit</c>.</param>
 /// <param name="Service">The service that keeps it.</param>
 /// <param name="Get">The method that reads one.</param>
 /// <param name="List">The method that lists them.</param>
-internal sealed record RecordKind(string Name, string Service, MethodDescriptor Get, MethodDescriptor List)
+internal sealed record RecordType(string Name, string Service, MethodDescriptor Get, MethodDescriptor List)
 {
     /// <summary>The field of a request that holds the record's id, such as <c>place_visit</c>: the last one that reading it takes.</summary>
     public string IdField => Get.InputType.Fields.InFieldNumberOrder()[^1].Name;
@@ -39,7 +39,7 @@ internal sealed record RecordKind(string Name, string Service, MethodDescriptor 
 internal static class Records
 {
     /// <summary>All of them.</summary>
-    public static readonly IReadOnlyList<RecordKind> Kinds =
+    public static readonly IReadOnlyList<RecordType> Kinds =
     [
         .. from service in Contract.Services
         from get in Contract.MethodsOf(service)
@@ -49,14 +49,14 @@ internal static class Records
             .MethodsOf(service)
             .FirstOrDefault(m => m.Name.StartsWith("List", StringComparison.Ordinal) && Words.Singular(m.Name["List".Length..]) == name)
         where list is not null
-        select new RecordKind(Words.Kebab(name), service, get, list),
+        select new RecordType(Words.Kebab(name), service, get, list),
     ];
 
     /// <summary>The list in the answer of a method that lists.</summary>
     public static FieldDescriptor ListIn(MethodDescriptor list) => list.OutputType.Fields.InFieldNumberOrder().First(f => f.IsRepeated);
 
     /// <summary>The kind of this name, one or many; null: there is none.</summary>
-    public static RecordKind? Named(string name) =>
+    public static RecordType? Named(string name) =>
         Kinds.FirstOrDefault(k =>
             string.Equals(k.Name, Plain(name), StringComparison.Ordinal)
             || string.Equals(Words.Kebab(k.List.Name["List".Length..]), Plain(name), StringComparison.Ordinal)
@@ -64,7 +64,7 @@ internal static class Records
         );
 
     /// <summary>The kind of the record that an id names by what stands before its underscore; null: of none.</summary>
-    public static RecordKind? OfId(string id) =>
+    public static RecordType? OfId(string id) =>
         id.IndexOf('_', StringComparison.Ordinal) is > 0 and var end
             ? Named(
                 id[..end] switch

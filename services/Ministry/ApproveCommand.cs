@@ -53,32 +53,28 @@ internal static class ApproveCommand
             Options.As,
             Options.Zone,
         };
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    connection =>
-                    {
-                        var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
-                        var found = Find(name, wanted);
-                        var path = result.GetRequiredValue(file);
-                        var request = TypedVerb.Parse(found.InputType, PlainText.Of(File.ReadAllBytes(path)), path);
-                        using var official = KeySource.Open(result.GetRequiredValue(key), CallCommands.SecretsFolder);
-                        var approved = Approve(
-                            connection,
-                            name,
-                            found,
-                            request,
-                            official,
-                            result.GetRequiredValue(office),
-                            result.GetValue(Options.Yes)
-                        );
-                        if (approved)
-                            WholeFile.Write(path, Contract.Formatter.Format(request) + "\n", mode: PrivateFiles.Mode);
-                        return Task.FromResult(approved ? ExitCodes.Done : ExitCodes.WrongInput);
-                    },
-                    cancel
-                )
+        CallCommands.SetRun(
+            command,
+            (result, connection, cancel) =>
+            {
+                var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
+                var found = Find(name, wanted);
+                var path = result.GetRequiredValue(file);
+                var request = TypedVerb.Parse(found.InputType, PlainText.Of(File.ReadAllBytes(path)), path);
+                using var official = KeySource.Open(result.GetRequiredValue(key), CallCommands.SecretsFolder);
+                var approved = Approve(
+                    connection,
+                    name,
+                    found,
+                    request,
+                    official,
+                    result.GetRequiredValue(office),
+                    result.GetValue(Options.Yes)
+                );
+                if (approved)
+                    WholeFile.Write(path, Contract.Formatter.Format(request) + "\n", mode: PrivateFiles.Mode);
+                return Task.FromResult(approved ? ExitCodes.Done : ExitCodes.WrongInput);
+            }
         );
         return command;
     }

@@ -19,40 +19,35 @@ internal static class AuditCommand
             entries,
             seen,
         };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var (code, all) = (ExitCodes.Done, new JsonArray());
+                foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
+                {
+                    int one;
+                    JsonNode? data = null;
+                    try
                     {
-                        var (code, all) = (ExitCodes.Done, new JsonArray());
-                        foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
-                        {
-                            int one;
-                            JsonNode? data = null;
-                            try
-                            {
-                                (one, data) = await LogCommand.Verify(connection, service, result.GetValue(entries), cancel);
-                            }
-                            catch (NotReachedException e)
-                            {
-                                connection.Error.Lines($"{e.Message}\n");
-                                one = ExitCodes.NotReached;
-                            }
-                            if (data is not null)
-                                all.Add(data);
-                            code = Math.Max(code, one);
-                            if (data is null)
-                                connection.Screen.Line();
-                        }
-                        if (all.Count > 0)
-                            Answers.WriteData(connection, all);
-                        return code;
-                    },
-                    cancel,
-                    settings => settings with { SeenFolder = result.GetValue(seen) }
-                )
+                        (one, data) = await LogCommand.Verify(connection, service, result.GetValue(entries), cancel);
+                    }
+                    catch (NotReachedException e)
+                    {
+                        connection.Error.Lines($"{e.Message}\n");
+                        one = ExitCodes.NotReached;
+                    }
+                    if (data is not null)
+                        all.Add(data);
+                    code = Math.Max(code, one);
+                    if (data is null)
+                        connection.Screen.Line();
+                }
+                if (all.Count > 0)
+                    Answers.WriteData(connection, all);
+                return code;
+            },
+            (result, settings) => settings with { SeenFolder = result.GetValue(seen) }
         );
         return command;
     }

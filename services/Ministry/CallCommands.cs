@@ -34,12 +34,27 @@ internal static class CallCommands
             .. TypedVerb.CreateAll(),
         ];
 
-    /// <summary>Adds the options that say who calls, and whom.</summary>
-    public static void AddConnection(Command command)
+    /// <summary>Makes a command one that calls: it gets the options that say who calls, and whom, and runs as that participant.</summary>
+    /// <param name="command">The command.</param>
+    /// <param name="verb">What it does. It returns the exit code.</param>
+    /// <param name="but">What is different from the settings that the options give; null: nothing.</param>
+    public static void SetCall(
+        Command command,
+        Func<ParseResult, Connection, CancellationToken, Task<int>> verb,
+        Func<ParseResult, MinistrySettings, MinistrySettings>? but = null
+    )
     {
         foreach (var option in Options.OfConnection)
             command.Add(option);
+        SetRun(command, verb, but);
     }
+
+    /// <summary>As <see cref="SetCall"/>, for a command that has its options already.</summary>
+    public static void SetRun(
+        Command command,
+        Func<ParseResult, Connection, CancellationToken, Task<int>> verb,
+        Func<ParseResult, MinistrySettings, MinistrySettings>? but = null
+    ) => command.SetAction((result, cancel) => Run(result, verb, but, cancel));
 
     /// <summary>The argument that names a service.</summary>
     internal static Argument<string> ServiceArgument()
@@ -51,19 +66,19 @@ internal static class CallCommands
 
     /// <summary>Runs a verb as the participant that the options name, and says in words what goes wrong.</summary>
     /// <returns>The exit code.</returns>
-    internal static async Task<int> Run(
+    private static async Task<int> Run(
         ParseResult result,
-        Func<Connection, Task<int>> verb,
-        CancellationToken cancel,
-        Func<MinistrySettings, MinistrySettings>? but = null
+        Func<ParseResult, Connection, CancellationToken, Task<int>> verb,
+        Func<ParseResult, MinistrySettings, MinistrySettings>? but,
+        CancellationToken cancel
     )
     {
         var error = result.InvocationConfiguration.Error;
         Connection? connection = null;
         try
         {
-            connection = new Connection(result, but);
-            return await verb(connection);
+            connection = new Connection(result, but is null ? null : settings => but(result, settings));
+            return await verb(result, connection, cancel);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {

@@ -23,10 +23,9 @@ internal static class CaseCommand
         {
             id,
         };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(result, connection => Show(connection, result.GetValue(id) ?? connection.ValueOf("case"), cancel), cancel)
+        CallCommands.SetCall(
+            command,
+            (result, connection, cancel) => Show(connection, result.GetValue(id) ?? connection.ValueOf("case"), cancel)
         );
         return command;
     }

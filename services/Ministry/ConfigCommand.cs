@@ -32,42 +32,34 @@ internal static class ConfigCommand
             Options.Output,
             Options.Json,
         };
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    connection =>
-                    {
-                        var profile = connection.Profile;
-                        var data = new JsonObject
-                        {
-                            ["file"] = profile.Path,
-                            ["profile"] = profile.Name,
-                            ["profiles"] = new JsonArray([.. profile.Names.Select(n => (JsonNode?)n)]),
-                            ["settings"] = new JsonObject(profile.Settings.Select(s => KeyValuePair.Create(s.Key, (JsonNode?)s.Value))),
-                        };
-                        if (Answers.WriteData(connection, data))
-                            return Task.FromResult(ExitCodes.Done);
-                        var screen = connection.Screen;
-                        screen.Line(
-                            new Span("file     ", Style.Dim),
-                            Terminal.Line(profile.Path),
-                            File.Exists(profile.Path) ? "" : " (none yet)"
-                        );
-                        screen.Line(
-                            new Span("profiles ", Style.Dim),
-                            string.Join(", ", profile.Names.Select(n => n == profile.Name ? $"{n} (in use)" : n).Select(Terminal.Line))
-                        );
-                        foreach (var (name, meaning) in Profile.Known)
-                            if (profile.Settings.TryGetValue(name, out var value))
-                                screen.Line(new Span($"{name, -13} ", Style.Dim), Terminal.Line(value));
-                            else
-                                foreach (var (line, i) in Screen.Wrap(meaning, screen.Shell.TextColumns - 16).Select((l, i) => (l, i)))
-                                    screen.Line(new Span($"{(i == 0 ? name : ""), -13} {(i == 0 ? "—" : " ")} {line}", Style.Dim));
-                        return Task.FromResult(ExitCodes.Done);
-                    },
-                    cancel
-                )
+        CallCommands.SetRun(
+            command,
+            (result, connection, cancel) =>
+            {
+                var profile = connection.Profile;
+                var data = new JsonObject
+                {
+                    ["file"] = profile.Path,
+                    ["profile"] = profile.Name,
+                    ["profiles"] = new JsonArray([.. profile.Names.Select(n => (JsonNode?)n)]),
+                    ["settings"] = new JsonObject(profile.Settings.Select(s => KeyValuePair.Create(s.Key, (JsonNode?)s.Value))),
+                };
+                if (Answers.WriteData(connection, data))
+                    return Task.FromResult(ExitCodes.Done);
+                var screen = connection.Screen;
+                screen.Line(new Span("file     ", Style.Dim), Terminal.Line(profile.Path), File.Exists(profile.Path) ? "" : " (none yet)");
+                screen.Line(
+                    new Span("profiles ", Style.Dim),
+                    string.Join(", ", profile.Names.Select(n => n == profile.Name ? $"{n} (in use)" : n).Select(Terminal.Line))
+                );
+                foreach (var (name, meaning) in Profile.Known)
+                    if (profile.Settings.TryGetValue(name, out var value))
+                        screen.Line(new Span($"{name, -13} ", Style.Dim), Terminal.Line(value));
+                    else
+                        foreach (var (line, i) in Screen.Wrap(meaning, screen.Shell.TextColumns - 16).Select((l, i) => (l, i)))
+                            screen.Line(new Span($"{(i == 0 ? name : ""), -13} {(i == 0 ? "—" : " ")} {line}", Style.Dim));
+                return Task.FromResult(ExitCodes.Done);
+            }
         );
         return command;
     }

@@ -15,26 +15,21 @@ internal static class DoctorCommand
             "Looks at the configuration, the agreement, certificates, keys, clocks, and every service, and says what is wrong and what helps. It "
                 + "writes nothing. Exit code 0: nothing is wrong; 1: something is."
         );
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var findings = new List<Finding>();
-                        var text = connection.Format is OutputFormat.Table or OutputFormat.Wide;
-                        await foreach (var finding in new Doctor(connection).Look(cancel))
-                        {
-                            findings.Add(finding);
-                            if (text)
-                                Write(connection.Screen, finding);
-                        }
-                        Answers.WriteData(connection, new JsonArray([.. findings.Select(f => (JsonNode?)InJson(f))]));
-                        return findings.Any(f => f.Health == Health.Wrong) ? ExitCodes.WasRefused : ExitCodes.Done;
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var findings = new List<Finding>();
+                var text = connection.Format is OutputFormat.Table or OutputFormat.Wide;
+                await foreach (var finding in new Doctor(connection).Look(cancel))
+                {
+                    findings.Add(finding);
+                    if (text)
+                        Write(connection.Screen, finding);
+                }
+                Answers.WriteData(connection, new JsonArray([.. findings.Select(f => (JsonNode?)InJson(f))]));
+                return findings.Any(f => f.Health == Health.Wrong) ? ExitCodes.WasRefused : ExitCodes.Done;
+            }
         );
         return command;
     }

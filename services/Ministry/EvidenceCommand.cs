@@ -29,46 +29,39 @@ internal static class EvidenceCommand
             Description = "The file to write; it must not exist.",
         };
         var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.") { subject, file };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var client = connection.Client;
-                        var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
-                        if (File.Exists(path))
-                            throw new FormatException($"{path} exists already");
-                        var next = path + ".next";
-                        Exported done;
-                        File.Delete(next);
-                        await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
-                        {
-                            done = await new EvidenceExport(client, TimeProvider.System).Write(
-                                result.GetRequiredValue(subject),
-                                stream,
-                                new Told(error),
-                                cancel
-                            );
-                            stream.Flush(flushToDisk: true);
-                        }
-                        WholeFile.Place(next, path, overwrite: false);
-                        await error.WriteLineAsync(
-                            $"{string.Join(", ", done.Entries.Select(e => $"{e.Value} entries of {e.Key}"))} in {path}"
-                        );
-                        if (done.Privileged > 0)
-                            await error.WriteLineAsync(
-                                $"{done.Privileged} of them are marked as privileged: a neutral observer has not permitted to show them"
-                            );
-                        if (done.Uncosigned.Count > 0)
-                            await error.WriteLineAsync(
-                                $"not cosigned as the agreement demands: {string.Join(", ", done.Uncosigned)}; export again later"
-                            );
-                        return 0;
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var client = connection.Client;
+                var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
+                if (File.Exists(path))
+                    throw new FormatException($"{path} exists already");
+                var next = path + ".next";
+                Exported done;
+                File.Delete(next);
+                await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
+                {
+                    done = await new EvidenceExport(client, TimeProvider.System).Write(
+                        result.GetRequiredValue(subject),
+                        stream,
+                        new Told(error),
+                        cancel
+                    );
+                    stream.Flush(flushToDisk: true);
+                }
+                WholeFile.Place(next, path, overwrite: false);
+                await error.WriteLineAsync($"{string.Join(", ", done.Entries.Select(e => $"{e.Value} entries of {e.Key}"))} in {path}");
+                if (done.Privileged > 0)
+                    await error.WriteLineAsync(
+                        $"{done.Privileged} of them are marked as privileged: a neutral observer has not permitted to show them"
+                    );
+                if (done.Uncosigned.Count > 0)
+                    await error.WriteLineAsync(
+                        $"not cosigned as the agreement demands: {string.Join(", ", done.Uncosigned)}; export again later"
+                    );
+                return 0;
+            }
         );
         return command;
     }

@@ -27,20 +27,15 @@ internal static class FollowCommand
             @case,
             untilNow,
         };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    connection =>
-                        Follow(
-                            connection,
-                            result.GetRequiredValue(service),
-                            result.GetValue(from),
-                            result.GetValue(@case) ?? "",
-                            result.GetValue(untilNow),
-                            cancel
-                        ),
+        CallCommands.SetCall(
+            command,
+            (result, connection, cancel) =>
+                Follow(
+                    connection,
+                    result.GetRequiredValue(service),
+                    result.GetValue(from),
+                    result.GetValue(@case) ?? "",
+                    result.GetValue(untilNow),
                     cancel
                 )
         );

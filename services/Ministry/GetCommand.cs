@@ -16,19 +16,14 @@ internal static class GetCommand
         };
         Completion.AddIds(what);
         var command = new Command("get", "Reads one record, as you may see it.") { what };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var (kind, answer) = await Read(connection, result.GetRequiredValue(what), cancel);
-                        Answers.Write(connection, answer);
-                        return ExitCodes.Done;
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var (kind, answer) = await Read(connection, result.GetRequiredValue(what), cancel);
+                Answers.Write(connection, answer);
+                return ExitCodes.Done;
+            }
         );
         return command;
     }

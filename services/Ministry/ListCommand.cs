@@ -21,21 +21,16 @@ internal static class ListCommand
             Description = "Conditions, such as case=case_… state=mutual. `ministry calllog list-calls --help` says which there are.",
         };
         var command = new Command("list", "Lists records that you may see, oldest first.") { kind, filters, Options.All };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var name = result.GetRequiredValue(kind);
-                        var found = Records.Named(name) ?? throw NoSuch("list", name);
-                        var request = (IMessage)Activator.CreateInstance(found.List.InputType.ClrType)!;
-                        Filter(request, result.GetValue(filters) ?? [], connection);
-                        return await Write(connection, found.Service, found.List, request, result.GetValue(Options.All), cancel);
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var name = result.GetRequiredValue(kind);
+                var found = Records.Named(name) ?? throw NoSuch("list", name);
+                var request = (IMessage)Activator.CreateInstance(found.List.InputType.ClrType)!;
+                Filter(request, result.GetValue(filters) ?? [], connection);
+                return await Write(connection, found.Service, found.List, request, result.GetValue(Options.All), cancel);
+            }
         );
         return command;
     }

@@ -28,21 +28,16 @@ internal static class LogCommand
             seen,
             entries,
         };
-        CallCommands.AddConnection(verify);
-        verify.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var (code, data) = await Verify(connection, result.GetRequiredValue(service), result.GetValue(entries), cancel);
-                        if (data is not null)
-                            Answers.WriteData(connection, data);
-                        return code;
-                    },
-                    cancel,
-                    settings => settings with { SeenFolder = result.GetValue(seen) }
-                )
+        CallCommands.SetCall(
+            verify,
+            async (result, connection, cancel) =>
+            {
+                var (code, data) = await Verify(connection, result.GetRequiredValue(service), result.GetValue(entries), cancel);
+                if (data is not null)
+                    Answers.WriteData(connection, data);
+                return code;
+            },
+            (result, settings) => settings with { SeenFolder = result.GetValue(seen) }
         );
         return verify;
     }

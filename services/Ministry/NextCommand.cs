@@ -29,21 +29,16 @@ internal static class NextCommand
             @case,
             everybody,
         };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        var records = await RecordsOf(connection, result.GetValue(@case) ?? "", cancel);
-                        var duties = Duties.Of(records).Where(d => result.GetValue(everybody) || d.IsFor(connection.Client.Participant));
-                        duties = Duties.InOrder(await WithPrecedence(connection, [.. duties], cancel));
-                        Write(connection, [.. duties]);
-                        return ExitCodes.Done;
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                var records = await RecordsOf(connection, result.GetValue(@case) ?? "", cancel);
+                var duties = Duties.Of(records).Where(d => result.GetValue(everybody) || d.IsFor(connection.Client.Participant));
+                duties = Duties.InOrder(await WithPrecedence(connection, [.. duties], cancel));
+                Write(connection, [.. duties]);
+                return ExitCodes.Done;
+            }
         );
         return command;
     }

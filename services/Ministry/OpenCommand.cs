@@ -35,20 +35,15 @@ internal static class OpenCommand
             field,
             @case,
         };
-        CallCommands.AddConnection(command);
-        command.SetAction(
-            (result, cancel) =>
-                CallCommands.Run(
-                    result,
-                    async connection =>
-                    {
-                        if (result.GetValue(what) is not { Length: > 0 } words)
-                            return List(connection, await NextCommand.RecordsOf(connection, result.GetValue(@case) ?? "", cancel));
-                        var (kind, answer) = await GetCommand.Read(connection, words, cancel);
-                        return Open(connection, kind.In(answer), result.GetValue(field));
-                    },
-                    cancel
-                )
+        CallCommands.SetCall(
+            command,
+            async (result, connection, cancel) =>
+            {
+                if (result.GetValue(what) is not { Length: > 0 } words)
+                    return List(connection, await NextCommand.RecordsOf(connection, result.GetValue(@case) ?? "", cancel));
+                var (kind, answer) = await GetCommand.Read(connection, words, cancel);
+                return Open(connection, kind.In(answer), result.GetValue(field));
+            }
         );
         return command;
     }

@@ -38,8 +38,6 @@ internal sealed class TypedVerb
             if (flag.IsSealed)
                 Command.Add(_recipients[flag] = new Option<string[]>($"{flag.Name}.to") { HelpName = "participant" });
         }
-        foreach (var option in Options.OfConnection)
-            Command.Add(option);
         if (IsWrite)
             foreach (var option in Options.OfWrites)
                 Command.Add(option);
@@ -47,9 +45,7 @@ internal sealed class TypedVerb
             Command.Add(Options.RequestFile);
         if (IsList)
             Command.Add(Options.All);
-        Command.SetAction(
-            (result, cancel) => CallCommands.Run(result, connection => new VerbCall(this, result, connection).Run(cancel), cancel)
-        );
+        CallCommands.SetCall(Command, (result, connection, cancel) => new VerbCall(this, result, connection).Run(cancel));
     }
 
     /// <summary>The service.</summary>

@@ -169,6 +169,8 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
                     ).Proof
                 );
         }
+        // Who keeps receipts by other means may have kept what shows the entry. It is nobody else's.
+        Receipts.Shorten(receipt);
         entry.Receipt = receipt;
     }
 

@@ -192,6 +192,7 @@ public static class EvidenceFile
             { Head: { } head } when head.Format != Format => $"the format is not {Format}",
             { Head: { } head } when head.Case.Length > 0 == head.RequestId.Length > 0 => "the head names a case or a request, and not both",
             { Head: { ExportTime: null } } => "the head does not say when the file was exported",
+            { Entry.Receipt: { } receipt } when !Receipts.IsShort(receipt) => "the entry's receipt shows more than evidence may hold",
             { Entry: { } entry } => HeaderOf(entry, index, headers),
             _ => null,
         };
@@ -200,12 +201,7 @@ public static class EvidenceFile
     {
         try
         {
-            var header = StrictForm.Read(EntryHeader.Parser, entry.Header.Span);
-            if (header.CommitTime is null)
-                return "the entry's header has no time";
-            if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count)
-                return "the entry's header names a part twice";
-            headers[index] = header;
+            headers[index] = StrictForm.ReadHeader(entry.Header.Span);
             return null;
         }
         catch (FormatException e)

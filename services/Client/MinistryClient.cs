@@ -44,8 +44,8 @@ public sealed record MinistrySettings
     /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
     public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
 
-    /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>;
-    /// null: they are checked and not kept.</summary>
+    /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>,
+    /// without what showed its entry (<see cref="Receipts.Shorten"/>); null: they are checked and not kept.</summary>
     public string? ReceiptFolder { get; init; }
 
     /// <summary>Folder for the checkpoints of each service that were seen, so that a log that contradicts one is found out after a restart
@@ -128,7 +128,10 @@ public sealed record MinistrySettings
 /// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided. They are never repeated on ABORTED,
 /// after which somebody must look at the record and decide again. A call whose answer was lost (DEADLINE_EXCEEDED) may have been decided:
-/// send the same object again to learn the answer.
+/// send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
+/// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
+/// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
+/// (<see cref="Receipts.Shorten"/>).
 /// </remarks>
 public sealed partial class MinistryClient : IDisposable
 {
@@ -434,20 +437,40 @@ public sealed partial class MinistryClient : IDisposable
             field.Accessor.SetValue(request, NewRequestId());
     }
 
-    /// <summary>Checks the receipt of an accepted write, and keeps it where that is wanted.</summary>
-    private void Take(string service, object response)
+    /// <summary>Checks the receipt of an accepted write, takes from it what only shows its entry, and keeps it where that is
+    /// wanted.</summary>
+    private void Take(string service, SentWrite? sent, object response)
     {
         if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field)
             return;
         var receipt = (Receipt?)field.Accessor.GetValue(message);
-        if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong)
+        var wrong =
+            Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow())
+            ?? (
+                sent is null
+                    ? "nothing was sent that has one"
+                    : Receipts.WrongEntry(receipt!, Participant.Id, sent.Method, sent.RequestId, sent.Bytes, message)
+            );
+        if (wrong is not null)
             throw new InvalidReceiptException(service, wrong);
+        Receipts.Shorten(receipt!);
         Remember(service, receipt!);
-        if (_settings.ReceiptFolder is not { } folder)
-            return;
+        if (_settings.ReceiptFolder is { } folder)
+            Keep(folder, service, receipt!);
+    }
+
+    /// <summary>Keeps a receipt in a folder. One of another entry at the same position stays, and the new one stands beside it under its
+    /// entry's hash: together they prove that the service has two histories.</summary>
+    /// <param name="folder">The folder; it is made if it is not there.</param>
+    /// <param name="service">The service's name.</param>
+    /// <param name="receipt">The receipt, once it is checked and shortened.</param>
+    internal static void Keep(string folder, string service, Receipt receipt)
+    {
         PrivateFiles.MakeFolder(folder);
+        var path = PathOf(folder, service, receipt.Position);
+        if (File.Exists(path) && !File.ReadAllText(path).Contains(receipt.EntryHash.ToBase64(), StringComparison.Ordinal))
+            path = Path.ChangeExtension(path, $"{Convert.ToHexStringLower(receipt.EntryHash.Span)}.json");
         // The file is written atomically: an export may read it, and another call may write the same receipt.
-        var path = PathOf(folder, service, receipt!.Position);
         WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
     }
 
@@ -458,6 +481,26 @@ public sealed partial class MinistryClient : IDisposable
             : null;
 
     private static string PathOf(string folder, string service, ulong position) => Path.Combine(folder, $"{service}-{position}.json");
+
+    /// <summary>A write as it is sent, with which its answer is compared.</summary>
+    private sealed record SentWrite(string Method, string RequestId, byte[] Bytes)
+    {
+        /// <summary>The write, and what to send for it: a copy, because whoever has the request object may change it while the call runs.
+        /// </summary>
+        /// <param name="path">The method's full name, with a leading slash.</param>
+        /// <param name="request">The request, or its bytes.</param>
+        /// <returns>No write, and the request itself, where the method is none that writes.</returns>
+        public static (SentWrite? Write, T Request) Of<T>(string path, T request)
+            where T : class
+        {
+            if (Methods.At(path) is not { Writes: true } rpc)
+                return (null, request);
+            byte[] bytes = request is IMessage message ? message.ToByteArray() : [.. (byte[])(object)request];
+            var copy = rpc.Method.InputType.Parser.ParseFrom(bytes);
+            var id = (string)rpc.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(copy);
+            return (new(Contract.NameOf(rpc.Method), id, bytes), request is IMessage ? (T)copy : (T)(object)bytes);
+        }
+    }
 
     /// <summary>Removes the trace context that an instrumentation has put into the request.</summary>
     private sealed class Untraced : DelegatingHandler
@@ -481,9 +524,11 @@ public sealed partial class MinistryClient : IDisposable
             AsyncUnaryCallContinuation<TRequest, TResponse> continuation
         )
         {
-            var call = continuation(request, Prepare(request, context));
+            var prepared = Prepare(request, context);
+            var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
+            var call = continuation(copy, prepared);
             return new AsyncUnaryCall<TResponse>(
-                Worded(call.ResponseAsync),
+                Worded(sent, call.ResponseAsync),
                 call.ResponseHeadersAsync,
                 call.GetStatus,
                 call.GetTrailers,
@@ -499,8 +544,10 @@ public sealed partial class MinistryClient : IDisposable
         {
             try
             {
-                var response = continuation(request, Prepare(request, context));
-                client.Take(service, response);
+                var prepared = Prepare(request, context);
+                var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
+                var response = continuation(copy, prepared);
+                client.Take(service, sent, response);
                 return response;
             }
             catch (RpcException e) when (RefusedException.From(e) is { } refused)
@@ -527,13 +574,13 @@ public sealed partial class MinistryClient : IDisposable
                 : context;
         }
 
-        private async Task<TResponse> Worded<TResponse>(Task<TResponse> response)
+        private async Task<TResponse> Worded<TResponse>(SentWrite? sent, Task<TResponse> response)
             where TResponse : class
         {
             try
             {
                 var answer = await response;
-                client.Take(service, answer);
+                client.Take(service, sent, answer);
                 return answer;
             }
             catch (RpcException e) when (RefusedException.From(e) is { } refused)

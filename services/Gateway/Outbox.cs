@@ -381,14 +381,8 @@ internal sealed partial class Outbox : BackgroundService
     private void KeepReceipt(OutboxStatus status)
     {
         var response = status.Response;
-        if (response.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(response) is not Receipt receipt)
-            return;
-        PrivateFiles.MakeFolder(_settings.Receipts);
-        var path = Path.Combine(
-            _settings.Receipts,
-            string.Create(CultureInfo.InvariantCulture, $"{status.Item.Service}-{receipt.Position}.json")
-        );
-        WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
+        if (response.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(response) is Receipt receipt)
+            MinistryClient.Keep(_settings.Receipts, status.Item.Service, receipt);
     }
 
     [LoggerMessage(1, LogLevel.Error, "The outbox was not written: {Why}")]

@@ -203,6 +203,6 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         new(decided.Position, _now, decided.Effect.Answer, decided.Decision.Refusal, Repeated: false)
         {
             Tree = _tree,
-            EntryHash = decided.EntryHash,
+            Entry = decided.Entry,
         };
 }

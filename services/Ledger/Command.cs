@@ -81,5 +81,6 @@ public sealed record Outcome(ulong? Position, DateTimeOffset Time, IMessage? Ans
     /// answer.</summary>
     internal TreeView? Tree { get; init; }
 
-    internal byte[]? EntryHash { get; init; }
+    /// <summary>What the receipt shows of the entry; null for an old answer.</summary>
+    internal RecordedEntry? Entry { get; init; }
 }

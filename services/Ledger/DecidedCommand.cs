@@ -19,9 +19,16 @@ internal sealed class DecidedCommand(PendingCommand pending, byte[] digest, ulon
     public IReadOnlySet<string> Audience { get; } =
         new HashSet<string>([.. effect.Decision.Audience, Rules.Audience.Of(pending.Command.Participant)]);
 
-    /// <summary>The log record of the entry; empty until its header is made.</summary>
-    public byte[] EntryHash { get; set; } = [];
+    /// <summary>What the receipt shows of the entry; null until the entry is made.</summary>
+    public RecordedEntry? Entry { get; set; }
 }
+
+/// <summary>What a receipt shows of its entry, so that the caller sees that it holds the caller's own request and the answer
+/// given.</summary>
+/// <param name="Header">The header's bytes.</param>
+/// <param name="RequestSalt">The salt of the request's digest; empty: the request was erased.</param>
+/// <param name="Answer">The answer as it is stored.</param>
+internal sealed record RecordedEntry(byte[] Header, byte[] RequestSalt, PartRow Answer);
 
 /// <summary>What a decision led to.</summary>
 /// <param name="Decision">The decision.</param>

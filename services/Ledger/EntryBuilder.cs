@@ -66,7 +66,11 @@ internal sealed class EntryBuilder
         NumberInAudiences(cursors);
 
         var header = _header.ToByteArray();
-        _decided.EntryHash = TreeHash.Record(header);
+        _decided.Entry = new RecordedEntry(
+            header,
+            _parts.Find(p => p.Kind == PartKind.Request)!.Salt,
+            _parts.Find(p => p.Kind == PartKind.Answer)!
+        );
         return new NewEntry(
             new EntryRow(
                 _decided.Position,

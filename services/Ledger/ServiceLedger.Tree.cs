@@ -7,13 +7,14 @@ namespace Ministries.Ledger;
 /// <content>The Merkle tree: checkpoints, proofs and receipts.</content>
 public sealed partial class ServiceLedger
 {
-    /// <summary>The receipt, which proves that the outcome's entry is in the ledger.</summary>
+    /// <summary>The receipt. It proves that the outcome's entry is in the ledger, and that the entry holds this request and this answer. It
+    /// is for the caller alone.</summary>
     /// <exception cref="ArgumentException">The outcome has no entry.</exception>
     public async ValueTask<Receipt> ReceiptOf(Outcome outcome, CancellationToken cancel)
     {
         var position = outcome.Position ?? throw new ArgumentException("the outcome has no entry", nameof(outcome));
-        if (outcome is { Tree: { Checkpoint: { } checkpoint } tree, EntryHash: { } hash })
-            return ReceiptFor(position, outcome.Time, hash, tree, checkpoint);
+        if (outcome is { Tree: { Checkpoint: { } checkpoint } tree, Entry: { } entry })
+            return ReceiptFor(position, outcome.Time, entry, tree, checkpoint);
         return await Read(
             async session =>
             {
@@ -22,23 +23,29 @@ public sealed partial class ServiceLedger
                 if (headers.Count == 0)
                     throw new ArgumentException("there is no such entry", nameof(outcome));
                 var view = await Load(session, head.Size, head.Size, view => view.Inclusion(position));
-                return ReceiptFor(position, Stored.TimeOf(headers[0]), TreeHash.Record(headers[0]), view, signed);
+                var parts = (await session.Parts([position])).ToDictionary(p => p.Kind);
+                var entry = new RecordedEntry(headers[0], parts[PartKind.Request].Salt, parts[PartKind.Answer]);
+                return ReceiptFor(position, Stored.TimeOf(headers[0]), entry, view, signed);
             },
             cancel
         );
     }
 
-    private Receipt ReceiptFor(ulong position, DateTimeOffset time, byte[] hash, TreeView tree, Checkpoint checkpoint) =>
+    private Receipt ReceiptFor(ulong position, DateTimeOffset time, RecordedEntry entry, TreeView tree, Checkpoint checkpoint) =>
         new()
         {
             Service = Service,
             Position = position,
             CommitTime = time.ToTimestamp(),
-            EntryHash = ByteString.CopyFrom(hash),
+            EntryHash = UnsafeByteOperations.UnsafeWrap(TreeHash.Record(entry.Header)),
             TreeSize = tree.Size,
             RootHash = ByteString.CopyFrom(checkpoint.Root),
             InclusionProof = { tree.Inclusion(position).Select(h => ByteString.CopyFrom(h)) },
             Checkpoint = checkpoint.Text,
+            Header = UnsafeByteOperations.UnsafeWrap(entry.Header),
+            RequestSalt = UnsafeByteOperations.UnsafeWrap(entry.RequestSalt),
+            AnswerSalt = UnsafeByteOperations.UnsafeWrap(entry.Answer.Salt),
+            Answer = UnsafeByteOperations.UnsafeWrap(entry.Answer.Data),
         };
 
     /// <summary>The tree as it is, signed, with the cosignatures that it has so far.</summary>

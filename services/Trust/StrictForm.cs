@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 
 namespace Ministries.Trust;
 
@@ -32,6 +33,19 @@ public static class StrictForm
             throw new FormatException(e.Message, e);
         }
         return Wrong(read) is { } wrong ? throw new FormatException(wrong) : read;
+    }
+
+    /// <summary>Reads an entry's header from its canonical bytes. It has a time, and names no kind of part twice.</summary>
+    /// <param name="bytes">The header's bytes.</param>
+    /// <exception cref="FormatException">It is no such header; the text says what is wrong.</exception>
+    public static EntryHeader ReadHeader(ReadOnlySpan<byte> bytes)
+    {
+        var header = Read(EntryHeader.Parser, bytes);
+        if (header.CommitTime is null)
+            throw new FormatException("it has no time");
+        return header.Parts.DistinctBy(p => p.Kind).Count() == header.Parts.Count
+            ? header
+            : throw new FormatException("it names a part twice");
     }
 
     /// <summary>What is wrong with the times and enum values in a message; null: nothing.</summary>

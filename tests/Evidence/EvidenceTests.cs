@@ -162,6 +162,7 @@ public sealed class EvidenceTests(CaseFiles files)
         "the checkpoint's root is altered",
         "a receipt is of another entry",
         "a receipt's time is altered",
+        "a receipt shows its entry",
         "an entry is called privileged",
         "an approval is of another request",
         "a number of an audience is altered",
@@ -272,6 +273,10 @@ public sealed class EvidenceTests(CaseFiles files)
                 break;
             case "a receipt's time is altered":
                 own.Entry.Receipt.CommitTime.Seconds--;
+                line = own.Index + 1;
+                break;
+            case "a receipt shows its entry":
+                own.Entry.Receipt.Header = own.Entry.Header;
                 line = own.Index + 1;
                 break;
             case "an entry is called privileged":

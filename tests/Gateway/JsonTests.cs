@@ -42,6 +42,12 @@ public class JsonTests(Services services)
         var position = (string?)logged["receipt"]!["position"];
         var kept = Path.Combine(gateway.State, "receipts", $"calllog-{position}.json");
         await Until(() => Task.FromResult(File.Exists(kept)));
+        // What showed the entry to the gateway goes no further.
+        foreach (var receipt in (JsonNode[])[logged["receipt"]!, JsonNode.Parse(await File.ReadAllTextAsync(kept, Cancel))!])
+            Assert.Equal(
+                ["service", "position", "commit_time", "entry_hash", "tree_size", "root_hash", "inclusion_proof", "checkpoint"],
+                receipt.AsObject().Select(f => f.Key)
+            );
         Assert.True(Guid.TryParse(answer.Headers.GetValues("Idempotency-Key").Single(), out _));
         var (found, read, from) = await gateway.Get($"/v1/calllog/GetCall?call={logged["call"]}");
         Assert.Equal((200, (string?)logged["call"]), (found, (string?)read["call"]!["id"]));

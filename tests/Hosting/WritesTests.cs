@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
 
@@ -28,6 +29,9 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             ("kr/mfa", request.RequestId, "ministries.calllog.v1.CallLogService/LogCall", 1ul),
             (header.Participant, header.RequestId, header.Method, header.AgreementVersion)
         );
+        // The receipt shows both by itself, and for other bytes of the same request it does not.
+        Assert.Null(Receipts.WrongEntry(response.Receipt, "kr/mfa", header.Method, request.RequestId, sent, response));
+        Assert.NotNull(Receipts.WrongEntry(response.Receipt, "kr/mfa", header.Method, request.RequestId, request.ToByteArray(), response));
     }
 
     [Fact]

@@ -5,6 +5,7 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Trust;
@@ -217,8 +218,16 @@ internal static class Vectors
 
     private static JsonObject ReceiptJson(LogCallRequest request, Key key)
     {
-        // 32 bytes that are random in a ledger.
+        // 32 bytes each that are random in a ledger.
         var salt = SHA256.HashData("ministries vectors: salt"u8);
+        var answerSalt = SHA256.HashData("ministries vectors: salt of the answer"u8);
+        var response = new LogCallResponse
+        {
+            Call = "call_01jpgw5w00000000000000000v",
+            Etag = "etag",
+            State = CallState.OneSided,
+        };
+        var answer = new Answer { Response = Any.Pack(response) }.ToByteArray();
         var header = new EntryHeader
         {
             Position = Position,
@@ -230,6 +239,7 @@ internal static class Vectors
             Parts =
             {
                 new PartDigest { Kind = PartKind.Request, Digest = Hash(salt, request.ToByteArray()) },
+                new PartDigest { Kind = PartKind.Answer, Digest = Hash(answerSalt, answer) },
             },
         };
         var records = Enumerable
@@ -237,7 +247,7 @@ internal static class Vectors
             .Select(i => i == (int)Position ? Hash(header.ToByteArray()) : Hash(Encoding.UTF8.GetBytes($"ministries vectors: entry {i}")))
             .ToList();
         var leaves = records.Select(r => Hash([0], r.ToByteArray())).ToArray();
-        var text = $"{Origin}\n{leaves.Length}\n{RootOf(leaves).ToBase64()}\n";
+        var text = $"{Origin}\n{leaves.Length}\n{Forgery.RootOf(leaves).ToBase64()}\n";
         var keyId = SHA256.HashData([.. Encoding.UTF8.GetBytes($"{Origin}\n\u0001"), .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[
             ..4
         ];
@@ -249,19 +259,22 @@ internal static class Vectors
             CommitTime = header.CommitTime,
             EntryHash = records[(int)Position],
             TreeSize = (ulong)leaves.Length,
-            RootHash = RootOf(leaves),
-            InclusionProof = { ProofOf((int)Position, leaves) },
+            RootHash = Forgery.RootOf(leaves),
+            InclusionProof = { Forgery.ProofOf((int)Position, leaves) },
             Checkpoint = $"{text}\n\u2014 {Origin} {Convert.ToBase64String([.. keyId, .. signature])}\n",
+            Header = header.ToByteString(),
+            RequestSalt = ByteString.CopyFrom(salt),
+            Answer = ByteString.CopyFrom(answer),
+            AnswerSalt = ByteString.CopyFrom(answerSalt),
         };
         return new JsonObject
         {
             ["header"] = Json(header),
-            ["header_bytes"] = header.ToByteString().ToBase64(),
-            ["request_salt"] = Convert.ToBase64String(salt),
             ["records"] = Base64(records),
             ["leaves"] = Base64(leaves),
             ["key_id"] = Convert.ToBase64String(keyId),
             ["receipt"] = Json(receipt),
+            ["response"] = Json(response),
         };
     }
 
@@ -270,27 +283,4 @@ internal static class Vectors
     private static JsonNode Json(IMessage message) => JsonNode.Parse(JsonFormatter.Default.Format(message))!;
 
     private static ByteString Hash(params byte[][] parts) => ByteString.CopyFrom(SHA256.HashData([.. parts.SelectMany(p => p)]));
-
-    // RFC 6962, 2.1: the root over the leaves' hashes.
-    private static ByteString RootOf(ReadOnlySpan<ByteString> leaves)
-    {
-        if (leaves.Length == 1)
-            return leaves[0];
-        var left = LeftOf(leaves.Length);
-        return Hash([1], RootOf(leaves[..left]).ToByteArray(), RootOf(leaves[left..]).ToByteArray());
-    }
-
-    // RFC 6962, 2.1.1.
-    private static List<ByteString> ProofOf(int position, ReadOnlySpan<ByteString> leaves)
-    {
-        if (leaves.Length == 1)
-            return [];
-        var left = LeftOf(leaves.Length);
-        return position < left
-            ? [.. ProofOf(position, leaves[..left]), RootOf(leaves[left..])]
-            : [.. ProofOf(position - left, leaves[left..]), RootOf(leaves[..left])];
-    }
-
-    // The greatest power of two that is less than the number of leaves.
-    private static int LeftOf(int leaves) => 1 << System.Numerics.BitOperations.Log2((uint)leaves - 1);
 }

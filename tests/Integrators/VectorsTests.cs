@@ -95,15 +95,22 @@ public sealed class VectorsTests(Examples examples)
         Assert.Null(Receipts.Wrong(receipt, "calllog", agreement, receipt.CommitTime.ToDateTimeOffset()));
         Assert.NotNull(Receipts.Wrong(receipt, "custody", agreement, receipt.CommitTime.ToDateTimeOffset()));
 
-        var bytes = Bytes(vector, "header_bytes");
-        var header = EntryHeader.Parser.ParseFrom(bytes);
-        Assert.Equal(Parse<EntryHeader>(vector["header"]!), header);
-        Assert.Equal(System.Security.Cryptography.SHA256.HashData(bytes), receipt.EntryHash.ToByteArray());
-        Assert.Equal((receipt.Position, Text(vectors["signatures"]![0]!, "request_id")), (header.Position, header.RequestId));
-        Assert.Equal(
-            Ledger.Digests.OfPart(Bytes(vector, "request_salt"), Bytes(vectors["signatures"]![0]!, "request_bytes")),
-            header.Parts.Single(p => p.Kind == PartKind.Request).Digest.ToByteArray()
-        );
+        Assert.Equal(Parse<EntryHeader>(vector["header"]!), EntryHeader.Parser.ParseFrom(receipt.Header));
+        var (request, response) = (vectors["signatures"]![0]!, Parse<LogCallResponse>(vector["response"]!));
+        response.Receipt = receipt;
+        Assert.Null(Wrong("LogCall", "request_bytes"));
+        Assert.NotNull(Wrong("LogCall", "frame"));
+        Assert.NotNull(Wrong("SubmitReadout", "request_bytes"));
+
+        string? Wrong(string method, string bytes) =>
+            Receipts.WrongEntry(
+                receipt,
+                "kr/mfa",
+                $"ministries.calllog.v1.CallLogService/{method}",
+                Text(request, "request_id"),
+                Bytes(request, bytes),
+                response
+            );
     }
 
     [Fact]

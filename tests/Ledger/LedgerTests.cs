@@ -129,6 +129,15 @@ public abstract class LedgerTests
                 [.. receipt.InclusionProof.Select(h => h.ToByteArray())]
             )
         );
+        // It shows its entry.
+        Assert.Equal(System.Security.Cryptography.SHA256.HashData(receipt.Header.Span), receipt.EntryHash.ToByteArray());
+        var header = EntryHeader.Parser.ParseFrom(receipt.Header);
+        Assert.Equal((header.Position, header.CommitTime), (receipt.Position, receipt.CommitTime));
+        Assert.Equal(32, receipt.RequestSalt.Length);
+        Assert.Equal(
+            header.Parts.Single(p => p.Kind == PartKind.Answer).Digest.ToByteArray(),
+            Digests.OfPart(receipt.AnswerSalt.Span, receipt.Answer.Span)
+        );
     }
 
     [Fact]
@@ -834,9 +843,18 @@ public abstract class LedgerTests
         var checkpoint = Engine.NewFile("checkpoint");
         await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
         {
-            await ledger.Commit(Add("a", "1", "c"), Cancel);
+            var add = Add("a", "1", "c");
+            await ledger.Commit(add, Cancel);
+            var found = await ledger.FindAnswer("a", "1", add.Method, add.Bytes, Cancel);
+            var shown = await ledger.ReceiptOf(found!, Cancel);
+            CheckReceipt(shown);
             var before = await ledger.ReadCheckpoint(Cancel);
             Assert.True(await ledger.EraseRequest(0, Cancel));
+            // The receipt shows it no longer, and the rest of it is the same.
+            var later = await ledger.ReceiptOf(found!, Cancel);
+            Assert.True(later.RequestSalt.IsEmpty);
+            later.RequestSalt = shown.RequestSalt;
+            Assert.Equal(shown, later);
             Assert.False(await ledger.EraseRequest(0, Cancel));
             Assert.False(await ledger.EraseRequest(9, Cancel));
             var part = (await ledger.ReadEntry(0, null, Cancel))!.Entry.Parts.Single(p => p.Kind == PartKind.Request);

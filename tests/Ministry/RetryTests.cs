@@ -1,10 +1,9 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
-using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
-using System.Text;
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -20,7 +19,6 @@ using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
-using NSec.Cryptography;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
@@ -37,7 +35,7 @@ public sealed class RetryTests : IAsyncLifetime
     public RetryTests()
     {
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
-        _failing = new(ReceiptOf(Path.Combine(_folder, "service", "calllog", "checkpoint.key")));
+        _failing = new(_folder);
     }
 
     public async ValueTask InitializeAsync()
@@ -209,7 +207,7 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task A_replica_that_lives_and_cannot_serve_is_passed_over_with_the_same_request_id()
     {
         var port = Ports.Free();
-        var able = new Failing(_failing.Receipt);
+        var able = new Failing(_folder);
         await using var other = await Serve(port, able);
         using var client = ClientOf(_port, port);
         for (var i = 0; i < 40; i++)
@@ -336,36 +334,15 @@ public sealed class RetryTests : IAsyncLifetime
         return positions;
     }
 
-    // The receipt of a log with one entry, made from the specifications.
-    private static Receipt ReceiptOf(string keyFile)
-    {
-        using var key = Fixtures.Signing.KeyIn(keyFile);
-        var record = SHA256.HashData([1, 2, 3]);
-        var root = SHA256.HashData([0, .. record]);
-        const string Origin = "ministries.example/calllog";
-        var note = $"{Origin}\n1\n{Convert.ToBase64String(root)}\n";
-        var id = SHA256.HashData([.. Encoding.UTF8.GetBytes(Origin), 10, 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[..4];
-        var signature = SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(note));
-        return new Receipt
-        {
-            Service = "calllog",
-            Position = 0,
-            EntryHash = ByteString.CopyFrom(record),
-            TreeSize = 1,
-            RootHash = ByteString.CopyFrom(root),
-            Checkpoint = $"{note}\n\u2014 {Origin} {Convert.ToBase64String([.. id, .. signature])}\n",
-        };
-    }
-
     public static TheoryData<string, Action<Receipt>> Wrong() =>
         new()
         {
-            { "it is of the service custody", r => r.Service = "custody" },
+            { "it is of another service", r => r.Service = "custody" },
             { "its entry hash is not", r => r.EntryHash = ByteString.CopyFrom(1) },
-            { "its proof does not lead", r => r.Position = 1 },
+            { "its proof does not lead", r => r.Position-- },
             { "its proof does not lead", r => r.EntryHash = r.RootHash },
             { "its proof does not lead", r => r.InclusionProof.Add(r.RootHash) },
-            { "its checkpoint is not signed", r => r.Checkpoint = r.Checkpoint.Replace("\n1\n", "\n2\n") },
+            { "its checkpoint is not signed", r => r.Checkpoint = r.Checkpoint.Replace("\n2\n", "\n3\n") },
             { "its checkpoint is not signed", r => r.Checkpoint = "" },
         };
 
@@ -374,8 +351,11 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task An_answer_whose_receipt_proves_nothing_is_not_accepted(string why, Action<Receipt> spoil)
     {
         await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
-        _failing.Receipt = _failing.Receipt.Clone();
-        spoil(_failing.Receipt);
+        _failing.Tell = receipt =>
+        {
+            spoil(receipt);
+            return receipt;
+        };
         var e = await Assert.ThrowsAsync<InvalidReceiptException>(() =>
             _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
         );
@@ -385,16 +365,40 @@ public sealed class RetryTests : IAsyncLifetime
     [Fact]
     public async Task An_answer_without_a_receipt_is_not_accepted()
     {
-        _failing.Receipt = null!;
+        _failing.Tell = _ => null;
         await Assert.ThrowsAsync<InvalidReceiptException>(() =>
             _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
         );
     }
 
-    /// <summary>A service that fails as told, and notes the calls.</summary>
-    private sealed class Failing(Receipt receipt) : CallLogService.CallLogServiceBase
+    [Fact]
+    public async Task A_write_that_has_no_id_is_not_proved_by_an_entry_that_has_none()
     {
-        public Receipt Receipt = receipt;
+        var write = new Method<byte[], LogCallResponse>(
+            MethodType.Unary,
+            "ministries.calllog.v1.CallLogService",
+            "LogCall",
+            Marshallers.Create(bytes => bytes, bytes => bytes),
+            Marshallers.Create(m => MessageExtensions.ToByteArray(m), LogCallResponse.Parser.ParseFrom)
+        );
+        var request = new LogCallRequest { Case = "case_1" };
+        var e = await Assert.ThrowsAsync<InvalidReceiptException>(() => Send(MessageExtensions.ToByteArray(request)));
+        Assert.Contains("of another request id", e.Message);
+
+        // With one it is proved, as any other that was kept as bytes.
+        request.RequestId = MinistryClient.NewRequestId();
+        Assert.Equal("call_1", (await Send(MessageExtensions.ToByteArray(request))).Call);
+
+        Task<LogCallResponse> Send(byte[] bytes) =>
+            _client["calllog"].AsyncUnaryCall(write, null, new CallOptions(cancellationToken: Cancel), bytes).ResponseAsync;
+    }
+
+    /// <summary>A service that fails as told, and notes the calls.</summary>
+    private sealed class Failing(string folder) : CallLogService.CallLogServiceBase
+    {
+        public Func<Receipt, Receipt?> Tell = receipt => receipt;
+
+        private readonly List<ByteString> _log = [];
 
         public readonly ConcurrentQueue<RpcException> Failures = new();
         public readonly ConcurrentQueue<(string RequestId, string Signature, string Input)> Seen = new();
@@ -412,7 +416,28 @@ public sealed class RetryTests : IAsyncLifetime
             Note(request.RequestId, context);
             if (Delay != TimeSpan.Zero)
                 await Task.Delay(Delay, context.CancellationToken);
-            return Failures.TryDequeue(out var failure) ? throw failure : new LogCallResponse { Call = "call_1", Receipt = Receipt };
+            if (Failures.TryDequeue(out var failure))
+                throw failure;
+            var response = new LogCallResponse { Call = "call_1" };
+            lock (_log)
+            {
+                var receipt = Forgery.Of(
+                    folder,
+                    new Receipt { Service = "calllog" },
+                    (header, shown) =>
+                    {
+                        header.CommitTime = shown.CommitTime = new Timestamp { Seconds = 1742198400 };
+                        (header.Participant, header.RequestId) = ("kr/mfa", request.RequestId);
+                        header.Method = "ministries.calllog.v1.CallLogService/LogCall";
+                        shown.RequestSalt = Forgery.Put(header, PartKind.Request, MessageExtensions.ToByteArray(request));
+                        Forgery.Answer(header, shown, new Answer { Response = Any.Pack(response) });
+                    },
+                    _log
+                );
+                _log.Add(Forgery.LeafOf(receipt));
+                response.Receipt = Tell(receipt);
+            }
+            return response;
         }
 
         public override Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)
@@ -448,12 +473,12 @@ public sealed class RetryTests : IAsyncLifetime
                 }
                 var entry = new Entry
                 {
-                    Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }),
+                    Header = MessageExtensions.ToByteString(new EntryHeader { Position = position }),
                     Case = new string('c', 100),
                 };
                 if (failing.InPieces.Contains(position))
                 {
-                    var bytes = Google.Protobuf.MessageExtensions.ToByteString(entry);
+                    var bytes = MessageExtensions.ToByteString(entry);
                     await Piece(0, 40);
                     if (failing.Anew.Remove(position))
                         await Piece(0, 30);

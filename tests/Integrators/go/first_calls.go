@@ -288,7 +288,7 @@ func (m *ministry) write(method string, request []byte, requestID string, respon
 	if err := m.checkReceipt(response.GetReceipt()); err != nil {
 		return err
 	}
-	return m.checkEntry(response.GetReceipt(), method, request, requestID)
+	return m.checkEntry(response, method, request, requestID)
 }
 
 // --- Proofs ---------------------------------------------------------------------------------------------------------------------
@@ -340,30 +340,34 @@ func (m *ministry) checkSignatures(origin, text, signatures string) error {
 	return nil
 }
 
-// checkEntry checks that the entry of the receipt is this very request. A receipt alone tells only the entry's hash.
-func (m *ministry) checkEntry(receipt *ledger.Receipt, method string, request []byte, requestID string) error {
-	found := &ledger.GetEntryResponse{}
-	if err := m.read(entries+"GetEntry", &ledger.GetEntryRequest{Position: receipt.Position}, found); err != nil {
-		return err
-	}
-	header := &ledger.EntryHeader{}
-	if err := proto.Unmarshal(found.Entry.GetHeader(), header); err != nil {
-		return err
-	}
-	var named []byte
-	for _, part := range header.Parts {
-		if part.Kind == ledger.PartKind_PART_KIND_REQUEST {
-			named = part.Digest
-		}
-	}
-	shown := false
-	for _, part := range found.Entry.GetParts() {
-		shown = shown || part.Kind == ledger.PartKind_PART_KIND_REQUEST &&
-			bytes.Equal(part.Data, request) && bytes.Equal(digest(part.Salt, part.Data), named)
-	}
-	if !shown || !bytes.Equal(digest(found.Entry.GetHeader()), receipt.EntryHash) || header.Position != receipt.Position ||
-		header.Participant != m.participant || "/"+header.Method != method || header.RequestId != requestID {
+// checkEntry checks that the entry of the receipt is this very request, and holds this very answer. The receipt shows it, once it is
+// checked.
+func (m *ministry) checkEntry(response answer, method string, request []byte, requestID string) error {
+	receipt, header := response.GetReceipt(), &ledger.EntryHeader{}
+	if !bytes.Equal(digest(receipt.Header), receipt.EntryHash) || proto.Unmarshal(receipt.Header, header) != nil {
 		return notProved("the entry at the receipt's position is not this request")
+	}
+	digests := map[ledger.PartKind][]byte{}
+	for _, part := range header.Parts {
+		digests[part.Kind] = part.Digest
+	}
+	holds := func(kind ledger.PartKind, salt, data []byte) bool {
+		return len(salt) == 32 && bytes.Equal(digests[kind], digest(salt, data))
+	}
+	if header.Position != receipt.Position || !proto.Equal(header.CommitTime, receipt.CommitTime) ||
+		header.Participant != m.participant || "/"+header.Method != method || header.RequestId != requestID ||
+		len(digests) != len(header.Parts) || // A part that is there twice is two answers to one question.
+		!holds(ledger.PartKind_PART_KIND_REQUEST, receipt.RequestSalt, request) {
+		return notProved("the entry at the receipt's position is not this request")
+	}
+
+	// They are compared as messages, because another version of the service may write the same answer in other bytes.
+	shown, received := &ledger.Answer{}, proto.Clone(response).ProtoReflect()
+	recorded := received.New().Interface()
+	received.Clear(received.Descriptor().Fields().ByName("receipt"))
+	if !holds(ledger.PartKind_PART_KIND_ANSWER, receipt.AnswerSalt, receipt.Answer) || proto.Unmarshal(receipt.Answer, shown) != nil ||
+		shown.GetResponse().UnmarshalTo(recorded) != nil || !proto.Equal(recorded, received.Interface()) {
+		return notProved("the entry at the receipt's position holds another answer")
 	}
 	return nil
 }
@@ -486,7 +490,7 @@ func refusalOf(err error) (*errdetails.ErrorInfo, []*errdetails.BadRequest_Field
 // --- What this program does -------------------------------------------------------------------------------------------------------
 
 // aCall is what our side says of a call that has just taken place. It names no prisoner; what is about a person would be sealed. It is
-// serialized once: these bytes are signed, sent, kept for another attempt, and compared with the ledger's entry.
+// serialized once: these bytes are signed, sent, kept for another attempt, and compared with the receipt.
 func aCall(requestID, file, participant, counterpart string) ([]byte, error) {
 	return proto.Marshal(&calllog.LogCallRequest{
 		RequestId: requestID,

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	calllog "contracts/ministries/calllog/v1"
 	ledger "contracts/ministries/ledger/v1"
 )
 
@@ -25,7 +26,7 @@ type vectors struct {
 		Created      int64
 		Headers      map[string]string
 	}
-	Receipt struct{ Receipt json.RawMessage }
+	Receipt struct{ Receipt, Response json.RawMessage }
 }
 
 // read reads the vectors, and makes the example without its channel.
@@ -69,6 +70,29 @@ func TestItAcceptsTheReceiptAndNoOtherPosition(t *testing.T) {
 	}
 	receipt.Position--
 	if err := m.checkReceipt(receipt); !errors.Is(err, errNotProved) {
+		t.Error(err)
+	}
+}
+
+func TestItAcceptsTheEntryOfThisRequestAndThisAnswerAndNoOther(t *testing.T) {
+	v, m := read(t)
+	vector, receipt, response := v.Signatures[0], &ledger.Receipt{}, &calllog.LogCallResponse{}
+	if err := protojson.Unmarshal(v.Receipt.Receipt, receipt); err != nil {
+		t.Fatal(err)
+	}
+	if err := protojson.Unmarshal(v.Receipt.Response, response); err != nil {
+		t.Fatal(err)
+	}
+	response.Receipt = receipt
+	method := vector.Headers[":path"]
+	if err := m.checkEntry(response, method, vector.RequestBytes, vector.RequestID); err != nil {
+		t.Error(err)
+	}
+	if err := m.checkEntry(response, method, append(vector.RequestBytes, 0), vector.RequestID); !errors.Is(err, errNotProved) {
+		t.Error(err)
+	}
+	response.Etag = "another"
+	if err := m.checkEntry(response, method, vector.RequestBytes, vector.RequestID); !errors.Is(err, errNotProved) {
 		t.Error(err)
 	}
 }

@@ -11,6 +11,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkServerIdentity, createSecureContext } from 'node:tls';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
@@ -30,7 +31,7 @@ const contracts = loadSync(
     defaults: true,
   },
 );
-const calls = contracts['ministries.calllog.v1.CallLogService'];
+export const calls = contracts['ministries.calllog.v1.CallLogService'];
 const ledger = contracts['ministries.ledger.v1.LedgerService'];
 
 /** The service's answer does not prove what it says. Keep it, and ask the other participants what they see. */
@@ -168,7 +169,7 @@ export class Ministry {
     const headers = () => this.sign(method.path, request, requestId, Math.floor(Date.now() / 1000));
     const response = await this.call(method, request, headers);
     this.checkReceipt(response.receipt);
-    await this.checkEntry(response.receipt, method, request, requestId);
+    this.checkEntry(response, method, request, requestId);
     return response;
   }
 
@@ -209,21 +210,34 @@ export class Ministry {
     if (!signed) throw new NotProved('no key that the agreement lists for the service has signed the checkpoint');
   }
 
-  /** Whether the entry of the receipt is this very request. A receipt alone tells only the entry's hash. */
-  async checkEntry(receipt, method, request, requestId) {
-    const { entry } = await this.call(ledger.GetEntry, ledger.GetEntry.requestSerialize({ position: receipt.position }));
-    const header = headerOf(entry);
-    const isRequest = (part) => part.kind === 'PART_KIND_REQUEST';
-    const part = entry.parts.find(isRequest);
-    const holds =
-      sha256(entry.header).equals(receipt.entry_hash) &&
+  /** Whether the entry of the receipt is this very request, and holds this very answer. The receipt shows it, once it is checked. */
+  checkEntry(response, method, request, requestId) {
+    const { receipt } = response;
+    if (!sha256(receipt.header).equals(receipt.entry_hash))
+      throw new NotProved("the entry at the receipt's position is not this request");
+    const header = headerOf(receipt);
+    const holds = (kind, salt, data) =>
+      salt.length === 32 && header.parts.find((part) => part.kind === kind)?.digest.equals(sha256(salt, data));
+    const isRequest =
       header.position === receipt.position &&
+      isDeepStrictEqual(header.commit_time, receipt.commit_time) &&
       header.participant === this.participant &&
       `/${header.method}` === method.path &&
       header.request_id === requestId &&
-      part?.data.equals(request) &&
-      header.parts.find(isRequest)?.digest.equals(sha256(part.salt, part.data));
-    if (!holds) throw new NotProved("the entry at the receipt's position is not this request");
+      // A part that is there twice is two answers to one question.
+      new Set(header.parts.map((part) => part.kind)).size === header.parts.length &&
+      holds('PART_KIND_REQUEST', receipt.request_salt, request);
+    if (!isRequest) throw new NotProved("the entry at the receipt's position is not this request");
+
+    // They are compared as messages, because another version of the service may write the same answer in other bytes.
+    const isRecorded = holds('PART_KIND_ANSWER', receipt.answer_salt, receipt.answer);
+    const recorded = isRecorded && contracts['ministries.ledger.v1.Answer'].deserialize(receipt.answer).response;
+    const type = `${method.path.slice(1, method.path.lastIndexOf('.'))}.${method.responseType.type.name}`;
+    const isAnswer =
+      recorded &&
+      recorded.type_url === `type.googleapis.com/${type}` &&
+      isDeepStrictEqual(method.responseDeserialize(recorded.value), { ...response, receipt: null });
+    if (!isAnswer) throw new NotProved("the entry at the receipt's position holds another answer");
   }
 
   // --- Following -----------------------------------------------------------------------------------------------------------------
@@ -296,7 +310,7 @@ function refusalOf(error) {
 
 /** What our side says of a call that has just taken place. It names no prisoner; what is about a person would be sealed. */
 function aCall(requestId, file, participant, counterpart) {
-  // Serialized once. These bytes are signed, sent, kept for another attempt, and compared with the ledger's entry.
+  // Serialized once. These bytes are signed, sent, kept for another attempt, and compared with the receipt.
   return calls.LogCall.requestSerialize({
     request_id: requestId,
     actor: {

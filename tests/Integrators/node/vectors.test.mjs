@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Ministry, NotProved } from './first_calls.mjs';
+import { calls, Ministry, NotProved } from './first_calls.mjs';
 
 const vectors = JSON.parse(readFileSync(new URL('../../../protos/vectors.json', import.meta.url)));
 
@@ -28,17 +28,37 @@ test('it signs as the vector says', () => {
   for (const [name, value] of Object.entries(signed)) assert.equal(value, vector.headers[name]);
 });
 
-test('it accepts the receipt, and no other position', () => {
-  const { receipt } = vectors.receipt;
-  const read = {
-    service: receipt.service,
-    position: receipt.position,
-    entry_hash: Buffer.from(receipt.entryHash, 'base64'),
-    tree_size: receipt.treeSize,
-    root_hash: Buffer.from(receipt.rootHash, 'base64'),
-    inclusion_proof: receipt.inclusionProof.map((hash) => Buffer.from(hash, 'base64')),
-    checkpoint: receipt.checkpoint,
+/** The receipt as it is read from an answer. */
+function receipt() {
+  const { receipt: json } = vectors.receipt;
+  const bytes = (text) => Buffer.from(text, 'base64');
+  return {
+    service: json.service,
+    position: json.position,
+    commit_time: { seconds: Date.parse(json.commitTime) / 1000 },
+    entry_hash: bytes(json.entryHash),
+    tree_size: json.treeSize,
+    root_hash: bytes(json.rootHash),
+    inclusion_proof: json.inclusionProof.map(bytes),
+    checkpoint: json.checkpoint,
+    header: bytes(json.header),
+    request_salt: bytes(json.requestSalt),
+    answer: bytes(json.answer),
+    answer_salt: bytes(json.answerSalt),
   };
-  ministry().checkReceipt(read);
-  assert.throws(() => ministry().checkReceipt({ ...read, position: '3' }), NotProved);
+}
+
+test('it accepts the receipt, and no other position', () => {
+  ministry().checkReceipt(receipt());
+  assert.throws(() => ministry().checkReceipt({ ...receipt(), position: '3' }), NotProved);
+});
+
+test('it accepts the entry of this request and this answer, and no other', () => {
+  const { request_id: id, request_bytes: text } = vectors.signatures[0];
+  const request = Buffer.from(text, 'base64');
+  const method = calls.LogCall;
+  const response = method.responseDeserialize(method.responseSerialize({ ...vectors.receipt.response, receipt: receipt() }));
+  ministry().checkEntry(response, method, request, id);
+  assert.throws(() => ministry().checkEntry(response, method, Buffer.concat([request, Buffer.alloc(1)]), id), NotProved);
+  assert.throws(() => ministry().checkEntry({ ...response, etag: 'another' }, method, request, id), NotProved);
 });

@@ -30,13 +30,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from ministries.calllog.v1 import call_pb2
 from ministries.calllog.v1.calllog_service_pb2 import ListCallsRequest, ListCallsResponse, LogCallRequest, LogCallResponse
-from ministries.ledger.v1.entry_pb2 import PART_KIND_REQUEST, Entry, EntryHeader
-from ministries.ledger.v1.ledger_service_pb2 import (
-    FollowEntriesRequest,
-    FollowEntriesResponse,
-    GetEntryRequest,
-    GetEntryResponse,
-)
+from ministries.ledger.v1.entry_pb2 import PART_KIND_ANSWER, PART_KIND_REQUEST, Answer, Entry, EntryHeader
+from ministries.ledger.v1.ledger_service_pb2 import FollowEntriesRequest, FollowEntriesResponse
 
 SERVICE = "calllog"
 CALLS = "ministries.calllog.v1.CallLogService"
@@ -185,7 +180,7 @@ class Ministry:
         """Sends a write, and checks the receipt."""
         response = self.call(method, request, response_type, lambda: self.sign(method, request, request_id, int(time.time())))
         self.check_receipt(response.receipt)
-        self.check_entry(response.receipt, method, request, request_id)
+        self.check_entry(response, method, request, request_id)
         return response
 
     # --- Proofs ---------------------------------------------------------------------------------------------------------------
@@ -226,22 +221,35 @@ class Ministry:
         if not signed:
             raise NotProved("no key that the agreement lists for the service has signed the checkpoint")
 
-    def check_entry(self, receipt, method, request, request_id):
-        """Whether the entry of the receipt is this very request. A receipt alone tells only the entry's hash."""
-        asked = GetEntryRequest(position=receipt.position).SerializeToString()
-        entry = self.call(f"{LEDGER}/GetEntry", asked, GetEntryResponse).entry
-        header = EntryHeader.FromString(entry.header)
-        part = next((p for p in entry.parts if p.kind == PART_KIND_REQUEST), None)
-        digest = next((p.digest for p in header.parts if p.kind == PART_KIND_REQUEST), None)
+    def check_entry(self, response, method, request, request_id):
+        """Whether the entry of the receipt is this very request, and holds this very answer. The receipt shows it, once it is checked."""
+        receipt = response.receipt
+        if sha256(receipt.header) != receipt.entry_hash:
+            raise NotProved("the entry at the receipt's position is not this request")
+        header = EntryHeader.FromString(receipt.header)
+        digests = {part.kind: part.digest for part in header.parts}
+
+        def holds(kind, salt, data):
+            return len(salt) == 32 and digests.get(kind) == sha256(salt + data)
+
         if (
-            sha256(entry.header) != receipt.entry_hash
-            or (header.position, header.participant) != (receipt.position, self.participant)
-            or (header.method, header.request_id) != (method, request_id)
-            or part is None
-            or part.data != request
-            or sha256(part.salt + part.data) != digest
+            (header.position, header.commit_time) != (receipt.position, receipt.commit_time)
+            or (header.participant, header.method, header.request_id) != (self.participant, method, request_id)
+            or len(digests) != len(header.parts)  # A part that is there twice is two answers to one question.
+            or not holds(PART_KIND_REQUEST, receipt.request_salt, request)
         ):
             raise NotProved("the entry at the receipt's position is not this request")
+
+        # They are compared as messages, because another version of the service may write the same answer in other bytes.
+        recorded, received = type(response)(), type(response)()
+        received.CopyFrom(response)
+        received.ClearField("receipt")
+        if (
+            not holds(PART_KIND_ANSWER, receipt.answer_salt, receipt.answer)
+            or not Answer.FromString(receipt.answer).response.Unpack(recorded)
+            or recorded != received
+        ):
+            raise NotProved("the entry at the receipt's position holds another answer")
 
     # --- Following ------------------------------------------------------------------------------------------------------------
 
@@ -321,7 +329,7 @@ def a_call(request_id, case, participant, counterpart):
     request.account.channel = call_pb2.CHANNEL_TELEPHONE
     request.account.attendees.add(participant=participant, office="minister")
     request.account.subjects.append(call_pb2.SUBJECT_CITIZENSHIP)
-    # Serialized once. These bytes are signed, sent, kept for another attempt, and compared with the ledger's entry.
+    # Serialized once. These bytes are signed, sent, kept for another attempt, and compared with the receipt.
     return request.SerializeToString()
 
 

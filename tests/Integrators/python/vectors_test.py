@@ -8,6 +8,7 @@ import unittest
 import first_calls
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf import json_format
+from ministries.calllog.v1.calllog_service_pb2 import LogCallResponse
 from ministries.ledger.v1.entry_pb2 import Receipt
 
 VECTORS = json.loads((pathlib.Path(__file__).parents[3] / "protos" / "vectors.json").read_text(encoding="utf-8"))
@@ -40,6 +41,19 @@ class Vectors(unittest.TestCase):
         receipt.position -= 1
         with self.assertRaises(first_calls.NotProved):
             ministry().check_receipt(receipt)
+
+    def test_entry(self):
+        vector = VECTORS["signatures"][0]
+        method = vector["headers"][":path"][1:]
+        request = base64.b64decode(vector["request_bytes"])
+        response = json_format.ParseDict(VECTORS["receipt"]["response"], LogCallResponse())
+        json_format.ParseDict(VECTORS["receipt"]["receipt"], response.receipt)
+        ministry().check_entry(response, method, request, vector["request_id"])
+        with self.assertRaises(first_calls.NotProved):
+            ministry().check_entry(response, method, request + b"\0", vector["request_id"])
+        response.etag += "2"
+        with self.assertRaises(first_calls.NotProved):
+            ministry().check_entry(response, method, request, vector["request_id"])
 
 
 unittest.main()

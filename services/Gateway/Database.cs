@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Data.Common;
+using System.Globalization;
 using Microsoft.Data.Sqlite;
 using Ministries.Ledger;
 
@@ -86,26 +88,21 @@ internal sealed class Database : IDisposable
 
     /// <summary>Runs a statement, whose parameters are <c>@0</c>, <c>@1</c> and so on.</summary>
     /// <returns>How many rows it changed.</returns>
-    public static int Run(SqliteConnection connection, string sql, params ReadOnlySpan<object?> values)
+    public static int Run(DbConnection connection, string sql, params ReadOnlySpan<object?> values)
     {
         using var command = Command(connection, sql, values);
         return command.ExecuteNonQuery();
     }
 
     /// <summary>The first value of the first row; null: there is none.</summary>
-    public static object? Scalar(SqliteConnection connection, string sql, params ReadOnlySpan<object?> values)
+    public static object? Scalar(DbConnection connection, string sql, params ReadOnlySpan<object?> values)
     {
         using var command = Command(connection, sql, values);
         return command.ExecuteScalar() is { } value and not DBNull ? value : null;
     }
 
     /// <summary>All rows.</summary>
-    public static List<T> Rows<T>(
-        SqliteConnection connection,
-        Func<SqliteDataReader, T> read,
-        string sql,
-        params ReadOnlySpan<object?> values
-    )
+    public static List<T> Rows<T>(DbConnection connection, Func<DbDataReader, T> read, string sql, params ReadOnlySpan<object?> values)
     {
         using var command = Command(connection, sql, values);
         using var reader = command.ExecuteReader();
@@ -135,12 +132,16 @@ internal sealed class Database : IDisposable
 
     // The texts are constants of this project; values are parameters.
 #pragma warning disable CA2100
-    private static SqliteCommand Command(SqliteConnection connection, string sql, ReadOnlySpan<object?> values)
+    internal static DbCommand Command(DbConnection connection, string sql, ReadOnlySpan<object?> values)
     {
         var command = connection.CreateCommand();
         command.CommandText = sql;
         for (var i = 0; i < values.Length; i++)
-            command.Parameters.AddWithValue($"@{i}", values[i] ?? DBNull.Value);
+        {
+            var parameter = command.CreateParameter();
+            (parameter.ParameterName, parameter.Value) = (string.Create(CultureInfo.InvariantCulture, $"@{i}"), values[i] ?? DBNull.Value);
+            command.Parameters.Add(parameter);
+        }
         return command;
     }
 #pragma warning restore CA2100

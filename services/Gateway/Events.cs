@@ -34,25 +34,32 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
     /// <summary>Writes server-sent events until the caller goes. Each has an id by which he goes on (<c>Last-Event-ID</c>).</summary>
     public async Task Write(HttpContext http)
     {
-        var after = After(http);
+        var (numbering, after) = (mirror.Head.Numbering, After(http));
         var types = http.Request.Query["type"];
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";
         var cancel = http.RequestAborted;
+        // What cannot be read at all is answered before the stream begins.
+        var events = await mirror.Events(numbering, after, Page, cancel);
         await http.Response.StartAsync(cancel);
         while (true)
         {
-            // Asked for before the events are read, so that none that comes meanwhile is waited for in vain.
-            var grown = mirror.Grown;
-            var events = mirror.Store.Events(after, Page);
             foreach (var e in events)
             {
                 after = e.Sequence;
                 if (types.Count == 0 || types.Contains(e.Type))
-                    await http.Response.WriteAsync($"id: {IdOf(after)}\nevent: {e.Type}\ndata: {ToJson(e).ToJsonString()}\n\n", cancel);
+                    await http.Response.WriteAsync(
+                        $"id: {numbering}-{after}\nevent: {e.Type}\ndata: {ToJson(e).ToJsonString()}\n\n",
+                        cancel
+                    );
             }
             await http.Response.Body.FlushAsync(cancel);
-            if (events.Count == Page)
+            // Asked for before the events are read, so that none that comes meanwhile is waited for in vain.
+            var grown = mirror.Grown;
+            if (await Next(numbering, after, cancel) is not { } next)
+                return;
+            events = next;
+            if (events.Count > 0)
                 continue;
             if (await Task.WhenAny(grown, Task.Delay(Beat, time, cancel)) != grown)
                 await http.Response.WriteAsync(": \n\n", cancel);
@@ -60,7 +67,19 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         }
     }
 
-    private string IdOf(long sequence) => string.Create(CultureInfo.InvariantCulture, $"{mirror.Store.Epoch}-{sequence}");
+    // null: the stream ends. Its reader comes again, and is told why. While the database is away nothing comes.
+    private async Task<IReadOnlyList<MirroredEvent>?> Next(string numbering, long after, CancellationToken cancel)
+    {
+        try
+        {
+            var next = await mirror.Events(numbering, after, Page, cancel);
+            return mirror.Head.Numbering == numbering ? next : null;
+        }
+        catch (GatewayRefusedException e)
+        {
+            return e.Reason == GatewayReason.MirrorUnreachable ? [] : null;
+        }
+    }
 
     private long After(HttpContext http)
     {
@@ -72,7 +91,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
                 _ => throw new GatewayRefusedException(GatewayReason.ParameterInvalid, "from is start or now", "from"),
             };
         if (
-            last.Split('-') is not [var epoch, var text]
+            last.Split('-') is not [var numbering, var text]
             || !long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
         )
             throw new GatewayRefusedException(
@@ -80,7 +99,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
                 "it must be the id of an event that was received",
                 "Last-Event-ID"
             );
-        if (epoch != mirror.Store.Epoch || number > mirror.Store.LastEvent)
+        if (number > Math.Min(mirror.Head.SharedWith(numbering), mirror.Head.Events))
             throw new GatewayRefusedException(GatewayReason.EventsRestarted, "the event is of another mirror", "Last-Event-ID");
         return number;
     }

@@ -210,7 +210,7 @@ internal sealed class Exchange
     )
     {
         if (asOf is { } time)
-            return _mirror.Read(service, method, request, time);
+            return await _mirror.Read(service, method, request, time, cancel);
         try
         {
             return new Reading(await _client.Call(service, method, request, cancel), null, null);
@@ -219,7 +219,7 @@ internal sealed class Exchange
         {
             try
             {
-                return _mirror.Read(service, method, request, null);
+                return await _mirror.Read(service, method, request, null, cancel);
             }
             catch (GatewayRefusedException missing) when (missing.Reason == GatewayReason.NotInMirror)
             {

@@ -38,7 +38,8 @@ public static class GatewayHost
     /// <param name="settings">The settings.</param>
     /// <param name="time">The clock; null: the system's.</param>
     /// <param name="logging">Where its log goes; null: to the console.</param>
-    /// <exception cref="FormatException">A setting is wrong, or a file does not hold what it should.</exception>
+    /// <exception cref="FormatException">A setting is wrong, a file does not hold what it should, or the mirror's database is another's.
+    /// </exception>
     /// <exception cref="IOException">A file cannot be read, or another gateway uses the state folder.</exception>
     public static WebApplication Build(GatewaySettings settings, TimeProvider? time = null, Action<ILoggingBuilder>? logging = null)
     {
@@ -289,6 +290,13 @@ internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks,
                     ["alarm"] = p.Alarm.Length > 0 ? p.Alarm : null,
                 }),
             ]),
+            ["mirror_database"] = new JsonObject
+            {
+                ["engine"] = mirror.Store.Engine,
+                ["away_since"] = mirror.Store.Away is { } away ? JsonEndpoints.Time(away.Time) : null,
+                ["why"] = mirror.Store.Away?.Why,
+                ["times_put_back"] = mirror.Store.TimesPutBack,
+            },
             ["webhooks"] = new JsonObject(webhooks.Waiting.Select(w => KeyValuePair.Create(w.Key, (JsonNode?)w.Value))),
             ["dead_letters"] = webhooks.Dead,
         };

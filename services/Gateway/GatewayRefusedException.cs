@@ -101,14 +101,24 @@ public sealed record GatewayReason(string Name, int Status, StatusCode Code, str
         "Ask for a later time, or without as_of."
     );
 
-    /// <summary>The mirror has stopped, because what a service showed is wrong.</summary>
+    /// <summary>The mirror has stopped, because what a service showed is wrong, or its database was changed.</summary>
     public static readonly GatewayReason MirrorStopped = new(
         "MIRROR_STOPPED",
         503,
         StatusCode.DataLoss,
-        "a ledger that only grows and keeps nothing back",
-        "the service's operator, and the other participants",
-        "See GET /status for the alarm. Compare with the witnesses and the other side before you rely on the service."
+        "a ledger that only grows and keeps nothing back, and a database that nobody else changes",
+        "the service's operator and the other participants, or the gateway's administrator",
+        "See GET /status for the alarm. Compare with the witnesses and the other side before you rely on the service or the copy."
+    );
+
+    /// <summary>The mirror's database is away.</summary>
+    public static readonly GatewayReason MirrorUnreachable = new(
+        "MIRROR_UNREACHABLE",
+        503,
+        StatusCode.Unavailable,
+        "the mirror's database",
+        "the gateway's administrator",
+        "See GET /status for what is wrong. The mirror goes on by itself when its database is there again. Writes do not wait for it."
     );
 
     /// <summary>The events that were asked for are of another mirror.</summary>
@@ -116,7 +126,7 @@ public sealed record GatewayReason(string Name, int Status, StatusCode Code, str
         "EVENTS_RESTARTED",
         409,
         StatusCode.OutOfRange,
-        "an event id of this mirror: it was built again",
+        "an event id of this mirror: it was built again, or its database was put back to an earlier state",
         "the caller",
         "Begin without Last-Event-ID. Events keep their own ids, so that those that you have are known again."
     );

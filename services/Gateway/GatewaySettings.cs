@@ -52,6 +52,10 @@ public sealed record GatewaySettings
     /// <summary>The systems to which events are sent.</summary>
     public IReadOnlyList<WebhookSettings> Webhooks { get; init; } = [];
 
+    /// <summary>Where the mirror is; null: in SQLite, <c>mirror.db</c> in <see cref="State"/>. Outbox and webhooks stay in <see cref="State"/>.
+    /// </summary>
+    public MirrorSettings? Mirror { get; init; }
+
     /// <summary>Where its participant's witness listens; null: it runs none.</summary>
     public Uri? Witness { get; init; }
 
@@ -89,14 +93,18 @@ public sealed record GatewaySettings
     };
 
     /// <summary>Reads a settings file. Paths in it are relative to the folder in which the process runs.</summary>
-    /// <exception cref="FormatException">It holds what is no setting.</exception>
+    /// <exception cref="FormatException">It holds what is no setting, or a password, and others than its owner may read it.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
     public static GatewaySettings Read(string path)
     {
         try
         {
-            return JsonSerializer.Deserialize<GatewaySettings>(File.ReadAllBytes(path), Form)
+            var settings =
+                JsonSerializer.Deserialize<GatewaySettings>(File.ReadAllBytes(path), Form)
                 ?? throw new FormatException($"{path} holds no settings");
+            if (settings.Mirror is { HasPassword: true })
+                OwnFile.ReadText(path);
+            return settings;
         }
         catch (JsonException e)
         {
@@ -150,6 +158,19 @@ public sealed record GatewaySettings
         if (!so)
             throw new FormatException(otherwise);
     }
+}
+
+/// <summary>Where the mirror is.</summary>
+public sealed record MirrorSettings
+{
+    /// <summary>A Npgsql connection string of a PostgreSQL database that no other gateway uses, as the services' <c>Ledger:Connection</c>. It
+    /// may name several servers, of which the primary is found. A password may stand in a file that it names (<c>Passfile</c>).</summary>
+    public required string Connection { get; init; }
+
+    // Any keyword that sounds so: what cannot be read is told of later.
+    internal bool HasPassword =>
+        Connection.Contains("password", StringComparison.OrdinalIgnoreCase)
+        || Connection.Contains("pwd", StringComparison.OrdinalIgnoreCase);
 }
 
 /// <summary>The systems that call with a certificate (mutual TLS).</summary>

@@ -234,8 +234,8 @@ internal static class JsonEndpoints
                             ["dead_letters"] = new JsonArray([
                                 .. letters.Select(d => new JsonObject
                                 {
-                                    ["id"] = d.Event.Id,
-                                    ["type"] = d.Event.Type,
+                                    ["id"] = d.Event,
+                                    ["type"] = d.Type,
                                     ["attempts"] = d.Attempts,
                                     ["error"] = d.Error,
                                     ["time"] = Time(d.Time),

@@ -13,7 +13,14 @@ internal static class Lists
 
     /// <summary>Reads a page.</summary>
     /// <exception cref="GatewayRefusedException">The mirror has no such list, or cannot apply a filter.</exception>
-    public static StoredRecord Read(MirrorStore store, string service, MethodDescriptor method, IMessage request, DateTimeOffset time)
+    public static async Task<StoredRecord> Read(
+        MirrorStore store,
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        DateTimeOffset time,
+        CancellationToken cancel
+    )
     {
         var items = method
             .OutputType.Fields.InDeclarationOrder()
@@ -26,8 +33,7 @@ internal static class Lists
             ? Math.Min(wanted, Most)
             : Usual;
         var from = FromOf(Contract.TextOf(request, "page_token"));
-        var found = store
-            .Records(Contract.NameOf(get), time)
+        var found = (await store.RecordsOf(Contract.NameOf(get), time, cancel))
             .Select(r => (Message: (IMessage)record.Accessor.GetValue(get.OutputType.Parser.ParseFrom(r.Bytes)), r.SeenTime))
             .Where(r => Passes(request, r.Message))
             .ToList();

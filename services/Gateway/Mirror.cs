@@ -33,8 +33,8 @@ internal sealed record MirrorProgress(
 /// no number of the participant's own is missing. After each entry the records that it names are read, and kept as they were seen then.
 /// </summary>
 /// <remarks>What is wrong stops the mirror of that ledger for good, with an alarm: an administrator must find out who lied, and then remove
-/// <c>mirror.db</c>, from which nothing is lost that the services do not show again, except how records were seen earlier. Personal data are
-/// kept sealed, and opened only to answer.</remarks>
+/// <c>mirror.db</c>, and the tables if they are in PostgreSQL. Nothing of it is lost that the services do not show again, except how records
+/// were seen earlier. Personal data are kept sealed, and opened only to answer.</remarks>
 internal sealed partial class Mirror : BackgroundService
 {
     private const int Together = 128;
@@ -49,10 +49,17 @@ internal sealed partial class Mirror : BackgroundService
     private readonly ILogger<Mirror> _log;
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
+    private volatile bool _away;
+
+    /// <summary>Opens what it keeps.</summary>
+    /// <exception cref="FormatException">The setting <c>mirror.connection</c> is wrong, or its database is not for this gateway.</exception>
+    /// <exception cref="IOException">The state folder cannot be written.</exception>
     public Mirror(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Mirror> log)
     {
         (_client, _time, _log) = (client, time, log);
-        Store = new MirrorStore(Path.Combine(settings.State, "mirror.db"));
+        Store = new MirrorStore(settings, time);
+        if (Store.TimesPutBack > 0)
+            LogPutBack(_log);
     }
 
     /// <summary>What it keeps.</summary>
@@ -69,22 +76,66 @@ internal sealed partial class Mirror : BackgroundService
     /// <param name="method">The RPC that would read it there.</param>
     /// <param name="request">Its request.</param>
     /// <param name="asOf">As it was known then; null: as it was seen last.</param>
+    /// <param name="cancel">Ends it.</param>
     /// <exception cref="GatewayRefusedException">It is not in the mirror, or the mirror has stopped.</exception>
-    public Reading Read(string service, MethodDescriptor method, IMessage request, DateTimeOffset? asOf)
+    public Task<Reading> Read(string service, MethodDescriptor method, IMessage request, DateTimeOffset? asOf, CancellationToken cancel)
     {
         var progress = Store.ProgressOf(service);
         if (progress.Alarm.Length > 0 && (asOf is null || asOf >= progress.AlarmTime))
             throw new GatewayRefusedException(GatewayReason.MirrorStopped, $"the mirror of {service} has stopped: {progress.Alarm}");
         var time = asOf ?? DateTimeOffset.MaxValue;
-        var read = method.Name.StartsWith("Get", StringComparison.Ordinal)
-            ? Store.Record(Contract.NameOf(method), request.ToByteArray(), time)
-            : Lists.Read(Store, service, method, request, time);
-        return read is { Bytes: { } bytes }
-            ? new Reading(method.OutputType.Parser.ParseFrom(bytes), read.SeenTime, progress.CheckTime)
-            : throw new GatewayRefusedException(
-                GatewayReason.NotInMirror,
-                asOf is null ? "the mirror has no copy of it" : "the mirror had no copy of it then"
-            );
+        return FromStore(async () =>
+        {
+            var read = method.Name.StartsWith("Get", StringComparison.Ordinal)
+                ? await Store.Record(Contract.NameOf(method), request.ToByteArray(), time, cancel)
+                : await Lists.Read(Store, service, method, request, time, cancel);
+            return read is { Bytes: { } bytes }
+                ? new Reading(method.OutputType.Parser.ParseFrom(bytes), read.SeenTime, progress.CheckTime)
+                : throw new GatewayRefusedException(
+                    GatewayReason.NotInMirror,
+                    asOf is null ? "the mirror has no copy of it" : "the mirror had no copy of it then"
+                );
+        });
+    }
+
+    /// <summary>Events in their order; see <see cref="MirrorStore.Events"/>.</summary>
+    /// <exception cref="GatewayRefusedException">They cannot be read now, or are numbered anew.</exception>
+    public Task<IReadOnlyList<MirroredEvent>> Events(string numbering, long after, int most, CancellationToken cancel) =>
+        FromStore(() => Store.Events(numbering, after, most, cancel));
+
+    /// <summary>An event by its id; null: it is not there.</summary>
+    /// <exception cref="GatewayRefusedException">It cannot be read now.</exception>
+    public Task<MirroredEvent?> Find(string id, CancellationToken cancel) => FromStore(() => Store.Find(id, cancel));
+
+    /// <summary>How its events are numbered now.</summary>
+    /// <exception cref="GatewayRefusedException">Nobody knows, because the database has not been reached yet.</exception>
+    public MirrorHead Head => Store.Head ?? throw Unreachable();
+
+    // What was changed by another is not shown, not even as it was known before: nobody can tell what is missing.
+    private async Task<T> FromStore<T>(Func<Task<T>> read)
+    {
+        if (Store.WholeAlarm is { } alarm)
+            throw new GatewayRefusedException(GatewayReason.MirrorStopped, $"the mirror has stopped: {alarm.Why}");
+        try
+        {
+            return await read();
+        }
+        catch (MirrorChangedException e)
+        {
+            await Alarm("", e.Message);
+            throw new GatewayRefusedException(GatewayReason.MirrorStopped, $"the mirror has stopped: {e.Message}");
+        }
+        catch (Exception e) when (MirrorStore.IsOutage(e))
+        {
+            throw Unreachable();
+        }
+    }
+
+    private GatewayRefusedException Unreachable()
+    {
+        var checks = Progress.Where(p => p.CheckTime is not null).Select(p => p.CheckTime!.Value).ToList();
+        var known = checks.Count == 0 ? "it is not known what it has" : $"it was complete at {JsonEndpoints.Time(checks.Min())}";
+        return new GatewayRefusedException(GatewayReason.MirrorUnreachable, $"the mirror's database is not reached; {known}");
     }
 
     /// <inheritdoc/>
@@ -109,7 +160,8 @@ internal sealed partial class Mirror : BackgroundService
                     LogAlarm(_log, service, progress.Alarm);
                     return;
                 }
-                await Follow(service, progress.NextPosition, cancel);
+                var opening = await Opened(cancel);
+                await Follow(service, opening, Store.ProgressOf(service).NextPosition, cancel);
             }
             catch (OperationCanceledException) when (cancel.IsCancellationRequested)
             {
@@ -118,25 +170,67 @@ internal sealed partial class Mirror : BackgroundService
             catch (Exception e)
                 when (e is InvalidLogException { Break: not LogBreak.NotShown } or InvalidEntryException or EntryMissingException)
             {
-                LogAlarm(_log, service, e.Message);
-                await Store.Stop(service, e.Message, _time.GetUtcNow());
+                await Alarm(service, e.Message);
+                return;
+            }
+            catch (MirrorChangedException e)
+            {
+                await Alarm("", e.Message);
                 return;
             }
             catch (Exception e)
             {
-                // The service is not reached, or the disk is full: it is tried again.
-                LogAgain(_log, service, e.Message);
+                // The service or the database is not reached, or the disk is full: it is tried again.
+                if (!_away)
+                    LogAgain(_log, service, e.Message);
                 await Task.Delay(Pause, _time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
     }
 
-    private async Task Follow(string service, ulong from, CancellationToken cancel)
+    // Said once, not by each ledger's mirror at each attempt.
+    private async Task<long> Opened(CancellationToken cancel)
+    {
+        try
+        {
+            var put = Store.TimesPutBack;
+            var opening = await Store.Open(cancel);
+            if (Store.TimesPutBack > put)
+                LogPutBack(_log);
+            if (_away)
+                LogBack(_log);
+            _away = false;
+            return opening;
+        }
+        catch (Exception e) when (MirrorStore.IsOutage(e))
+        {
+            if (!_away)
+                LogAway(_log, e.Message);
+            _away = true;
+            throw;
+        }
+    }
+
+    private async Task Alarm(string service, string why)
+    {
+        LogAlarm(_log, service.Length > 0 ? service : "all services", why);
+        try
+        {
+            await Store.Stop(service, why);
+        }
+        catch (Exception e) when (MirrorStore.IsOutage(e))
+        {
+            // It has stopped all the same. After a restart it finds the same again.
+            LogAlarm(_log, service, e.Message);
+        }
+    }
+
+    private async Task Follow(string service, long opening, ulong from, CancellationToken cancel)
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var channel = Channel.CreateBounded<FollowEntriesResponse>(Together);
         // What is read runs ahead of what is kept.
-        var reading = ReadInto(channel.Writer, service, from, Store.Numbers(service), end.Token);
-        var kept = Store.Numbers(service);
+        var (ahead, kept) = (await Store.Numbers(service, cancel), await Store.Numbers(service, cancel));
+        var reading = ReadInto(channel.Writer, service, from, ahead, end.Token);
         var witnesses = DateTimeOffset.MinValue;
         var batch = new List<FollowEntriesResponse>();
         try
@@ -155,7 +249,7 @@ internal sealed partial class Mirror : BackgroundService
                 var ask = now - witnesses >= BetweenWitnesses;
                 if (ask)
                     witnesses = now;
-                await Take(service, batch, kept, ask, end.Token);
+                await Take(service, opening, batch, kept, ask, end.Token);
             }
             await reading;
         }
@@ -195,7 +289,14 @@ internal sealed partial class Mirror : BackgroundService
         }
     }
 
-    private async Task Take(string service, List<FollowEntriesResponse> batch, Completeness kept, bool witnesses, CancellationToken cancel)
+    private async Task Take(
+        string service,
+        long opening,
+        List<FollowEntriesResponse> batch,
+        Completeness kept,
+        bool witnesses,
+        CancellationToken cancel
+    )
     {
         var entries = batch.Where(r => r.Entry is not null).Select(r => r.Entry).ToList();
         var audit = await _client.Verify(service, entries, witnesses, cancel);
@@ -208,7 +309,7 @@ internal sealed partial class Mirror : BackgroundService
         {
             var ledger = LedgerEntry.Read(entry);
             // What was recorded of a case before the participant was admitted to it comes late, and once.
-            if (ledger.Header.Position < last && Store.Has(service, ledger.Header.Position))
+            if (ledger.Header.Position < last && await Store.Has(service, ledger.Header.Position, cancel))
                 throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
             last = Math.Max(last, ledger.Header.Position + 1);
             // Who read it has checked that nothing is missing before it.
@@ -219,7 +320,7 @@ internal sealed partial class Mirror : BackgroundService
                     records[id] = new SeenRecord(record, ledger.Header.Position, await See(record, cancel));
         }
         await Store.Add(
-            service,
+            opening,
             read,
             [.. records.Values],
             kept,
@@ -231,7 +332,8 @@ internal sealed partial class Mirror : BackgroundService
                 seen,
                 "",
                 null
-            )
+            ),
+            cancel
         );
         if (read.Count > 0)
             Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
@@ -264,6 +366,15 @@ internal sealed partial class Mirror : BackgroundService
 
     [LoggerMessage(1, LogLevel.Critical, "The mirror of {Service} has stopped: {Why}")]
     private static partial void LogAlarm(ILogger log, string service, string why);
+
+    [LoggerMessage(3, LogLevel.Error, "The mirror's database cannot be used, and is tried again: {Why}")]
+    private static partial void LogAway(ILogger log, string why);
+
+    [LoggerMessage(4, LogLevel.Information, "The mirror's database is there again")]
+    private static partial void LogBack(ILogger log);
+
+    [LoggerMessage(5, LogLevel.Error, "The mirror's database was put back to an earlier state: the ledgers are followed again from there")]
+    private static partial void LogPutBack(ILogger log);
 
     [LoggerMessage(2, LogLevel.Warning, "The mirror of {Service} goes on later: {Why}")]
     private static partial void LogAgain(ILogger log, string service, string why);

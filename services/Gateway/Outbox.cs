@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
 using Google.Protobuf;
@@ -207,14 +208,7 @@ internal sealed partial class Outbox : BackgroundService
             _ = Task.Run(() => Send(status.Item), stoppingToken);
         while (!stoppingToken.IsCancellationRequested)
         {
-            var until = Database.Stored(_time.GetUtcNow().AddDays(-_settings.AnswerDays));
-            await _database.Write(c =>
-                Database.Run(
-                    c,
-                    "delete from writes where request_id in (select request_id from writes where state <> 0 and end_time < @0 limit 10000)",
-                    until
-                )
-            );
+            await Forget(Database.Stored(_time.GetUtcNow().AddDays(-_settings.AnswerDays)));
             await Task.Delay(TimeSpan.FromMinutes(10), _time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
@@ -250,7 +244,7 @@ internal sealed partial class Outbox : BackgroundService
             Database.Stored(item.AcceptTime)
         ) == 1;
 
-    private static OutboxStatus Status(SqliteDataReader r) =>
+    private static OutboxStatus Status(DbDataReader r) =>
         new(
             new OutboxItem(
                 r.GetString(0),
@@ -267,6 +261,25 @@ internal sealed partial class Outbox : BackgroundService
             r.IsDBNull(11) ? null : Database.Time(r.GetInt64(11)),
             (StatusCode)r.GetInt32(10)
         );
+
+    private async Task Forget(long until)
+    {
+        try
+        {
+            await _database.Write(c =>
+                Database.Run(
+                    c,
+                    "delete from writes where request_id in (select request_id from writes where state <> 0 and end_time < @0 limit 10000)",
+                    until
+                )
+            );
+        }
+        catch (SqliteException e)
+        {
+            // Even to delete takes room. Those that wait are sent all the same.
+            LogNotWritten(_log, e.Message);
+        }
+    }
 
     private async Task Send(OutboxItem item)
     {
@@ -328,6 +341,12 @@ internal sealed partial class Outbox : BackgroundService
             LogUnproved(_log, item.Service, item.RequestId, e.Message);
             return new OutboxStatus(item, OutboxState.Unproved, System.Text.Encoding.UTF8.GetBytes(e.Message), _time.GetUtcNow());
         }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The checkpoint of the answer cannot be kept, as on a full disk, so the answer does not count yet. The service gives it again.
+            LogNotWritten(_log, e.Message);
+            return null;
+        }
     }
 
     // The bytes are sent as they are on the disk: what a later version of this program would write is not asked.
@@ -352,7 +371,19 @@ internal sealed partial class Outbox : BackgroundService
             pending.Ended.TrySetResult(status);
     }
 
+    // While the disk takes nothing it stays there as one that waits, and would be sent again after a restart.
     private async Task Keep(OutboxStatus status)
+    {
+        for (var pause = Shortest; !await IsKept(status); pause = pause * 2 < Longest ? pause * 2 : Longest)
+        {
+            await Task.Delay(pause, _time, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (_end.IsCancellationRequested)
+                return;
+        }
+        _waiting.TryRemove(status.Item.RequestId, out _);
+    }
+
+    private async Task<bool> IsKept(OutboxStatus status)
     {
         try
         {
@@ -369,13 +400,13 @@ internal sealed partial class Outbox : BackgroundService
                     Database.Stored(status.EndTime!.Value)
                 )
             );
+            return true;
         }
         catch (Exception e) when (e is SqliteException or InvalidOperationException or IOException)
         {
-            // It stays on the disk as one that waits, and is sent again at the next start.
             LogNotWritten(_log, e.Message);
+            return false;
         }
-        _waiting.TryRemove(status.Item.RequestId, out _);
     }
 
     private void KeepReceipt(OutboxStatus status)

@@ -116,6 +116,11 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
             description: "Since when the mirror of a ledger was not known to be complete and right."
         );
         meter.CreateObservableGauge(
+            "ministries.gateway.mirror.away",
+            () => mirror.Store.Away is null ? 0 : 1,
+            description: "1 while the mirror's database cannot be used."
+        );
+        meter.CreateObservableGauge(
             "ministries.gateway.webhook.waiting",
             () => webhooks.Waiting.Select(w => new Measurement<long>(w.Value, Of("webhook", w.Key))),
             description: "Events that wait for a webhook."

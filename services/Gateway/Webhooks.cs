@@ -10,11 +10,12 @@ namespace Ministries.Gateway;
 
 /// <summary>An event that a webhook did not take.</summary>
 /// <param name="Webhook">The webhook.</param>
-/// <param name="Event">The event.</param>
+/// <param name="Event">The event's id.</param>
+/// <param name="Type">Its type's full name.</param>
 /// <param name="Attempts">How often it was sent.</param>
 /// <param name="Error">What came of the last time.</param>
 /// <param name="Time">When it was set aside.</param>
-internal sealed record DeadLetter(string Webhook, MirroredEvent Event, int Attempts, string Error, DateTimeOffset Time);
+internal sealed record DeadLetter(string Webhook, string Event, string Type, int Attempts, string Error, DateTimeOffset Time);
 
 /// <summary>
 /// Sends events to the webhooks of the settings (Standard Webhooks 1.0: <c>webhook-id</c>, <c>webhook-timestamp</c>, <c>webhook-signature</c>).
@@ -23,14 +24,16 @@ internal sealed record DeadLetter(string Webhook, MirroredEvent Event, int Attem
 /// </summary>
 internal sealed partial class Webhooks : BackgroundService
 {
-    /// <summary>The tables beside the mirror's. A mirror that is built again begins with the first event again.</summary>
+    /// <summary>The tables in the state folder, wherever the mirror is. A mirror that is built again begins with the first event again.
+    /// </summary>
     public const string Schema = """
-        create table if not exists webhooks (
-          name text primary key, sequence integer not null, attempts integer not null, next_time integer not null, error text not null
+        create table if not exists deliveries (
+          name text primary key, numbering text not null, sequence integer not null, attempts integer not null, next_time integer not null,
+          error text not null
         ) without rowid;
-        create table if not exists dead_letters (
-          name text not null, sequence integer not null, attempts integer not null, error text not null, time integer not null,
-          primary key (name, sequence)
+        create table if not exists undelivered (
+          name text not null, event text not null, type text not null, attempts integer not null, error text not null,
+          time integer not null, primary key (name, event)
         ) without rowid;
         """;
 
@@ -52,7 +55,7 @@ internal sealed partial class Webhooks : BackgroundService
         }
     }
 
-    private sealed record Cursor(long Sequence, int Attempts, DateTimeOffset Next);
+    private sealed record Cursor(string Numbering, long Sequence, int Attempts, DateTimeOffset Next);
 
     public Webhooks(GatewaySettings settings, Mirror mirror, EventStream events, TimeProvider time, ILogger<Webhooks> log)
     {
@@ -65,33 +68,38 @@ internal sealed partial class Webhooks : BackgroundService
         _targets.Keys.ToDictionary(n => n, n => Math.Max(0, _mirror.Store.LastEvent - CursorOf(n).Sequence));
 
     /// <summary>How many dead letters there are.</summary>
-    public long Dead => Data.Read(c => (long)Database.Scalar(c, "select count(*) from dead_letters")!);
+    public long Dead => Data.Read(c => (long)Database.Scalar(c, "select count(*) from undelivered")!);
 
     /// <summary>The dead letters of a webhook, at most 200; null: there is no such webhook.</summary>
     public IReadOnlyList<DeadLetter>? DeadLetters(string webhook) =>
         !_targets.ContainsKey(webhook)
             ? null
             : Data.Read(c =>
-                    Database.Rows(
-                        c,
-                        r => (Sequence: r.GetInt64(0), Attempts: r.GetInt32(1), Error: r.GetString(2), Time: Database.Time(r.GetInt64(3))),
-                        "select sequence, attempts, error, time from dead_letters where name = @0 order by sequence limit 200",
-                        webhook
-                    )
+                Database.Rows(
+                    c,
+                    r => new DeadLetter(
+                        webhook,
+                        r.GetString(0),
+                        r.GetString(1),
+                        r.GetInt32(2),
+                        r.GetString(3),
+                        Database.Time(r.GetInt64(4))
+                    ),
+                    "select event, type, attempts, error, time from undelivered where name = @0 order by time, event limit 200",
+                    webhook
                 )
-                .ConvertAll(d => new DeadLetter(webhook, _mirror.Store.Events(d.Sequence - 1, 1)[0], d.Attempts, d.Error, d.Time));
+            );
 
     /// <summary>Sends a dead letter once more. If it is taken, it is none any longer.</summary>
     /// <returns>What came of it: empty, it was taken; null, there is no such dead letter.</returns>
+    /// <exception cref="GatewayRefusedException">The event cannot be read now.</exception>
     public async Task<string?> Replay(string webhook, string id, CancellationToken cancel)
     {
-        if (DeadLetters(webhook)?.FirstOrDefault(d => d.Event.Id == id) is not { } letter)
+        if (DeadLetters(webhook)?.FirstOrDefault(d => d.Event == id) is null || await _mirror.Find(id, cancel) is not { } letter)
             return null;
-        var error = await Send(_targets[webhook], letter.Event, cancel) ?? "";
+        var error = await Send(_targets[webhook], letter, cancel) ?? "";
         if (error.Length == 0)
-            await Data.Write(c =>
-                Database.Run(c, "delete from dead_letters where name = @0 and sequence = @1", webhook, letter.Event.Sequence)
-            );
+            await Data.Write(c => Database.Run(c, "delete from undelivered where name = @0 and event = @1", webhook, id));
         return error;
     }
 
@@ -107,7 +115,7 @@ internal sealed partial class Webhooks : BackgroundService
             target.Dispose();
     }
 
-    private Database Data => _mirror.Store.Database;
+    private Database Data => _mirror.Store.File;
 
     private async Task Deliver(Target target, CancellationToken cancel)
     {
@@ -124,7 +132,7 @@ internal sealed partial class Webhooks : BackgroundService
             }
             catch (Exception e)
             {
-                // The disk is full, for example.
+                // The disk is full, or the mirror's database is away, for example.
                 LogFailed(_log, target.Settings.Name, e.Message);
                 await Task.Delay(TimeSpan.FromSeconds(5), _time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
@@ -134,73 +142,81 @@ internal sealed partial class Webhooks : BackgroundService
     private async Task<bool> DeliverNext(Target target, CancellationToken cancel)
     {
         var (name, cursor) = (target.Settings.Name, CursorOf(target.Settings.Name));
-        if (_mirror.Store.Events(cursor.Sequence, 1) is not [var next])
+        if (await _mirror.Events(cursor.Numbering, cursor.Sequence, 1, cancel) is not [var next])
             return false;
+        // Numbered anew meanwhile: the cursor is looked at again.
+        if (_mirror.Head.Numbering != cursor.Numbering)
+            return true;
         if (target.Settings.Types.Count > 0 && !target.Settings.Types.Contains(next.Type))
         {
-            await Move(name, next.Sequence);
+            await Move(name, cursor.Numbering, next.Sequence);
             return true;
         }
         if (cursor.Next - _time.GetUtcNow() is { Ticks: > 0 } wait)
             await Task.Delay(wait, _time, cancel);
         if (await Send(target, next, cancel) is not { } error)
         {
-            await Move(name, next.Sequence);
+            await Move(name, cursor.Numbering, next.Sequence);
             return true;
         }
         var attempts = cursor.Attempts + 1;
         if (attempts >= target.Settings.Attempts)
         {
             LogDead(_log, name, next.Id, error);
-            await SetAside(name, next.Sequence, attempts, error);
+            await SetAside(name, cursor.Numbering, next, attempts, error);
             return true;
         }
         var pause = TimeSpan.FromSeconds(Math.Min(Longest.TotalSeconds, Math.Pow(2, attempts - 1)));
         var at = Database.Stored(_time.GetUtcNow() + pause * (0.75 + Random.Shared.NextDouble() / 2));
-        await Data.Write(c =>
-            Database.Run(
-                c,
-                "insert into webhooks values (@0, @1, @2, @3, @4) on conflict (name) do update set attempts = @2, next_time = @3, error = @4",
-                name,
-                cursor.Sequence,
-                attempts,
-                at,
-                error
-            )
-        );
+        await Data.Write(c => Database.Run(c, Moves, name, cursor.Numbering, cursor.Sequence, attempts, at, error));
         return true;
     }
 
-    private Cursor CursorOf(string name) =>
-        Data.Read(c =>
+    // Where the events were numbered anew, those from before that have their number still are known to be sent.
+    private Cursor CursorOf(string name)
+    {
+        if (_mirror.Store.Head is not { } head)
+            return new Cursor("", 0, 0, DateTimeOffset.UnixEpoch);
+        var stored = Data.Read(c =>
                 Database.Rows(
                     c,
-                    r => new Cursor(r.GetInt64(0), r.GetInt32(1), Database.Time(r.GetInt64(2))),
-                    "select sequence, attempts, next_time from webhooks where name = @0",
+                    r => new Cursor(r.GetString(0), r.GetInt64(1), r.GetInt32(2), Database.Time(r.GetInt64(3))),
+                    "select numbering, sequence, attempts, next_time from deliveries where name = @0",
                     name
                 )
             )
-            .FirstOrDefault()
-        ?? new Cursor(0, 0, DateTimeOffset.UnixEpoch);
+            .FirstOrDefault();
+        return stored?.Numbering == head.Numbering
+            ? stored
+            : new Cursor(
+                head.Numbering,
+                stored is null ? 0 : Math.Min(stored.Sequence, head.SharedWith(stored.Numbering)),
+                0,
+                DateTimeOffset.UnixEpoch
+            );
+    }
 
     private const string Moves =
-        "insert into webhooks values (@0, @1, 0, 0, '') on conflict (name) do update set sequence = @1, attempts = 0, next_time = 0, error = ''";
+        "insert into deliveries values (@0, @1, @2, @3, @4, @5) on conflict (name) do update set numbering = @1, sequence = @2, attempts = @3, "
+        + "next_time = @4, error = @5";
 
-    private async Task Move(string name, long sequence) => await Data.Write(c => Database.Run(c, Moves, name, sequence));
+    private Task<int> Move(string name, string numbering, long sequence) =>
+        Data.Write(c => Database.Run(c, Moves, name, numbering, sequence, 0, 0, ""));
 
-    private Task SetAside(string name, long sequence, int attempts, string error) =>
+    private Task SetAside(string name, string numbering, MirroredEvent e, int attempts, string error) =>
         Data.Write(c =>
         {
             Database.Run(
                 c,
-                "insert into dead_letters values (@0, @1, @2, @3, @4) on conflict do nothing",
+                "insert into undelivered values (@0, @1, @2, @3, @4, @5) on conflict do nothing",
                 name,
-                sequence,
+                e.Id,
+                e.Type,
                 attempts,
                 error,
                 Database.Stored(_time.GetUtcNow())
             );
-            Database.Run(c, Moves, name, sequence);
+            Database.Run(c, Moves, name, numbering, e.Sequence, 0, 0, "");
         });
 
     /// <summary>Sends one event. Returns what failed; null: it was taken.</summary>

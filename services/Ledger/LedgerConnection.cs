@@ -3,7 +3,8 @@ using Npgsql;
 
 namespace Ministries.Ledger;
 
-/// <summary>Checks <see cref="LedgerOptions.Connection"/> before a ledger is opened with it.</summary>
+/// <summary>Checks <see cref="LedgerOptions.Connection"/>, or another connection to PostgreSQL, before something is opened with it.
+/// </summary>
 public static class LedgerConnection
 {
     // Longer than a server needs that is there. One that is not is no fault of the settings.
@@ -13,7 +14,17 @@ public static class LedgerConnection
     /// be reached now. It names no password.</summary>
     /// <param name="connection">A Npgsql connection string.</param>
     /// <param name="cancel">Ends it.</param>
-    public static async Task<IReadOnlyList<string>> Faults(string connection, CancellationToken cancel)
+    public static Task<IReadOnlyList<string>> Faults(string connection, CancellationToken cancel) => Faults(connection, OfRole, cancel);
+
+    /// <summary>As the other, for a database that holds no ledger.</summary>
+    /// <param name="connection">A Npgsql connection string.</param>
+    /// <param name="ofRole">What is wrong for good with what the role may do there.</param>
+    /// <param name="cancel">Ends it.</param>
+    internal static async Task<IReadOnlyList<string>> Faults(
+        string connection,
+        Func<NpgsqlConnection, CancellationToken, Task<IReadOnlyList<string>>> ofRole,
+        CancellationToken cancel
+    )
     {
         NpgsqlConnectionStringBuilder text;
         try
@@ -31,7 +42,7 @@ public static class LedgerConnection
         {
             await using var open = new NpgsqlConnection(text.ConnectionString);
             await open.OpenAsync(cancel);
-            return await OfRole(open, cancel);
+            return await ofRole(open, cancel);
         }
         // The server refuses the role, its password, the database, or the role's right to it.
         catch (PostgresException e) when (e.SqlState[..2] is "28" or "3D" or "3F" or "42")

@@ -18,18 +18,19 @@ public class EventsTests(Services services)
 {
     private JsonObject Call() => PlainJson.Write(services.Call());
 
-    [Fact]
-    public async Task A_stream_goes_on_after_the_last_event_also_over_a_restart()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task A_stream_goes_on_after_the_last_event_also_over_a_restart(Engine engine)
     {
+        var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("events").FullName;
         List<(string Id, JsonObject Event)> first;
         string call;
-        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", state: state))
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Mirror = mirror }, state))
         {
             call = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
             first = await Read(gateway, null, e => Names(e, call));
         }
-        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", state: state))
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Mirror = mirror }, state))
         {
             var next = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
             var rest = await Read(gateway, first[^1].Id, e => Names(e, next));
@@ -49,9 +50,10 @@ public class EventsTests(Services services)
         Directory.Delete(state, recursive: true);
     }
 
-    [Fact]
-    public async Task A_webhook_gets_each_event_signed_and_in_order_and_what_it_does_not_take_is_a_dead_letter()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task A_webhook_gets_each_event_signed_and_in_order_and_what_it_does_not_take_is_a_dead_letter(Engine engine)
     {
+        var mirror = await RunningGateway.MirrorOn(engine);
         var secret = RandomNumberGenerator.GetBytes(32);
         var file = Path.Combine(Directory.CreateTempSubdirectory("webhook").FullName, "secret");
         Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(secret)}\n");
@@ -62,6 +64,7 @@ public class EventsTests(Services services)
             s =>
                 s with
                 {
+                    Mirror = mirror,
                     Webhooks =
                     [
                         new WebhookSettings
@@ -103,9 +106,10 @@ public class EventsTests(Services services)
         Assert.Empty((await gateway.Get("/webhooks/cases/dead-letters")).Body["dead_letters"]!.AsArray());
     }
 
-    [Fact]
-    public async Task A_webhook_that_was_away_gets_what_it_missed_in_order_also_over_a_restart()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task A_webhook_that_was_away_gets_what_it_missed_in_order_also_over_a_restart(Engine engine)
     {
+        var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("events").FullName;
         var file = Path.Combine(state, "secret");
         Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
@@ -114,6 +118,7 @@ public class EventsTests(Services services)
         GatewaySettings Set(GatewaySettings settings) =>
             settings with
             {
+                Mirror = mirror,
                 Webhooks =
                 [
                     new WebhookSettings
@@ -147,7 +152,7 @@ public class EventsTests(Services services)
     private static bool Names(JsonObject e, string call) =>
         (string?)e["type"] == "ministries.calllog.v1.CallLogged" && (string?)e["data"]?["call"] == call;
 
-    private static async Task<List<(string Id, JsonObject Event)>> Read(RunningGateway gateway, string? after, Func<JsonObject, bool> last)
+    internal static async Task<List<(string Id, JsonObject Event)>> Read(RunningGateway gateway, string? after, Func<JsonObject, bool> last)
     {
         using var request = new HttpRequestMessage(HttpMethod.Get, "/events");
         if (after is not null)
@@ -169,9 +174,9 @@ public class EventsTests(Services services)
         throw new EndOfStreamException("the stream ended");
     }
 
-    private sealed record Delivery(string Id, string Timestamp, string Signature, string Body, int Status);
+    internal sealed record Delivery(string Id, string Timestamp, string Signature, string Body, int Status);
 
-    private sealed class Receiver : IAsyncDisposable
+    internal sealed class Receiver : IAsyncDisposable
     {
         private WebApplication _host = null!;
 

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Microsoft.Data.Sqlite;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
 
@@ -18,10 +17,11 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         return call;
     }
 
-    [Fact]
-    public async Task Without_the_services_it_answers_what_was_seen_and_says_since_when()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task Without_the_services_it_answers_what_was_seen_and_says_since_when(Engine engine)
     {
-        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 20 });
+        var mirror = await RunningGateway.MirrorOn(engine);
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 20, Mirror = mirror });
         var before = DateTimeOffset.UtcNow;
         var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
         var path = $"/v1/calllog/GetCall?call={logged["call"]}";
@@ -64,11 +64,12 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         await _services.Start("calllog");
     }
 
-    [Fact]
-    public async Task An_entry_that_is_kept_back_stops_it_with_an_alarm()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task An_entry_that_is_kept_back_stops_it_with_an_alarm(Engine engine)
     {
+        var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("mirror").FullName;
-        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, state))
         {
             var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
             var position = (string)logged["receipt"]!["position"]!;
@@ -91,17 +92,22 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
             Assert.Equal((503, "MIRROR_STOPPED"), (status, (string?)problem["reason"]));
         }
         // A restart does not make it forget.
-        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, state))
             await Stopped(gateway, "calllog", "is missing");
         Directory.Delete(state, recursive: true);
     }
 
-    [Theory, InlineData(true), InlineData(false)]
-    public async Task Who_is_admitted_to_a_case_meanwhile_gets_all_of_it_and_no_alarm(bool running)
+    [Theory]
+    [InlineData(Engine.Sqlite, true)]
+    [InlineData(Engine.Sqlite, false)]
+    [InlineData(Engine.Postgres, true)]
+    [InlineData(Engine.Postgres, false)]
+    public async Task Who_is_admitted_to_a_case_meanwhile_gets_all_of_it_and_no_alarm(Engine engine, bool running)
     {
+        var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("mirror").FullName;
         var headquarters = _services.As("ua/coordination-hq");
-        var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state);
+        var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, state);
         try
         {
             var opened = await headquarters.Custody.OpenCaseAsync(new() { Actor = Actor }, cancellationToken: Cancel);
@@ -125,16 +131,12 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
             var next = await Admit("ua/mfa", Types.V1.Part.DetainingPower);
 
             if (!running)
-                gateway = await RunningGateway.Start(_services, "kr/mfa", state: state);
+                gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, state);
             await Until(() => Followed(gateway, "custody", $"{next}"));
             var status = (await gateway.Get("/status")).Body["mirror"]!.AsArray();
             Assert.All(status, m => Assert.Null((string?)m!["alarm"]));
-            using var stored = new MirrorStore(Path.Combine(state, "mirror.db"));
             ulong[] all = [opened.Receipt.Position, registered.Receipt.Position, admitted, next];
-            var mirrored = stored
-                .Events(0, int.MaxValue)
-                .Where(e => e.Service == "custody" && e.Case == opened.Case)
-                .Select(e => e.Position);
+            var mirrored = (await gateway.Events()).Where(e => e.Service == "custody" && e.Case == opened.Case).Select(e => e.Position);
             Assert.Equal(all, mirrored.Distinct().Order());
 
             async Task<ulong> Admit(string participant, Types.V1.Part part)
@@ -179,10 +181,11 @@ public class WipedLedgerTests(OwnServices own) : IClassFixture<OwnServices>
 {
     private readonly Services _services = own.Services;
 
-    [Fact]
-    public async Task A_ledger_that_begins_anew_stops_it_with_an_alarm()
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task A_ledger_that_begins_anew_stops_it_with_an_alarm(Engine engine)
     {
-        await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+        var mirror = await RunningGateway.MirrorOn(engine);
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror });
         var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(_services.Call()));
         await Until(() => MirrorTests.Followed(gateway, "calllog", (string)logged["receipt"]!["position"]!));
         await _services.Stop("calllog");

@@ -3,6 +3,7 @@ using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
@@ -20,6 +21,13 @@ public sealed class OwnServices : IAsyncLifetime
     public ValueTask InitializeAsync() => Services.InitializeAsync();
 
     public ValueTask DisposeAsync() => Services.DisposeAsync();
+}
+
+/// <summary>Where a gateway's mirror is.</summary>
+public enum Engine
+{
+    Sqlite,
+    Postgres,
 }
 
 /// <summary>A gateway over the real services, with a state folder of its own unless one is given.</summary>
@@ -57,6 +65,40 @@ internal sealed class RunningGateway : IAsyncDisposable
         var token = Path.Combine(settings.State, "local.token");
         running.Http = running.Client(File.Exists(token) ? (await File.ReadAllTextAsync(token, Cancel)).Trim() : null);
         return running;
+    }
+
+    /// <summary>A mirror that has nothing yet.</summary>
+    public static async Task<MirrorSettings?> MirrorOn(Engine engine) =>
+        engine == Engine.Sqlite ? null : new MirrorSettings { Connection = await (await Postgres.Shared).CreateDatabase() };
+
+    /// <summary>All events that the mirror has; none while its database is away.</summary>
+    public async Task<IReadOnlyList<MirroredEvent>> Events()
+    {
+        try
+        {
+            var mirror = Host.Services.GetRequiredService<Mirror>();
+            return await mirror.Events(mirror.Head.Numbering, 0, int.MaxValue, Cancel);
+        }
+        catch (GatewayRefusedException e) when (e.Reason == GatewayReason.MirrorUnreachable)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>Waits until the mirror has all that the services show now, and demands that it has it once, and in order.</summary>
+    public async Task HasAll(Services services)
+    {
+        var (client, shown) = (services.As(Settings.Participant), new List<string>());
+        foreach (var service in Contract.Services)
+        await foreach (var response in client.Follow(service, untilNow: true, cancel: Cancel))
+            if (response.Entry is { } entry && LedgerEntry.Read(entry) is var read)
+                shown.AddRange(read.Published.Select((_, i) => $"{service}/{read.Header.Position}/{i}"));
+        IReadOnlyList<MirroredEvent> kept = [];
+        await Until(async () => !shown.Except((kept = await Events()).Select(e => e.Id)).Any());
+        Assert.Equal(kept.Select((_, i) => i + 1L), kept.Select(e => e.Sequence));
+        Assert.Equal(kept.Count, kept.DistinctBy(e => e.Id).Count());
+        foreach (var service in kept.GroupBy(e => e.Service))
+            Assert.Equal(service.OrderBy(e => (e.Position, e.Index)), service);
     }
 
     public static GatewaySettings SettingsFor(Services services, string participant, string state) =>

@@ -14,6 +14,7 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
     private readonly Uri _address = new($"https://127.0.0.1:{Ports.Free()}");
 
     private readonly List<Process> _started = [];
+    private bool _mounted;
 
     public void Dispose()
     {
@@ -24,6 +25,9 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
             process.WaitForExit();
             process.Dispose();
         }
+        if (_mounted)
+            using (var umount = Process.Start("umount", ["-l", _state]))
+                umount.WaitForExit();
         Directory.Delete(_state, recursive: true);
     }
 
@@ -58,7 +62,138 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         Assert.Contains("certificate", Assert.Single(error.Trim().Split('\n')));
     }
 
-    private async Task<Process> Serve()
+    [Fact]
+    public async Task A_mirror_that_does_not_fit_is_told_in_one_line_that_names_the_setting()
+    {
+        var settings = Path.Combine(_state, "gateway.json");
+        await File.WriteAllTextAsync(
+            settings,
+            new JsonObject
+            {
+                ["participant"] = "kr/mfa",
+                ["folder"] = _services.Folder,
+                ["state"] = _state,
+                ["mirror"] = new JsonObject { ["connection"] = "sqlite:mirror.db" },
+            }.ToJsonString(),
+            Cancel
+        );
+        var process = Start(["serve", "--settings", settings, "--listen", _address.ToString()]);
+        var error = await process.StandardError.ReadToEndAsync(Cancel);
+        await process.WaitForExitAsync(Cancel);
+        Assert.Equal(2, process.ExitCode);
+        Assert.StartsWith("mirror.connection: ", Assert.Single(error.Trim().Split('\n')));
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task Killed_again_and_again_while_it_follows_its_mirror_has_each_event_once_and_in_order(Engine engine)
+    {
+        var mirror = await RunningGateway.MirrorOn(engine);
+        var ministry = _services.As("kr/mfa");
+        for (var round = 0; round < 5; round++)
+        {
+            var gateway = await Serve(mirror);
+            for (var i = 0; i < 3; i++)
+                await ministry.CallLog.LogCallAsync(_services.Call(), cancellationToken: Cancel);
+            gateway.Kill();
+            await gateway.WaitForExitAsync(Cancel);
+        }
+        await using var last = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, _state);
+        await last.HasAll(_services);
+    }
+
+    /// <summary>The disk is full of something else, or the process may write no more, as with a quota.</summary>
+    [Theory, InlineData(true), InlineData(false)]
+    public async Task A_full_disk_refuses_a_write_by_name_and_keeps_what_was_accepted(bool disk)
+    {
+        if (disk && !Mount())
+            Assert.Skip("this process may not mount a disk");
+        var (accepted, refused) = (Guid.NewGuid().ToString(), Guid.NewGuid().ToString());
+        await _services.Stop("calllog");
+        var gateway = await Serve();
+        Assert.Equal("WAITING", (string?)(await Log(accepted))["state"]);
+
+        Fill(gateway, disk);
+
+        JsonObject problem = [];
+        // What was left of the last page may still take some.
+        await Until(async () => (string?)(problem = await Log(refused = Guid.NewGuid().ToString()))["state"] != "WAITING");
+        Assert.Equal(("OUTBOX_DISK_FULL", 507), ((string?)problem["reason"], (int)problem["status"]!));
+        Assert.Contains("Make room on the disk", (string?)problem["remedy"]);
+        Assert.Equal("WAITING", (string?)(await Curl([$"/outbox/{accepted}"]))["state"]);
+        Assert.Equal("NOT_FOUND", (string?)(await Curl([$"/outbox/{refused}"]))["reason"]);
+        await _services.Start("calllog");
+
+        Clear(gateway, disk);
+
+        await Until(async () => (string?)(await Curl([$"/outbox/{accepted}"]))["state"] == "ANSWERED");
+        Assert.StartsWith("call_", (string?)(await Log(refused))["call"]);
+        // The mirror, whose disk it is too, has gone on as well.
+        await Until(async () =>
+            (await Curl(["/status"]))["mirror"]!.AsArray().All(m => (string?)m!["alarm"] is null && m["check_time"] is not null)
+        );
+    }
+
+    private async Task<JsonObject> Log(string key)
+    {
+        var call = Path.Combine(_services.Folder, $"{key}.json");
+        await File.WriteAllTextAsync(call, PlainJson.Write(_services.Call()).ToJsonString(), Cancel);
+        return await Curl([
+            "/v1/calllog/LogCall",
+            "--header",
+            "Content-Type: application/json",
+            "--data",
+            $"@{call}",
+            "--header",
+            $"Idempotency-Key: {key}",
+        ]);
+    }
+
+    // A disk in memory, which is small.
+    private bool Mount()
+    {
+        using var mount = Process.Start(
+            new ProcessStartInfo("mount", ["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", _state]) { RedirectStandardError = true }
+        )!;
+        mount.WaitForExit();
+        return _mounted = mount.ExitCode == 0;
+    }
+
+    private void Fill(Process gateway, bool disk)
+    {
+        if (!disk)
+        {
+            Limit(gateway, "4096");
+            return;
+        }
+        using var file = new FileStream(Path.Combine(_state, "filling"), FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        try
+        {
+            for (var zeros = new byte[1 << 12]; ; )
+                file.Write(zeros);
+        }
+        catch (IOException)
+        {
+            // It is full.
+        }
+    }
+
+    private void Clear(Process gateway, bool disk)
+    {
+        if (disk)
+            File.Delete(Path.Combine(_state, "filling"));
+        else
+            Limit(gateway, "unlimited");
+    }
+
+    // How long a file of the process may be (RLIMIT_FSIZE).
+    private static void Limit(Process gateway, string bytes)
+    {
+        using var limit = Process.Start("prlimit", ["--pid", $"{gateway.Id}", $"--fsize={bytes}:unlimited"]);
+        limit.WaitForExit();
+        Assert.Equal(0, limit.ExitCode);
+    }
+
+    private async Task<Process> Serve(MirrorSettings? mirror = null)
     {
         var settings = Path.Combine(_state, "gateway.json");
         await File.WriteAllTextAsync(
@@ -69,6 +204,7 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
                 ["folder"] = _services.Folder,
                 ["state"] = _state,
                 ["answerSeconds"] = 0.2,
+                ["mirror"] = mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection },
                 ["services"] = new JsonObject(_services.Addresses.Select(a => KeyValuePair.Create(a.Key, (JsonNode?)a.Value.ToString()))),
             }.ToJsonString(),
             Cancel
@@ -84,7 +220,11 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
     private Process Start(string[] arguments)
     {
         var process = Process.Start(
-            new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments])
+            // A process that reaches its limit is told so by a signal, which would end it, and by the failure of its write.
+            new ProcessStartInfo(
+                "/bin/sh",
+                ["-c", "trap '' XFSZ; exec \"$@\"", "sh", "dotnet", Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments]
+            )
             {
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,

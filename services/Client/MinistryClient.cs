@@ -66,6 +66,9 @@ public sealed record MinistrySettings
     /// <summary>Whether the caller's trace context is sent to the services. False: each call begins a new trace at the service.</summary>
     public bool PassesTrace { get; init; } = true;
 
+    /// <summary>Writes the trace context of a call, where <see cref="PassesTrace"/>; null: the framework's own.</summary>
+    internal DistributedContextPropagator? Propagator { get; init; }
+
     /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -408,6 +411,8 @@ public sealed partial class MinistryClient : IDisposable
         var sender = ServiceChannel.Handler(service, () => _certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
         if (!_settings.PassesTrace)
             sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
+        else if (_settings.Propagator is { } propagator)
+            sender.ActivityHeadersPropagator = propagator;
         var handler = ServiceChannel.AcrossClosing(sender);
         if (_key is not null)
             handler = new SigningHandler(_key, Participant, HttpSignature.TagOf(Agreement.TrustDomain, service), _time)

@@ -81,10 +81,12 @@ internal sealed class Exchange
         Act(request, caller);
         var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(method, request);
+        Telemetry.Makes(id);
         // One that is known needs nothing of a service.
         if (id.Length > 0 && _outbox.Find(id) is { } known)
             return await Same(known.Item, digest, cancel);
         await Complete(service, request, cancel);
+        Telemetry.Makes(Contract.TextOf(request, "request_id"));
         var item = await _outbox.Add(
             new OutboxItem(
                 Contract.TextOf(request, "request_id"),

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -31,6 +32,9 @@ public static class GatewayHost
     internal const int Streams = 64,
         StreamsOfOne = 16;
 
+    /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
+    public const string OwnCertificate = "gateway.pem";
+
     /// <summary>Marks an endpoint whose answer is a stream.</summary>
     internal sealed record Lasting;
 
@@ -46,7 +50,12 @@ public static class GatewayHost
         settings.Check();
         time ??= TimeProvider.System;
         var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders().AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning);
+        builder
+            .Logging.ClearProviders()
+            .AddFilter("Microsoft", LogLevel.Warning)
+            .AddFilter("Grpc", LogLevel.Warning)
+            // While it could log, it makes a span for each request; but RPCs have spans of their own (Telemetry.Trace).
+            .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None);
         (logging ?? ToConsole)(builder.Logging);
         var services = builder.Services;
         services.AddSingleton(settings);
@@ -65,6 +74,7 @@ public static class GatewayHost
             (options.AllowedHosts, options.AllowEmptyHosts, options.IncludeFailureMessage) = (NamesOf(settings), false, false)
         );
         services.AddRateLimiter(Limit);
+        Telemetry.Add(services, settings);
         if (settings.Metrics is not null)
             services.AddHostedService<MetricsBeside>();
         if (settings.Witness is not null)
@@ -78,7 +88,7 @@ public static class GatewayHost
             _ = app.Services.GetRequiredService<MinistryClient>();
             _ = app.Services.GetRequiredService<Exchange>();
             _ = app.Services.GetRequiredService<Webhooks>();
-            Map(app);
+            Map(app, settings);
             return app;
         }
         catch
@@ -88,9 +98,8 @@ public static class GatewayHost
         }
     }
 
-    private static void Map(WebApplication app)
+    private static void Map(WebApplication app, GatewaySettings settings)
     {
-        app.Use(Telemetry.Trace);
         app.UseHostFiltering();
         app.UseStatusCodePages(context => Problems.Answer(context.HttpContext));
         app.Use(RefuseBrowsers);
@@ -98,6 +107,7 @@ public static class GatewayHost
         app.UseAuthentication();
         app.UseAuthorization();
         app.UseRateLimiter();
+        app.Use((http, next) => Telemetry.Trace(settings, http, next));
         app.MapGrpcService<GrpcRelay>();
         JsonEndpoints.Map(app);
         OpenApi.Map(app);
@@ -171,6 +181,7 @@ public static class GatewayHost
     private static void Listen(IWebHostBuilder web, GatewaySettings settings, TimeProvider time)
     {
         web.UseKestrelHttpsConfiguration();
+        var addresses = AddressesOf(settings.Listen);
         var certificate = CertificateOf(settings, time);
         web.ConfigureKestrel(kestrel =>
         {
@@ -179,33 +190,49 @@ public static class GatewayHost
             kestrel.Limits.MaxConcurrentConnections = 1024;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
             kestrel.Limits.Http2.MaxStreamsPerConnection = 100;
-            var at = settings.Listen;
-            kestrel.Listen(
-                IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
-                    : at.Host == "localhost" ? IPAddress.Loopback
-                    : IPAddress.Any,
-                at.Port,
-                listen =>
-                    listen.UseHttps(https =>
-                    {
-                        https.ServerCertificate = certificate;
-                        https.SslProtocols = SslProtocols.Tls13;
-                        https.HandshakeTimeout = TimeSpan.FromSeconds(10);
-                        if (settings.Systems is null)
-                            return;
-                        // Who may call is decided by authentication, not by the handshake.
-                        https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-                        https.ClientCertificateValidation = (_, _, _) => true;
-                    })
-            );
+            foreach (var at in addresses)
+                kestrel.Listen(
+                    at,
+                    listen =>
+                        listen.UseHttps(https =>
+                        {
+                            https.ServerCertificate = certificate;
+                            https.SslProtocols = SslProtocols.Tls13;
+                            https.HandshakeTimeout = TimeSpan.FromSeconds(10);
+                            if (settings.Systems is null)
+                                return;
+                            // Who may call is decided by authentication, not by the handshake.
+                            https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+                            https.ClientCertificateValidation = (_, _, _) => true;
+                        })
+                );
         });
+    }
+
+    /// <summary>Where an address listens. A host's name is resolved to its addresses. On a machine with several networks this selects one of
+    /// them.</summary>
+    /// <exception cref="FormatException">The name has no address.</exception>
+    internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen)
+    {
+        if (IPAddress.TryParse(listen.Host.Trim('[', ']'), out var address))
+            return [new IPEndPoint(address, listen.Port)];
+        try
+        {
+            return listen.Host == "localhost"
+                ? [new IPEndPoint(IPAddress.Loopback, listen.Port)]
+                : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
+        }
+        catch (SocketException)
+        {
+            throw new FormatException($"{listen.Host} has no address: name one at which {listen} can listen");
+        }
     }
 
     private static X509Certificate2 CertificateOf(GatewaySettings settings, TimeProvider time)
     {
         if (settings.Certificate is { } file)
             return CertificateFiles.Read(file, settings.CertificateKey!, KeySource.DefaultSecretsFolder);
-        var (certificate, key) = (Path.Combine(settings.State, "gateway.pem"), Path.Combine(settings.State, "gateway.key"));
+        var (certificate, key) = (Path.Combine(settings.State, OwnCertificate), Path.Combine(settings.State, "gateway.key"));
         if (!File.Exists(certificate) || !File.Exists(key) || IsEnding(certificate, time))
             Make(certificate, key, time.GetUtcNow());
         return CertificateFiles.Read(certificate, key, KeySource.DefaultSecretsFolder);

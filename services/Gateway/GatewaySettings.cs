@@ -24,8 +24,9 @@ public sealed record GatewaySettings
     /// <summary>Where the participant's key for requests is; null: the folder's <c>requests.key</c>.</summary>
     public string? RequestsKey { get; init; }
 
-    /// <summary>Where it listens (HTTPS). Default: port 7120 of this machine alone. At any other address, <see cref="Certificate"/> and at least
-    /// one of <see cref="Tokens"/>, <see cref="Systems"/> and <see cref="Officials"/> must be set.</summary>
+    /// <summary>Where it listens (HTTPS): an address, or a name, at all addresses of which it listens. Default: port 7120 of this machine alone.
+    /// At any other address, <see cref="Certificate"/> and at least one of <see cref="Tokens"/>, <see cref="Systems"/> and
+    /// <see cref="Officials"/> must be set.</summary>
     public Uri Listen { get; init; } = new("https://127.0.0.1:7120");
 
     /// <summary>The names by which it may be called beside the name in <see cref="Listen"/>. A request for another name is refused, so that
@@ -61,6 +62,14 @@ public sealed record GatewaySettings
 
     /// <summary>Where Prometheus reads <c>/metrics</c> (HTTP), such as <c>http://127.0.0.1:9465</c>; null: nowhere.</summary>
     public Uri? Metrics { get; init; }
+
+    /// <summary>Where its spans are sent by OTLP/gRPC, such as <c>http://127.0.0.1:4317</c>; null: nowhere. At most 16,384 spans wait for the
+    /// collector; more are dropped. They hold ids, names of RPCs and reasons of refusals, and nothing about a person.</summary>
+    public Uri? Otlp { get; init; }
+
+    /// <summary>Whether that collector is the services' own. The trace then goes on in the services; otherwise theirs begin anew with a link to
+    /// the gateway's. Default: false.</summary>
+    public bool SharesCollector { get; init; }
 
     /// <summary>How long a write waits for its answer before it is answered 202, 0 to 30 s. Default: 5 s.</summary>
     public double AnswerSeconds { get; init; } = 5;
@@ -118,7 +127,12 @@ public sealed record GatewaySettings
         get
         {
             var client = MinistrySettings.In(Folder, Participant, Services);
-            return client with { RequestsKey = RequestsKey ?? client.RequestsKey, SeenFolder = Path.Combine(State, "seen") };
+            return client with
+            {
+                RequestsKey = RequestsKey ?? client.RequestsKey,
+                SeenFolder = Path.Combine(State, "seen"),
+                Propagator = new OwnSpans(this),
+            };
         }
     }
 
@@ -136,6 +150,10 @@ public sealed record GatewaySettings
         Demand(
             Listen is { IsAbsoluteUri: true, Scheme: "https" },
             $"listen must be an address such as https://127.0.0.1:7120, not {Listen}"
+        );
+        Demand(
+            Otlp is null or { IsAbsoluteUri: true, Scheme: "http" or "https" },
+            $"otlp must be an address such as http://127.0.0.1:4317, not {Otlp}"
         );
         Demand(AnswerSeconds is >= 0 and <= 30, "answerSeconds must be 0 to 30");
         Demand(OutboxRequests is >= 1 and <= 1_000_000, "outboxRequests must be 1 to 1000000");

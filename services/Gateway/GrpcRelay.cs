@@ -44,6 +44,11 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
         {
             throw Refusal(e.Reason.Code, e.Reason.Name, e.Message);
         }
+        catch (RpcException e)
+        {
+            Telemetry.Refused(RefusedException.From(e)?.Reason);
+            throw;
+        }
     }
 
     private async Task Follow(FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> stream, ServerCallContext context)
@@ -66,6 +71,7 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
 
     private static RpcException Refusal(StatusCode code, string reason, string detail)
     {
+        Telemetry.Refused(reason);
         var status = new Status { Code = (int)code, Message = detail };
         status.Details.Add(Google.Protobuf.WellKnownTypes.Any.Pack(new ErrorInfo { Reason = reason, Domain = "gateway.ministries" }));
         return status.ToRpcException();

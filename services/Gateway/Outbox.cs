@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
-using System.Diagnostics;
 using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
@@ -283,15 +282,13 @@ internal sealed partial class Outbox : BackgroundService
 
     private async Task Send(OutboxItem item)
     {
-        // The caller's own span may have ended long ago, or before a restart.
-        using var span = new Activity("outbox");
-        if (item.Trace.Length > 0)
-            span.SetParentId(item.Trace);
-        span.Start();
+        using var span = Telemetry.Outbox(_settings, item);
         try
         {
+            var attempt = 0;
             for (var pause = Shortest; ; pause = pause * 2 < Longest ? pause * 2 : Longest)
             {
+                span.SetTag("ministries.attempt", ++attempt);
                 await _places.WaitAsync(_end.Token);
                 OutboxStatus? status;
                 try

@@ -72,6 +72,7 @@ internal static class Problems
     /// <summary>Answers with a problem.</summary>
     public static Task Answer(HttpContext http, JsonObject problem)
     {
+        Telemetry.Refused((string?)problem["reason"]);
         http.Response.StatusCode = problem["status"]!.GetValue<int>();
         http.Response.ContentType = Type;
         http.Response.Headers.CacheControl = "no-store";

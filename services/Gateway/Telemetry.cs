@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
-using System.Net;
+using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
@@ -8,36 +8,120 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Traces;
 using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
 
 namespace Ministries.Gateway;
 
-/// <summary>What the gateway measures, and the caller's trace. No label names a case, a record, a request or a person (D16).</summary>
+/// <summary>What the gateway measures, and its spans. No label names a case, a record, a request or a person (D16).</summary>
 internal static class Telemetry
 {
     /// <summary>The name of the gateway's meter.</summary>
     public const string Meter = "Ministries.Gateway";
 
-    /// <summary>Goes on with the caller's trace (W3C <c>traceparent</c>), whether or not the web server makes a span.</summary>
-    public static async Task Trace(HttpContext http, RequestDelegate next)
+    private static readonly ActivitySource Source = new(SpanExport.Source);
+
+    /// <summary>The name by which its spans are found, such as <c>gateway-kr-mfa</c>.</summary>
+    public static string NameOf(GatewaySettings settings) => $"gateway-{settings.Participant.Replace('/', '-')}";
+
+    /// <summary>Exports the gateway's spans where the settings name a collector.</summary>
+    public static void Add(IServiceCollection services, GatewaySettings settings)
     {
-        if (Activity.Current is not null)
+        if (settings.Otlp is { } collector)
+            services
+                .AddOpenTelemetry()
+                .ConfigureResource(resource => resource.Clear().AddService(NameOf(settings)))
+                .WithTracing(traces => SpanExport.To(SpanExport.Select(traces), NameOf(settings), collector));
+    }
+
+    /// <summary>Begins the span of each RPC that is let in. It goes on with the caller's trace (W3C <c>traceparent</c>). What else the caller
+    /// says of it, in <c>tracestate</c> and baggage, may be any text, so it goes no further.</summary>
+    public static async Task Trace(GatewaySettings settings, HttpContext http, RequestDelegate next)
+    {
+        if (http.GetEndpoint()?.Metadata.GetMetadata<IAuthorizeData>()?.Policy is not { } rpc || Contract.Find(rpc) is null)
         {
             await next(http);
             return;
         }
-        using var span = new Activity("gateway");
-        if (
-            (string?)http.Request.Headers.TraceParent is { } parent
-            && ActivityContext.TryParse(parent, http.Request.Headers.TraceState, out var context)
-        )
-        {
-            span.SetParentId(context.TraceId, context.SpanId, context.TraceFlags);
-            span.TraceStateString = context.TraceState;
-        }
-        span.Start();
+        using var span = Begin(SpanExport.OperationOf(NameOf(settings)), ActivityKind.Server, http.Request.Headers.TraceParent);
+        span.DisplayName = rpc;
+        span.SetTag("rpc.method", rpc);
+        span.SetTag("ministries.participant", settings.Participant);
         await next(http);
     }
+
+    /// <summary>Begins the span of a write on its way to its service. The caller's span may have ended long ago, or before a restart.</summary>
+    public static Activity Outbox(GatewaySettings settings, OutboxItem item)
+    {
+        var span = Begin($"outbox {NameOf(settings)}", ActivityKind.Internal, item.Trace);
+        span.SetTag("ministries.method", item.Method);
+        Makes(item.RequestId);
+        return span;
+    }
+
+    /// <summary>Notes in the span of the call which write it makes. Anything but a UUID may be a caller's words.</summary>
+    public static void Makes(string requestId)
+    {
+        if (Guid.TryParseExact(requestId, "D", out _))
+            Activity.Current?.SetTag("ministries.request_id", requestId);
+    }
+
+    /// <summary>Notes in the span of the call why it was refused.</summary>
+    public static void Refused(string? reason)
+    {
+        if (reason is not null)
+            Activity.Current?.SetTag("ministries.refusal", reason);
+    }
+
+    // Where nobody collects spans, the trace still goes on: the ledger keeps the trace context of each entry.
+    private static Activity Begin(string name, ActivityKind kind, string? traceparent)
+    {
+        ActivityContext.TryParse(traceparent, null, isRemote: true, out var parent);
+        // Without a parent the span is a root, not a child of what is current here.
+        Activity.Current = null;
+        if (Source.StartActivity(name, kind, parent) is { } recorded)
+            return recorded;
+        var span = new Activity(name);
+        if (parent != default)
+            span.SetParentId(parent.TraceId, parent.SpanId, parent.TraceFlags);
+        return span.Start();
+    }
+}
+
+/// <summary>Writes the trace context of a call to a service: of the gateway's own span, because those that the framework makes for a
+/// connection are not exported. Where the gateway shares the services' collector, the service's span is a child of it.</summary>
+internal sealed class OwnSpans(GatewaySettings settings) : DistributedContextPropagator
+{
+    private readonly bool _continues = settings is { SharesCollector: true, Otlp: not null };
+
+    /// <inheritdoc/>
+    public override IReadOnlyCollection<string> Fields => ["traceparent", SpanExport.Continues];
+
+    /// <inheritdoc/>
+    public override void Inject(Activity? activity, object? carrier, PropagatorSetterCallback? setter)
+    {
+        var span = activity;
+        while (span is not null && span.Source.Name != SpanExport.Source)
+            span = span.Parent;
+        // Without a collector there are no own spans, and the trace goes on all the same. What the mirror reads is no step of a case.
+        if ((span ?? (settings.Otlp is null ? activity : null))?.Id is { } id)
+            setter?.Invoke(carrier, "traceparent", id);
+        if (_continues && span is { IsAllDataRequested: true })
+            setter?.Invoke(carrier, SpanExport.Continues, "continued");
+    }
+
+    /// <inheritdoc/>
+    public override void ExtractTraceIdAndState(
+        object? carrier,
+        PropagatorGetterCallback? getter,
+        out string? traceId,
+        out string? traceState
+    ) => (traceId, traceState) = (null, null);
+
+    /// <inheritdoc/>
+    public override IEnumerable<KeyValuePair<string, string?>>? ExtractBaggage(object? carrier, PropagatorGetterCallback? getter) => null;
 }
 
 /// <summary>Serves the gateway's metrics to Prometheus, at a listener of their own that serves nothing else. It has neither TLS nor callers'
@@ -54,6 +138,7 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
     {
         _meter = new Meter(Telemetry.Meter);
         Measure(_meter);
+        var addresses = GatewayHost.AddressesOf(settings.Metrics!);
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder
@@ -66,12 +151,8 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxConcurrentConnections = 16;
             kestrel.Limits.MaxRequestBodySize = 0;
-            var at = settings.Metrics!;
-            kestrel.Listen(
-                IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address : IPAddress.Loopback,
-                at.Port,
-                listen => listen.Protocols = HttpProtocols.Http1
-            );
+            foreach (var at in addresses)
+                kestrel.Listen(at, listen => listen.Protocols = HttpProtocols.Http1);
         });
         _host = builder.Build();
         _host.UseOpenTelemetryPrometheusScrapingEndpoint("/metrics");

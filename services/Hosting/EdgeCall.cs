@@ -7,6 +7,7 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
+using Ministries.Traces;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -112,7 +113,7 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
         value = ((IHeaderDictionary)carrier!)[name] is [{ } one] ? one : null;
     };
 
-    private readonly string _operation = Telemetry.OperationOf(service);
+    private readonly string _operation = SpanExport.OperationOf(service);
     private Reached _reached = new(null, 0, "", null);
 
     // An address of the service as it stands in spans: without the scheme's default port.

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
+using Ministries.Traces;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -63,7 +64,7 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             AsyncUnaryCallContinuation<TRequest, TResponse> continuation
         )
         {
-            var headers = new Metadata { { Boundary.Header, "continued" } };
+            var headers = new Metadata { { SpanExport.Continues, "continued" } };
             foreach (var header in context.Options.Headers ?? [])
                 headers.Add(header);
             var options = context.Options.WithHeaders(headers);

@@ -19,37 +19,39 @@ using NSec.Cryptography;
 
 namespace Ministries.Local;
 
-/// <summary>A participant's client: it calls the three services with the participant's certificate, in the name of one of its
-/// officials.</summary>
+/// <summary>A participant's client: it calls the three services, with the participant's certificate or by its gateway, in the name of one
+/// of its officials.</summary>
 public sealed class ParticipantClient : IDisposable
 {
     // What is to be sealed in the place of a field, until its write is sent.
     private static readonly ConditionalWeakTable<Sealed, Plain> ToSeal = [];
 
     private readonly MinistryClient _client;
+    private readonly IConnection _connection;
     private readonly string _home;
     private readonly Persistence _persistence;
-    private readonly Dictionary<string, CallInvoker> _services;
+    private readonly RequestCompletion _completion;
 
     /// <summary>Makes the client.</summary>
-    /// <param name="client">The participant's system.</param>
+    /// <param name="client">The participant's system with its keys.</param>
+    /// <param name="connection">How it calls the three services. What a gateway does not do goes by <paramref name="client"/>: the officials
+    /// who approve and attest, the checks of the ledgers, evidence, and what operators do.</param>
     /// <param name="office">The office of its official.</param>
     /// <param name="home">The folder of its keys.</param>
     /// <param name="patience">For how long a call is made again until it is answered.</param>
-    public ParticipantClient(MinistryClient client, string office, string home, TimeSpan patience)
+    internal ParticipantClient(MinistryClient client, IConnection connection, string office, string home, TimeSpan patience)
     {
-        (_client, _home, _persistence) = (client, home, new Persistence(patience));
+        (_client, _connection, _home, _persistence) = (client, connection, home, new Persistence(patience));
+        _completion = new RequestCompletion(this);
         Actor = new Actor
         {
             Office = office,
             Official = Pki.OfficialOf(Id, 1),
             Authority = "standing-order-2025-1",
         };
-        var completion = new RequestCompletion(this);
-        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(_persistence).Intercept(completion));
-        Calls = new(_services["calllog"]);
-        Custody = new(_services["custody"]);
-        Consular = new(_services["consular"]);
+        Calls = new(Completed(connection["calllog"]));
+        Custody = new(Completed(connection["custody"]));
+        Consular = new(Completed(connection["consular"]));
     }
 
     /// <summary>The participant.</summary>
@@ -77,13 +79,13 @@ public sealed class ParticipantClient : IDisposable
     public ConsularService.ConsularServiceClient Consular { get; }
 
     /// <summary>The ledger of a service.</summary>
-    public LedgerService.LedgerServiceClient LedgerOf(string service) => new(_services[service]);
+    public LedgerService.LedgerServiceClient LedgerOf(string service) => new(Completed(_client[service]));
 
     /// <summary>The operations of a service.</summary>
-    public OperationsService.OperationsServiceClient OperationsOf(string service) => new(_services[service]);
+    public OperationsService.OperationsServiceClient OperationsOf(string service) => new(Completed(_client[service]));
 
     /// <summary>The health of a service.</summary>
-    public Health.HealthClient HealthOf(string service) => new(_services[service]);
+    public Health.HealthClient HealthOf(string service) => new(Completed(_client[service]));
 
     /// <summary>The last write that it sent.</summary>
     public SentWrite LastWrite { get; private set; } = new("", "", 0);
@@ -102,11 +104,26 @@ public sealed class ParticipantClient : IDisposable
         return place;
     }
 
+    /// <summary>Reads what came sealed to the participant.</summary>
+    /// <param name="shown">The field, as the answer has it.</param>
+    /// <param name="case">The case that it must belong to.</param>
+    /// <param name="sender">Who must have sealed it.</param>
+    /// <exception cref="Sealing.SealException">It does not open.</exception>
+    /// <exception cref="InvalidDataException">The gateway did not open it.</exception>
+    public T Open<T>(Sealed shown, string @case, string sender)
+        where T : class, IMessage<T>, new() => _connection.Open<T>(shown, @case, sender);
+
     /// <summary>A text in English, as it is sealed.</summary>
     public static Text Words(string text) => new() { Language = "en", Text_ = text };
 
     /// <inheritdoc/>
-    public void Dispose() => _client.Dispose();
+    public void Dispose()
+    {
+        _connection.Dispose();
+        _client.Dispose();
+    }
+
+    private CallInvoker Completed(CallInvoker invoker) => invoker.Intercept(_persistence).Intercept(_completion);
 
     /// <summary>A write as it was sent.</summary>
     /// <param name="Method">The full method name.</param>
@@ -177,14 +194,11 @@ public sealed class ParticipantClient : IDisposable
                 if (!ToSeal.TryGetValue(place.Sealed, out var plain))
                     continue;
                 participant.BeforeSealing?.Invoke(plain.Message);
-                if (plain.Recipients.Count == 0)
-                    await participant._persistence.Ask(async () =>
-                    {
-                        await participant._client.Seal(request, plain.Message);
-                        return true;
-                    });
-                else
-                    participant._client.Seal(request, plain.Message, plain.Recipients);
+                await participant._persistence.Ask(async () =>
+                {
+                    await participant._connection.Seal(request, place.Sealed, plain.Message, plain.Recipients);
+                    return true;
+                });
             }
         }
 
@@ -201,10 +215,11 @@ public sealed class ParticipantClient : IDisposable
         }
 
         // The official who was present reads the statement, computes its digest and signs it with a key of his own, for which the
-        // participant vouches.
+        // participant vouches. What he signs is the sealed form, which a gateway does not show: it opens it.
         private async Task Sign(AttestStatementRequest request)
         {
-            var statement = (await participant.Custody.GetStatementAsync(new() { Statement = request.Statement })).Statement;
+            var custody = new CustodyService.CustodyServiceClient(participant.Completed(participant._client["custody"]));
+            var statement = (await custody.GetStatementAsync(new() { Statement = request.Statement })).Statement;
             var content = ByteString.CopyFrom(SHA256.HashData(statement.Content.Content.Span));
             var (domain, now) = (participant._client.Agreement.TrustDomain, DateTimeOffset.UtcNow);
             using var key = Key.Create(SignatureAlgorithm.Ed25519);

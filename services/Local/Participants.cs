@@ -21,7 +21,7 @@ using Ministries.Trust;
 
 namespace Ministries.Local;
 
-/// <summary>The agreement's participants: a client for each, with a certificate of its own authority. It starts the three services
+/// <summary>The agreement's participants: a client for each, with a certificate of its own authority; some call by their gateways. It starts the three services
 /// and the witnesses in this process, or joins services that run elsewhere.</summary>
 public sealed class Participants : IAsyncDisposable
 {
@@ -39,10 +39,11 @@ public sealed class Participants : IAsyncDisposable
     private readonly Dictionary<string, ParticipantClient> _clients = [];
     private readonly string _certificates;
     private readonly string? _receipts;
+    private readonly IReadOnlyDictionary<string, Uri> _gateways;
 
-    private Participants(string certificates, string? receipts)
+    private Participants(string certificates, string? receipts, IReadOnlyDictionary<string, Uri>? gateways = null)
     {
-        (_certificates, _receipts) = (certificates, receipts);
+        (_certificates, _receipts, _gateways) = (certificates, receipts, gateways ?? new Dictionary<string, Uri>());
         var agreement = AgreementFile.Trust(Path.Combine(certificates, "agreement.json"), null, DateTimeOffset.UtcNow).Agreement;
         Ids = [.. agreement.Participants.Select(p => p.Id)];
         Parties = [.. Ids.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
@@ -129,15 +130,18 @@ public sealed class Participants : IAsyncDisposable
     /// <param name="patience">How long to wait for a condition, such as that the services are ready.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
+    /// <param name="gateways">Where the gateways are, by their participants; who has none calls the services itself. The folder of
+    /// certificates has the token of each, <c>gateway.token</c> in the participant's folder.</param>
     public static async Task<Participants> Join(
         string certificates,
         IReadOnlyDictionary<string, Uri> addresses,
         TimeSpan patience,
         CancellationToken cancel,
-        string? receipts = null
+        string? receipts = null,
+        IReadOnlyDictionary<string, Uri>? gateways = null
     )
     {
-        var participants = new Participants(certificates, receipts) { _patience = patience };
+        var participants = new Participants(certificates, receipts, gateways) { _patience = patience };
         foreach (var (service, address) in addresses)
             participants._addresses[service] = address;
         await participants.WaitUntilReady(cancel);
@@ -230,24 +234,31 @@ public sealed class Participants : IAsyncDisposable
         return causes;
     }
 
-    private ParticipantClient Connect(string id) =>
-        new(
-            new MinistryClient(
-                MinistrySettings.In(_certificates, id, _addresses) with
-                {
-                    ReceiptFolder = _receipts is null ? null : Path.Combine(_receipts, id),
-                    PassesTrace = false,
-                }
-            ),
+    private ParticipantClient Connect(string id)
+    {
+        var (home, receipts) = (Path.Combine(_certificates, id), _receipts is null ? null : Path.Combine(_receipts, id));
+        var client = new MinistryClient(
+            MinistrySettings.In(_certificates, id, _addresses) with
+            {
+                ReceiptFolder = receipts,
+                PassesTrace = false,
+            }
+        );
+        return new(
+            client,
+            _gateways.TryGetValue(id, out var gateway)
+                ? new GatewayConnection(gateway, Path.Combine(home, "gateway.token"), Path.Combine(home, "authority.pem"), receipts)
+                : new DirectConnection(client),
             id switch
             {
                 "ua/coordination-hq" => "prisoners-department",
                 "icrc" => "delegation",
                 _ => "consular-department",
             },
-            Path.Combine(_certificates, id),
+            home,
             _patience
         );
+    }
 
     // The agreement names the witnesses' addresses before they listen.
     private static List<int> FreePorts(int count)

@@ -57,6 +57,13 @@ public static class Run
         DefaultValueFactory = _ => [],
     };
 
+    private static readonly Option<string[]> Gateway = new("--gateway")
+    {
+        Description =
+            "With --join, the gateway by which a participant calls, such as kr/mfa=https://127.0.0.1:7120; once for each that has one.",
+        DefaultValueFactory = _ => [],
+    };
+
     private static readonly Option<Uri?> Jaeger = new("--jaeger")
     {
         CustomParser = Address,
@@ -79,6 +86,7 @@ public static class Run
             Data,
             Join,
             At,
+            Gateway,
             Jaeger,
             Page,
         };
@@ -102,14 +110,10 @@ public static class Run
     {
         if (result.GetValue(Join) is null)
             return;
-        var known = result
-            .GetValue(At)!
-            .Select(a => a.Split('=', 2))
-            .Where(a => a.Length == 2 && Uri.IsWellFormedUriString(a[1], UriKind.Absolute))
-            .Select(a => a[0])
-            .ToHashSet();
-        if (!known.SetEquals(Participants.Services))
+        if (AddressesIn(result.GetValue(At)!) is not { } known || !known.Keys.ToHashSet().SetEquals(Participants.Services))
             result.AddError($"--join needs --at for each of {string.Join(", ", Participants.Services)}");
+        if (AddressesIn(result.GetValue(Gateway)!) is null)
+            result.AddError("--gateway must be a participant and an address, such as kr/mfa=https://127.0.0.1:7120, each once");
         if (result.GetValue(Jaeger) is null)
             result.AddError("--join needs --jaeger");
         if (result.GetValue(Serve))
@@ -120,11 +124,26 @@ public static class Run
         result.GetValue(Join) is { } certificates
             ? new RemoteServices(
                 certificates.FullName,
-                result.GetValue(At)!.Select(a => a.Split('=', 2)).ToDictionary(a => a[0], a => new Uri(a[1])),
+                AddressesIn(result.GetValue(At)!)!,
+                AddressesIn(result.GetValue(Gateway)!)!,
                 result.GetValue(Jaeger)!,
                 result.GetValue(Page) ?? result.GetValue(Jaeger)!
             )
             : null;
+
+    // Names with addresses; null: one has not that form, or a name is there twice.
+    private static Dictionary<string, Uri>? AddressesIn(string[] texts)
+    {
+        var addresses = new Dictionary<string, Uri>();
+        foreach (var text in texts)
+            if (
+                text.Split('=', 2) is not [var name, var address]
+                || !Uri.IsWellFormedUriString(address, UriKind.Absolute)
+                || !addresses.TryAdd(name, new Uri(address))
+            )
+                return null;
+        return addresses;
+    }
 
     private static Uri? Address(ArgumentResult result)
     {
@@ -137,9 +156,16 @@ public static class Run
     /// <summary>Services that run elsewhere.</summary>
     /// <param name="Certificates">The folder of certificates and agreement that they were started with.</param>
     /// <param name="Addresses">Where each service is, by its name.</param>
+    /// <param name="Gateways">Where the gateways are, by their participants.</param>
     /// <param name="Jaeger">Jaeger's query address.</param>
     /// <param name="Page">Jaeger's address as a person's browser calls it.</param>
-    public sealed record RemoteServices(string Certificates, IReadOnlyDictionary<string, Uri> Addresses, Uri Jaeger, Uri Page);
+    public sealed record RemoteServices(
+        string Certificates,
+        IReadOnlyDictionary<string, Uri> Addresses,
+        IReadOnlyDictionary<string, Uri> Gateways,
+        Uri Jaeger,
+        Uri Page
+    );
 
     /// <summary>Plays the case and shows the report.</summary>
     /// <param name="json">Whether to write JSON.</param>
@@ -165,9 +191,9 @@ public static class Run
         screen.Title(run);
         using var spans = remote is null ? new Spans() : new Spans(remote.Jaeger);
         screen.Progress(
-            remote is null
-                ? "starting    three services, two witnesses, a certificate for each participant"
-                : "joining     three services, each participant with its certificate"
+            remote is null ? "starting    three services, two witnesses, a certificate for each participant"
+            : remote.Gateways.Count == 0 ? "joining     three services, each participant with its certificate"
+            : $"joining     three services, by the gateways of {string.Join(", ", remote.Gateways.Keys)}"
         );
         await using var participants = remote is null
             ? await Participants.Start(run, serve, OtlpEndpoint(), cancel)
@@ -176,7 +202,8 @@ public static class Run
                 remote.Addresses,
                 TimeSpan.FromSeconds(60),
                 cancel,
-                Path.Combine(run, "receipts")
+                Path.Combine(run, "receipts"),
+                remote.Gateways
             );
         var timeline = new Timeline(screen, Started);
         var story = new Story(participants, timeline);
@@ -278,7 +305,8 @@ public static class Run
             {
                 await spans.Fetch(timeline.CallRequestId, cancel);
                 return spans.TraceOf(timeline.CallRequestId) is { } trace
-                    && Expected.All(e => spans.Trace(trace).Count(s => s.Name == e.Name) >= e.Times);
+                    && Expected.All(e => Times(spans.Trace(trace), e.Name) >= e.Times)
+                    && IsConnected(spans.Trace(trace));
             },
             cancel
         );
@@ -375,6 +403,16 @@ public static class Run
         ("commit custody", 2),
     ];
 
+    // A gateway's span of a call has the same name as the service's.
+    private static int Times(IReadOnlyList<TraceSpan> trace, string name) =>
+        trace.Count(s => s.Name == name && Participants.Services.Contains(s.Service));
+
+    private static bool IsConnected(IReadOnlyList<TraceSpan> trace)
+    {
+        var known = trace.Select(s => s.Span).ToHashSet();
+        return trace.All(s => s.Parent is null || known.Contains(s.Parent));
+    }
+
     private static void CheckTrace(Timeline timeline, IReadOnlyList<TraceSpan> trace)
     {
         timeline.Verify(
@@ -382,10 +420,10 @@ public static class Run
             trace.Count(s => s.Parent is null) == 1 && trace[0].Name == Expected[0].Name,
             $"{trace.Count(s => s.Depth == 0)} roots"
         );
-        timeline.Verify("no span of it is without its parent", trace.All(s => s.Parent is null || trace.Any(p => p.Span == s.Parent)));
+        timeline.Verify("no span of it is without its parent", IsConnected(trace));
         foreach (var (name, times) in Expected)
         {
-            var found = trace.Count(s => s.Name == name);
+            var found = Times(trace, name);
             timeline.Verify($"it has {name}{(times == 1 ? "" : $" {times} times")}", found == times, $"{found} times");
         }
     }

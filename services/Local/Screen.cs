@@ -154,10 +154,11 @@ public sealed class Screen
             return;
         var total = Math.Max(report.Trace.Max(s => s.OffsetMilliseconds + s.Milliseconds), 0.001);
         Heading("3  The trace of the call", $"one call, {report.Trace.Count} spans, {total:F0} ms until the last draft was told");
-        var names = Math.Max(40, _console.Profile.Width - 56);
+        var services = report.Trace.Max(s => s.Service.Length);
+        var names = Math.Max(40, _console.Profile.Width - 48 - services);
         var grid = new Grid();
         grid.AddColumn(new GridColumn().NoWrap().PadLeft(4).Width(names))
-            .AddColumn(new GridColumn().NoWrap().Width(8))
+            .AddColumn(new GridColumn().NoWrap().Width(services))
             .AddColumn(new GridColumn().NoWrap().Width(BarWidth))
             .AddColumn(new GridColumn().NoWrap().RightAligned());
         var lines = Branches(report.Trace);

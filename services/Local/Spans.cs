@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Ministries.Hosting;
+using Ministries.Traces;
 using OpenTelemetry;
 using OpenTelemetry.Trace;
 
@@ -57,10 +58,15 @@ public sealed class Spans : IDisposable
         }
     }
 
-    /// <summary>The trace of a call, by its request id; null: not seen.</summary>
+    /// <summary>The trace of a call, by its request id; null: not seen. It is the one that the service answered in: a gateway that is asked
+    /// again begins another.</summary>
     public string? TraceOf(string requestId) =>
         _ended
-            .Values.FirstOrDefault(s => s.Name.Contains('/') && s.Attributes.GetValueOrDefault("ministries.request_id") == requestId)
+            .Values.FirstOrDefault(s =>
+                s.Name.Contains('/')
+                && Participants.Services.Contains(s.Service)
+                && s.Attributes.GetValueOrDefault("ministries.request_id") == requestId
+            )
             ?.Trace;
 
     /// <summary>The links from one trace to another, without those to a batch's own trace.</summary>
@@ -157,7 +163,7 @@ public sealed class Spans : IDisposable
                         span.SpanId.ToHexString(),
                         span.ParentSpanId == default ? null : span.ParentSpanId.ToHexString(),
                         span.DisplayName,
-                        Telemetry.ServiceOf(span),
+                        SpanExport.ServiceOf(span),
                         span.StartTimeUtc,
                         span.Duration.TotalMilliseconds,
                         span.TagObjects.ToDictionary(t => t.Key, t => Convert.ToString(t.Value, CultureInfo.InvariantCulture) ?? ""),

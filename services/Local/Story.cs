@@ -315,7 +315,7 @@ public sealed class Story(Participants participants, Timeline timeline)
         {
             var contest = (await reader.Calls.GetCallAsync(new() { Call = Call })).Call.Contests.Single();
             return !contest.Explanation.Content.IsEmpty
-                && reader.Client.Open<ReadoutReason>(contest.Explanation, Case, contest.Participant).Message.Reason.Text_.Length > 0;
+                && reader.Open<ReadoutReason>(contest.Explanation, Case, contest.Participant).Reason.Text_.Length > 0;
         }
     }
 

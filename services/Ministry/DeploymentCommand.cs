@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
+using Ministries.Gateway;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -20,6 +21,8 @@ namespace Ministries.Ministry;
 /// postgres/                the passwords that the databases' roles are made with
 /// tables/                  for each service, how the owner of its tables reaches them; only the command that makes them gets it
 /// witness-kr-mfa/ …        for each witness: agreement.json, and its key and certificate in a folder named after the participant
+/// gateway-kr-mfa/ …        for each gateway: gateway.json (its settings), its certificate, the digest of its system's token, agreement.json, and
+///                          its participant's keys in a folder named after the participant; the token is in the participant's own folder
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
 /// With an operator's authority, it issues certificates for the database and the broker (server.pem, server.key). Each service gets the
@@ -48,33 +51,32 @@ internal static class DeploymentCommand
                 "The folder of the operator's authority (authority.pem, authority.key; made where there is none). With it, "
                 + "PostgreSQL and RabbitMQ get certificates, and the services accept no others.",
         };
-        var witness = new Option<string[]>("--witness")
-        {
-            DefaultValueFactory = _ => [],
-            Description =
-                "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Used only if there is no "
-                + "agreement yet; later, witnesses join or leave by a new version of it.",
-        };
-        var host = new Option<string[]>("--host")
-        {
-            DefaultValueFactory = _ => [],
-            Description = "A host at which other ministries call the services, for certificates that are issued now. May be given again.",
-        };
-        var database = new Option<string[]>("--database")
-        {
-            DefaultValueFactory = _ => ["postgres"],
-            Description = "A host of PostgreSQL; given again for each further server, of which one is the primary. Default: postgres.",
-        };
-        var broker = new Option<string[]>("--broker")
-        {
-            DefaultValueFactory = _ => ["rabbitmq"],
-            Description = "A host of RabbitMQ; given again for each further node of the cluster. Default: rabbitmq.",
-        };
+        var witness = Several(
+            "--witness",
+            "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Used only if there is no "
+                + "agreement yet; later, witnesses join or leave by a new version of it."
+        );
+        var gateway = Several("--gateway", "A participant that calls by a gateway, such as kr/mfa; may be given again.");
+        var host = Several(
+            "--host",
+            "A host at which other ministries call the services, for certificates that are issued now. May be given again."
+        );
+        var database = Several(
+            "--database",
+            "A host of PostgreSQL; given again for each further server, of which one is the primary. Default: postgres.",
+            "postgres"
+        );
+        var broker = Several(
+            "--broker",
+            "A host of RabbitMQ; given again for each further node of the cluster. Default: rabbitmq.",
+            "rabbitmq"
+        );
         var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
         {
             folder,
             authority,
             witness,
+            gateway,
             host,
             database,
             broker,
@@ -87,6 +89,7 @@ internal static class DeploymentCommand
                     result.GetRequiredValue(folder).FullName,
                     result.GetValue(authority)?.FullName,
                     result.GetValue(witness)!,
+                    result.GetValue(gateway)!,
                     result.GetValue(host)!,
                     new Servers(result.GetValue(database)!, result.GetValue(broker)!),
                     TimeProvider.System
@@ -101,6 +104,9 @@ internal static class DeploymentCommand
         });
         return init;
     }
+
+    private static Option<string[]> Several(string name, string description, params string[] unlessGiven) =>
+        new(name) { DefaultValueFactory = _ => unlessGiven, Description = description };
 
     private static Command TablesVerb()
     {
@@ -164,6 +170,7 @@ internal static class DeploymentCommand
         string folder,
         string? operatorAuthority,
         string[] witnesses,
+        string[] gateways,
         string[] hosts,
         Servers servers,
         TimeProvider time
@@ -208,6 +215,8 @@ internal static class DeploymentCommand
             if (operatorAuthority is null)
                 File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
+        foreach (var participant in gateways)
+            issued += MakeGateway(folder, authorities, participant, time);
         CopyForParticipants(folder, authorities);
         CopyForWitnesses(folder, authorities, witnesses);
         Password(Path.Combine(folder, "postgres", "password"), Open);
@@ -254,6 +263,52 @@ internal static class DeploymentCommand
         }
     }
 
+    /// <summary>What a participant's gateway needs, and its system the token by which it calls the gateway. Beside the participant's own keys it
+    /// gets nobody's.</summary>
+    /// <returns>How many files were made.</returns>
+    /// <exception cref="FormatException">The agreement has no such participant.</exception>
+    private static int MakeGateway(string folder, string authorities, string participant, TimeProvider time)
+    {
+        var (name, home) = ($"gateway-{participant.Replace('/', '-')}", Path.Combine(authorities, participant));
+        if (!File.Exists(Path.Combine(home, "requests.key")))
+            throw new FormatException($"{participant} is no participant of the agreement that writes");
+        var to = Path.Combine(folder, name);
+        Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
+        foreach (var file in (string[])["system.pem", "system.key", "requests.key", "sealing.key"])
+            if (File.Exists(Path.Combine(home, file)))
+                Copy(
+                    Path.Combine(home, file),
+                    Path.Combine(to, participant, file),
+                    file.EndsWith(".pem", StringComparison.Ordinal) ? Open : Secret
+                );
+        // A name that has an address in the network of the participant's systems alone, and one in that of its metrics.
+        var (host, metrics) = ($"gateway.{participant.Replace('/', '-')}", $"{name}-metrics");
+        var settings = new
+        {
+            participant,
+            folder = "/secrets",
+            state = "/data",
+            services = Services.ToDictionary(s => s, s => $"https://{s}:7100"),
+            listen = $"https://{host}:7120",
+            certificate = "/secrets/gateway.pem",
+            certificateKey = "/secrets/gateway.key",
+            tokens = "/secrets/tokens.json",
+            metrics = $"http://{metrics}:9464",
+            sharesCollector = true,
+        };
+        Write(Path.Combine(to, "gateway.json"), JsonSerializer.Serialize(settings, Indented), Open);
+        var made = 0;
+        var (token, tokens) = (Path.Combine(home, "gateway.token"), Path.Combine(to, "tokens.json"));
+        if (!File.Exists(token) || !File.Exists(tokens))
+        {
+            File.Delete(tokens);
+            Write(token, TokenFile.Add(tokens, "ministry", [Roles.Official, Roles.Approver]), Secret);
+            made += 2;
+        }
+        using var authority = CertificateAuthority.Read(Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
+        return made + IssueServer(to, "gateway", host, authority, [authority.Certificate], Secret, time.GetUtcNow());
+    }
+
     /// <summary>The agreement with its witnesses: all but one of them must cosign, so that one may be away.</summary>
     private static Agreement Witnessed(Agreement agreement, string[] witnesses)
     {
@@ -290,35 +345,55 @@ internal static class DeploymentCommand
         using var authority = CertificateAuthority.Read(certificate, key);
         var above = new X509Certificate2Collection();
         above.ImportFromPemFile(certificate);
+        // The broker's container reads its key under an account of its image. No other container gets this folder.
         foreach (var server in new[] { "postgres", "rabbitmq" })
-        {
-            var (to, toKey) = (Path.Combine(folder, server, "server.pem"), Path.Combine(folder, server, "server.key"));
-            if (File.Exists(to) && File.Exists(toKey))
-            {
-                using var old = X509CertificateLoader.LoadCertificateFromFile(to);
-                if (old.NotAfter > now + Pki.RenewBefore && IsOf(old, authority.Certificate))
-                    continue;
-            }
-            using var issued = authority.Issue(
-                server,
-                new CertificateTerms([], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"])
-            );
-            // The broker's container reads its key under an account of its image. No other container gets this folder.
-            Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Open);
-            Write(
-                to,
-                string.Concat(
-                    above
-                        .Where(c => !c.SubjectName.RawData.AsSpan().SequenceEqual(c.IssuerName.RawData))
-                        .Prepend(issued)
-                        .Select(c => c.ExportCertificatePem() + "\n")
-                ),
-                Open
-            );
-            made += 2;
-        }
+            made += IssueServer(Path.Combine(folder, server), "server", server, authority, above, Open, now);
         Copy(certificate, Path.Combine(folder, "rabbitmq", "authority.pem"), Open);
         return made;
+    }
+
+    /// <summary>A certificate for being called under a name. One that is of this authority and valid for long enough stays.</summary>
+    /// <param name="folder">The folder of its two files.</param>
+    /// <param name="file">Their name without the end.</param>
+    /// <param name="host">The name at which it is called.</param>
+    /// <param name="authority">Who issues it.</param>
+    /// <param name="above">The certificates above it; those that are not signed by themselves come after it in its file.</param>
+    /// <param name="keyMode">Who may read its key.</param>
+    /// <param name="now">The time.</param>
+    /// <returns>How many files were made.</returns>
+    private static int IssueServer(
+        string folder,
+        string file,
+        string host,
+        CertificateAuthority authority,
+        X509Certificate2Collection above,
+        UnixFileMode keyMode,
+        DateTimeOffset now
+    )
+    {
+        var (to, toKey) = (Path.Combine(folder, $"{file}.pem"), Path.Combine(folder, $"{file}.key"));
+        if (File.Exists(to) && File.Exists(toKey))
+        {
+            using var old = X509CertificateLoader.LoadCertificateFromFile(to);
+            if (old.NotAfter > now + Pki.RenewBefore && IsOf(old, authority.Certificate))
+                return 0;
+        }
+        using var issued = authority.Issue(
+            host,
+            new CertificateTerms([], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [host, "localhost"])
+        );
+        Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", keyMode);
+        Write(
+            to,
+            string.Concat(
+                above
+                    .Where(c => !c.SubjectName.RawData.AsSpan().SequenceEqual(c.IssuerName.RawData))
+                    .Prepend(issued)
+                    .Select(c => c.ExportCertificatePem() + "\n")
+            ),
+            Open
+        );
+        return 2;
 
         static bool IsOf(X509Certificate2 issued, X509Certificate2 by) =>
             issued.Extensions.OfType<X509AuthorityKeyIdentifierExtension>().FirstOrDefault()?.KeyIdentifier is { } named

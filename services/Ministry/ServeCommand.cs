@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Hosting;
 using Ministries.Gateway;
@@ -52,6 +53,7 @@ internal static class ServeCommand
             state,
             listen,
             Token(),
+            Health(),
         };
         command.SetAction(
             (result, cancel) =>
@@ -104,6 +106,64 @@ internal static class ServeCommand
         return command;
     }
 
+    private static Command Health()
+    {
+        var file = new Option<string>("--settings")
+        {
+            Required = true,
+            HelpName = "file",
+            Description = "The gateway's settings (JSON).",
+        };
+        var command = new Command("health", "Asks the gateway that runs beside it whether it is ready: exit code 0, or 1 if it is not.")
+        {
+            file,
+        };
+        command.SetAction(
+            async (result, cancel) =>
+            {
+                try
+                {
+                    var ready = await IsReady(GatewaySettings.Read(result.GetRequiredValue(file)), cancel);
+                    await result.InvocationConfiguration.Output.WriteLineAsync(ready ? "READY" : "NOT_READY");
+                    return ready ? 0 : 1;
+                }
+                catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
+                {
+                    await result.InvocationConfiguration.Error.WriteLineAsync(e.Message);
+                    return ExitCodes.WrongInput;
+                }
+            }
+        );
+        return command;
+    }
+
+    // The check is a process of its own that starts, connects and asks: on a busy machine that alone takes seconds.
+    private static readonly TimeSpan HealthDeadline = TimeSpan.FromSeconds(20);
+
+    private static async Task<bool> IsReady(GatewaySettings settings, CancellationToken cancel)
+    {
+        using var own = X509CertificateLoader.LoadCertificateFromFile(
+            settings.Certificate ?? Path.Combine(settings.State, GatewayHost.OwnCertificate)
+        );
+        using var handler = new SocketsHttpHandler();
+        // It is known by its key, because it may be called by another name from outside.
+        handler.SslOptions.RemoteCertificateValidationCallback = (_, shown, _, _) =>
+            shown is not null && CryptographicOperations.FixedTimeEquals(shown.GetPublicKey(), own.GetPublicKey());
+        using var client = new HttpClient(handler) { Timeout = HealthDeadline };
+        var anywhere = settings.Listen.Host is "0.0.0.0" or "[::]";
+        var address = new UriBuilder(settings.Listen) { Host = anywhere ? "127.0.0.1" : settings.Listen.Host, Path = "/health/ready" };
+        using var request = new HttpRequestMessage(HttpMethod.Get, address.Uri) { Headers = { Host = settings.Listen.Authority } };
+        try
+        {
+            using var answer = await client.SendAsync(request, cancel);
+            return answer.IsSuccessStatusCode;
+        }
+        catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
+        {
+            return false;
+        }
+    }
+
     private static GatewaySettings SettingsOf(string? file, string? folder, string? participant, string? state, Uri? listen)
     {
         var settings = file is null
@@ -120,8 +180,15 @@ internal static class ServeCommand
             Folder = folder is { Length: > 0 } ? folder : settings.Folder,
             State = state ?? settings.State,
             Listen = listen ?? settings.Listen,
+            Otlp = settings.Otlp ?? Collector(),
         };
     }
+
+    // By the same variable as the services'.
+    private static Uri? Collector() =>
+        Environment.GetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT") is not { Length: > 0 } text ? null
+        : Uri.TryCreate(text, UriKind.Absolute, out var address) ? address
+        : throw new FormatException($"OTEL_EXPORTER_OTLP_ENDPOINT must be an address such as http://127.0.0.1:4317, not {text}");
 
     private static async Task<int> Run(ParseResult result, Func<GatewaySettings> read, CancellationToken cancel)
     {

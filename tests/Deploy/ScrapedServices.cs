@@ -1,14 +1,18 @@
 using System.Diagnostics;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Google.Protobuf.WellKnownTypes;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Logging;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
+using Ministries.Gateway;
 using Ministries.Local;
 using Ministries.Types.V1;
 
 namespace Ministries.Deploy.Tests;
 
-/// <summary>The real services with a case of one prisoner, and a real Prometheus that reads them as <c>deploy/</c> configures it.</summary>
+/// <summary>The real services with a case of one prisoner, a gateway, and a real Prometheus that reads them as <c>deploy/</c> configures it.</summary>
 internal sealed class ScrapedServices : IAsyncDisposable
 {
     /// <summary>The prisoner's name: what no metric may show.</summary>
@@ -17,6 +21,8 @@ internal sealed class ScrapedServices : IAsyncDisposable
     private readonly ServiceProcesses _services = new();
     private readonly Dictionary<string, int> _metrics;
     private readonly HttpClient _http = new() { BaseAddress = new Uri($"http://127.0.0.1:{Ports.Free()}") };
+    private readonly int _gatewayMetrics = Ports.Free();
+    private WebApplication? _gateway;
     private RabbitMq? _broker;
     private Participants? _participants;
     private Process? _prometheus;
@@ -41,6 +47,19 @@ internal sealed class ScrapedServices : IAsyncDisposable
             );
         _participants = await Participants.Join(_services.Certificates, _services.Addresses, TimeSpan.FromMinutes(2), Cancel);
         await PlayCase(_participants);
+        _gateway = GatewayHost.Build(
+            new GatewaySettings
+            {
+                Participant = "kr/mfa",
+                Folder = _services.Certificates,
+                State = Path.Combine(_services.Folder, "gateway"),
+                Services = _services.Addresses,
+                Listen = new Uri($"https://127.0.0.1:{Ports.Free()}"),
+                Metrics = new Uri($"http://127.0.0.1:{_gatewayMetrics}"),
+            },
+            logging: logging => logging.ClearProviders()
+        );
+        await _gateway.StartAsync(Cancel);
         await StartPrometheus();
     }
 
@@ -81,6 +100,8 @@ internal sealed class ScrapedServices : IAsyncDisposable
             Assert.Contains($"\"{service}-metrics:9464\"", configuration);
             configuration = configuration.Replace($"\"{service}-metrics:9464\"", $"\"127.0.0.1:{port}\"");
         }
+        // One gateway stands for all of them.
+        configuration = Regex.Replace(configuration, @"""gateway-[a-z-]+-metrics:9464""", $"\"127.0.0.1:{_gatewayMetrics}\"");
         configuration = configuration.Replace("_interval: 15s", "_interval: 1s");
         await File.WriteAllTextAsync(Path.Combine(_services.Folder, "prometheus.yml"), configuration, Cancel);
         File.Copy(Path.Combine(MonitoringTests.Prometheus, "alerts.yml"), Path.Combine(_services.Folder, "alerts.yml"));
@@ -129,9 +150,11 @@ internal sealed class ScrapedServices : IAsyncDisposable
             }
     }
 
-    /// <summary>What each service shows to Prometheus.</summary>
+    /// <summary>What each service and a gateway show to Prometheus.</summary>
     public Task<string[]> Metrics() =>
-        Task.WhenAll(_metrics.Values.Select(port => _http.GetStringAsync($"http://127.0.0.1:{port}/metrics", Cancel)));
+        Task.WhenAll(
+            _metrics.Values.Append(_gatewayMetrics).Select(port => _http.GetStringAsync($"http://127.0.0.1:{port}/metrics", Cancel))
+        );
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
@@ -146,6 +169,8 @@ internal sealed class ScrapedServices : IAsyncDisposable
             await _prometheus.WaitForExitAsync(CancellationToken.None);
             _prometheus.Dispose();
         }
+        if (_gateway is not null)
+            await _gateway.DisposeAsync();
         await _services.DisposeAsync();
         _broker?.Stop();
     }

@@ -245,6 +245,18 @@ public class AccessTests(Services services)
         Assert.Contains("tokens", Assert.Throws<FormatException>(() => GatewayHost.Build(settings)).Message);
         Assert.Throws<FormatException>(() => GatewayHost.Build(settings with { Tokens = "tokens.json" }));
         Assert.Throws<FormatException>(() => GatewayHost.Build(settings with { Listen = new Uri("http://127.0.0.1:7120") }));
+        Assert.Throws<FormatException>(() => GatewayHost.Build(settings with { Otlp = new Uri("ftp://127.0.0.1:4317") }));
+    }
+
+    [Fact]
+    public void A_name_is_listened_at_where_it_has_addresses_and_not_everywhere()
+    {
+        Assert.Equal([new IPEndPoint(IPAddress.Parse("192.0.2.7"), 7120)], GatewayHost.AddressesOf(new Uri("https://192.0.2.7:7120")));
+        Assert.Equal([new IPEndPoint(IPAddress.Loopback, 7120)], GatewayHost.AddressesOf(new Uri("https://localhost:7120")));
+        var own = GatewayHost.AddressesOf(new Uri($"https://{Dns.GetHostName()}:7120"));
+        Assert.Equal(Dns.GetHostAddresses(Dns.GetHostName()).Select(a => new IPEndPoint(a, 7120)), own);
+        Assert.DoesNotContain(own, e => e.Address.Equals(IPAddress.Any));
+        Assert.Throws<FormatException>(() => GatewayHost.AddressesOf(new Uri("https://nowhere.invalid:7120")));
     }
 
     private static X509Certificate2 Authority(string name)

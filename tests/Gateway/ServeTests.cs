@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
@@ -50,6 +52,49 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         await Until(async () => (string?)(became = await Curl([$"/outbox/{key}"]))["state"] == "ANSWERED");
         Assert.StartsWith("call_", (string?)became["answer"]!["call"]);
         Assert.Equal("kr/mfa", (string?)(await Curl(["/status"]))["participant"]);
+    }
+
+    [Fact]
+    public async Task Its_health_is_asked_by_a_verb_and_another_that_listens_in_its_place_is_not_healthy()
+    {
+        var serving = await Serve();
+        Assert.Equal((0, "READY"), await Health(_state));
+        var elsewhere = Directory.CreateTempSubdirectory("serve").FullName;
+        try
+        {
+            // Another gateway's certificate is expected there.
+            foreach (var file in Directory.GetFiles(_state, "gateway.*"))
+                File.Copy(file, Path.Combine(elsewhere, Path.GetFileName(file)));
+            using (var key = ECDsa.Create(ECCurve.NamedCurves.nistP256))
+            using (
+                var other = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256).CreateSelfSigned(
+                    DateTimeOffset.UtcNow,
+                    DateTimeOffset.UtcNow.AddDays(1)
+                )
+            )
+                await File.WriteAllTextAsync(Path.Combine(elsewhere, "gateway.pem"), other.ExportCertificatePem(), Cancel);
+            Assert.Equal((1, "NOT_READY"), await Health(elsewhere));
+        }
+        finally
+        {
+            Directory.Delete(elsewhere, recursive: true);
+        }
+        serving.Kill();
+        await serving.WaitForExitAsync(Cancel);
+        Assert.Equal((1, "NOT_READY"), await Health(_state));
+    }
+
+    // As the settings file in the state folder says, with the address at which it was started.
+    private async Task<(int Code, string Said)> Health(string state)
+    {
+        var settings = JsonNode.Parse(await File.ReadAllTextAsync(Path.Combine(_state, "gateway.json"), Cancel))!.AsObject();
+        (settings["state"], settings["listen"]) = (state, _address.ToString());
+        var file = Path.Combine(state, "health.json");
+        await File.WriteAllTextAsync(file, settings.ToJsonString(), Cancel);
+        var process = Start(["serve", "health", "--settings", file]);
+        var said = await process.StandardOutput.ReadToEndAsync(Cancel);
+        await process.WaitForExitAsync(Cancel);
+        return (process.ExitCode, said.Trim());
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Ministries.Client;
+using Ministries.Gateway;
 using Ministries.Trust;
 
 namespace Ministries.Ministry.Tests;
@@ -88,6 +89,44 @@ public sealed class DeploymentTests : IDisposable
                 .Order()
         );
         Assert.DoesNotContain(Directory.GetFiles(In("participants"), "*", SearchOption.AllDirectories), f => f.EndsWith("authority.key"));
+    }
+
+    [Fact]
+    public void A_gateway_gets_its_own_participants_keys_and_no_others_and_its_system_a_token()
+    {
+        Init("--gateway", "kr/mfa", "--gateway", "icrc");
+
+        Assert.Equal(
+            [
+                "agreement.json",
+                "gateway.json",
+                "gateway.key",
+                "gateway.pem",
+                "kr/mfa/requests.key",
+                "kr/mfa/sealing.key",
+                "kr/mfa/system.key",
+                "kr/mfa/system.pem",
+                "tokens.json",
+            ],
+            Directory
+                .GetFiles(In("gateway-kr-mfa"), "*", SearchOption.AllDirectories)
+                .Select(f => Path.GetRelativePath(In("gateway-kr-mfa"), f))
+                .Order(StringComparer.Ordinal)
+        );
+        var settings = GatewaySettings.Read(In("gateway-kr-mfa/gateway.json"));
+        Assert.Equal(("kr/mfa", "gateway.kr-mfa", 7120), (settings.Participant, settings.Listen.Host, settings.Listen.Port));
+        using var certificate = X509CertificateLoader.LoadCertificateFromFile(In("gateway-kr-mfa/gateway.pem"));
+        Assert.True(certificate.MatchesHostname(settings.Listen.Host));
+        Assert.True(Verifies("gateway-kr-mfa/gateway.pem", "authorities/kr/mfa/authority.pem"));
+        var token = Read("authorities/kr/mfa/gateway.token");
+        Assert.Equal([Gateway.Roles.Official, Gateway.Roles.Approver], new TokenFile(In("gateway-kr-mfa/tokens.json")).Find(token)!.Roles);
+        Assert.Null(new TokenFile(In("gateway-icrc/tokens.json")).Find(token));
+        Assert.Equal(token, Read("participants/kr/mfa/gateway.token"));
+
+        // What is there stays.
+        var made = Read("gateway-kr-mfa/gateway.pem");
+        Init("--gateway", "kr/mfa", "--gateway", "icrc");
+        Assert.Equal((token, made), (Read("authorities/kr/mfa/gateway.token"), Read("gateway-kr-mfa/gateway.pem")));
     }
 
     [Fact]

@@ -1,3 +1,6 @@
+// One set of containers after the other: two have more networks than Docker's standard address pools suffice for.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]
+
 namespace Ministries.Containers.Tests;
 
 /// <summary>The project, brought up from a file of compose once for all tests of a class. Where there are no containers, these tests are

@@ -23,6 +23,15 @@ internal sealed class Deployment : IAsyncDisposable
 {
     public static readonly IReadOnlyList<string> Services = ["calllog", "consular", "custody"];
 
+    /// <summary>The gateways of the participants that act in the case.</summary>
+    public static readonly IReadOnlyList<string> Gateways =
+    [
+        "gateway-icrc",
+        "gateway-kr-mfa",
+        "gateway-ua-coordination-hq",
+        "gateway-ua-mfa",
+    ];
+
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
     private static readonly Lazy<string[]> ComposeCommand = new(() =>
         Execute("docker", "compose", "version").GetAwaiter().GetResult().Code == 0 ? ["docker", "compose"] : ["docker-compose"]
@@ -118,7 +127,7 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Starts what is not running, and returns when the services are healthy.</summary>
     public async Task Up(CancellationToken cancel)
     {
-        await Compose(["up", "--detach", "jaeger", .. Services, .. _more]);
+        await Compose(["up", "--detach", "jaeger", .. Services, .. Gateways, .. _more]);
         await Healthy(cancel);
     }
 
@@ -194,10 +203,10 @@ internal sealed class Deployment : IAsyncDisposable
         && state.TryGetProperty("Health", out var health)
         && health.GetProperty("Status").GetString() == "healthy";
 
-    /// <summary>Returns when the services, the database and the broker are healthy, each by its own check.</summary>
+    /// <summary>Returns when the services, the gateways, the database and the broker are healthy, each by its own check.</summary>
     public async Task Healthy(CancellationToken cancel)
     {
-        foreach (var service in Services.Concat(["postgres", "rabbitmq"]))
+        foreach (var service in Services.Concat(["postgres", "rabbitmq"]).Concat(Gateways))
             await Until($"{service} is healthy", () => IsHealthy(service), cancel, () => Log(service));
     }
 

@@ -165,25 +165,29 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
     }
 
     [Fact]
-    public async Task A_real_Prometheus_reads_the_metrics_of_every_service()
+    public async Task A_real_Prometheus_reads_the_metrics_of_every_service_and_gateway()
     {
         Assert.SkipUnless(await Deployment.HasPrometheus(), "there is neither Prometheus' image nor Debian's prometheus");
         await Deployment.Compose("up", "--detach", "prometheus");
         JsonElement up = default;
         await Deployment.Until(
-            "Prometheus has read every service",
+            "Prometheus has read every service and every gateway",
             async () =>
             {
-                up = await Deployment.AskPrometheus("/api/v1/query?query=up%7Bjob%3D%22ministries%22%7D", Cancel);
-                return up.GetProperty("result").GetArrayLength() == 3
+                up = await Deployment.AskPrometheus("/api/v1/query?query=up", Cancel);
+                return up.GetProperty("result").GetArrayLength() == Deployment.Services.Count + Deployment.Gateways.Count
                     && up.GetProperty("result").EnumerateArray().All(r => r.GetProperty("value")[1].GetString() == "1");
             },
             Cancel,
             () => Deployment.Log("prometheus")
         );
         Assert.Equal(
-            Deployment.Services.Order(),
-            up.GetProperty("result").EnumerateArray().Select(r => r.GetProperty("metric").GetProperty("service").GetString()).Order()
+            Deployment.Services.Concat(["icrc", "kr/mfa", "ua/coordination-hq", "ua/mfa"]).Order(),
+            up.GetProperty("result")
+                .EnumerateArray()
+                .Select(r => r.GetProperty("metric"))
+                .Select(m => m.TryGetProperty("service", out var service) ? service.GetString() : m.GetProperty("participant").GetString())
+                .Order()
         );
         var rules = await Deployment.AskPrometheus("/api/v1/rules", Cancel);
         Assert.All(

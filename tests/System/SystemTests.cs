@@ -26,16 +26,31 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     [Fact]
-    public async Task One_command_plays_the_case_and_Jaeger_has_its_trace_whole()
+    public async Task One_command_plays_the_case_by_the_gateways_and_Jaeger_has_its_trace_whole()
     {
+        var before = await Receipts();
         var played = await Deployment.TryCompose("run", "--rm", "-T", "play");
         Assert.True(played.Code == 0, played.All);
         Assert.Contains("All of it is true", played.Output);
         var trace = TraceAddress().Match(played.Output);
         Assert.True(trace.Success, played.Output);
         Assert.StartsWith(Deployment.Jaeger.ToString().TrimEnd('/'), trace.Value);
-        IsWhole((await Deployment.AskJaeger($"/api/traces/{trace.Groups[1].Value}", Cancel))[0]);
+        IsWhole((await Deployment.AskJaeger($"/api/traces/{trace.Groups[1].Value}", Cancel))[0], "gateway-kr-mfa");
+        // Each gateway keeps a receipt of each write that it made.
+        var after = await Receipts();
+        Assert.All(Deployment.Gateways, g => Assert.True(after[g] > before[g], $"{g}: {before[g]}, then {after[g]}"));
         await Settled();
+
+        async Task<Dictionary<string, int>> Receipts()
+        {
+            var receipts = new Dictionary<string, int>();
+            foreach (var gateway in Deployment.Gateways)
+                receipts[gateway] = int.Parse(
+                    (await Deployment.In(gateway, "bash", "-c", "find /data -path '*/receipts/*.json' | wc -l")).Output.Trim(),
+                    System.Globalization.CultureInfo.InvariantCulture
+                );
+            return receipts;
+        }
     }
 
     [Fact]
@@ -63,7 +78,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         IsWhole(found.EnumerateArray().Single(t => t.GetProperty("spans").EnumerateArray().Any(s => Name(s).EndsWith("/LogCall"))));
         var services = (await Deployment.AskJaeger("/api/services", Cancel)).EnumerateArray().Select(s => s.GetString()).ToHashSet();
         Assert.Superset(Deployment.Services.ToHashSet(), services!);
-        Assert.Empty(services.Except(["calllog", "consular", "custody", "jaeger"]));
+        Assert.Empty(services.Except(["calllog", "consular", "custody", "jaeger", .. Deployment.Gateways]));
     }
 
     public static TheoryData<string> Containers => ["calllog", "consular", "custody", "rabbitmq", "postgres", "jaeger"];
@@ -265,6 +280,21 @@ public sealed partial class SystemTests(Development development) : IClassFixture
                 ("jaeger", "rabbitmq", 5672, false),
                 ("postgres", "jaeger", 16686, false),
                 ("rabbitmq", "jaeger", 4317, false),
+                ("gateway-kr-mfa", "calllog", 7100, true),
+                ("gateway-kr-mfa", "custody", 7100, true),
+                ("gateway-kr-mfa", "jaeger", 4317, true),
+                ("gateway-kr-mfa", "gateway.kr-mfa", 7120, true),
+                ("gateway-kr-mfa", "gateway-kr-mfa-metrics", 9464, true),
+                // A gateway listens for its own ministry alone, also in the networks that it shares with others.
+                ("gateway-kr-mfa", "gateway.ua-mfa", 7120, false),
+                ("gateway-kr-mfa", "gateway-ua-mfa", 7120, false),
+                ("gateway-kr-mfa", "gateway-ua-mfa", 9464, false),
+                ("calllog", "gateway-kr-mfa", 7120, false),
+                ("calllog", "gateway.kr-mfa", 7120, false),
+                ("jaeger", "gateway-kr-mfa", 7120, false),
+                ("gateway-kr-mfa", "postgres", 5432, false),
+                ("gateway-kr-mfa", "rabbitmq", 5672, false),
+                ("gateway-kr-mfa", "calllog-metrics", 9464, false),
             }
         )
         {
@@ -276,12 +306,19 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             Assert.Equal(2, (await Deployment.MembersOf($"{kind}-{network}")).Count);
         foreach (var service in Deployment.Services)
             Assert.Single(await Deployment.MembersOf($"metrics-{service}"));
+        foreach (var gateway in Deployment.Gateways)
+        {
+            Assert.Single(await Deployment.MembersOf($"metrics-{gateway}"));
+            Assert.Single(await Deployment.MembersOf(gateway.Replace("gateway-", "systems-", StringComparison.Ordinal)));
+        }
     }
 
     [Fact]
     public async Task Every_container_is_read_only_without_capabilities_and_limited_and_none_of_the_services_is_root()
     {
-        foreach (var service in Deployment.Services.Concat(["postgres", "rabbitmq", "jaeger", "secrets", "tables"]))
+        foreach (
+            var service in Deployment.Services.Concat(Deployment.Gateways).Concat(["postgres", "rabbitmq", "jaeger", "secrets", "tables"])
+        )
         {
             var told = await Deployment.Inspect(await Deployment.Container(service));
             var host = told.GetProperty("HostConfig");
@@ -294,7 +331,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             Assert.Contains("no-new-privileges:true", host.GetProperty("SecurityOpt").EnumerateArray().Select(o => o.GetString()));
             Assert.True(host.GetProperty("Memory").GetInt64() > 0, service);
             Assert.True(host.GetProperty("LogConfig").GetProperty("Config").TryGetProperty("max-size", out _), service);
-            if (Deployment.Services.Contains(service))
+            if (Deployment.Services.Concat(Deployment.Gateways).Contains(service))
             {
                 Assert.Equal("1654:1654", told.GetProperty("Config").GetProperty("User").GetString());
                 Assert.NotEqual(0, (await Deployment.In(service, "touch", "/app/here")).Code);
@@ -509,7 +546,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     private static string Name(JsonElement span) => span.GetProperty("operationName").GetString()!;
 
     /// <summary>One root, which is the call; nothing without its parent; every step once, and no warning.</summary>
-    private static void IsWhole(JsonElement trace)
+    private static void IsWhole(JsonElement trace, params string[] gateways)
     {
         var spans = trace.GetProperty("spans").EnumerateArray().ToList();
         var ids = spans.Select(s => s.GetProperty("spanID").GetString()).ToHashSet();
@@ -540,7 +577,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
                 )
         );
         Assert.Equal(
-            Deployment.Services.Order(),
+            Deployment.Services.Concat(gateways).Order(),
             trace.GetProperty("processes").EnumerateObject().Select(p => p.Value.GetProperty("serviceName").GetString()).Distinct().Order()
         );
     }

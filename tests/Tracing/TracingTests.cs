@@ -10,7 +10,7 @@ public sealed partial class TracingTests
     [System.Text.RegularExpressions.GeneratedRegex("pris_[0-9a-z]{26}")]
     private static partial System.Text.RegularExpressions.Regex Reference();
 
-    private static readonly string[] Exported =
+    internal static readonly string[] Exported =
     [
         "ministries.case",
         "ministries.record",

@@ -1,0 +1,159 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Security;
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Grpc.Core;
+using Grpc.Core.Interceptors;
+using Grpc.Net.Client;
+using Ministries.Client;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Local;
+
+/// <summary>How a participant's system calls the services: with the participant's keys, or by the participant's gateway, which holds them.
+/// </summary>
+internal interface IConnection : IDisposable
+{
+    /// <summary>The way to a service.</summary>
+    CallInvoker this[string service] { get; }
+
+    /// <summary>Prepares what is about a person for the way: sealed, or plain for the gateway, which seals it.</summary>
+    /// <param name="request">The write that carries it, complete but for what is sealed.</param>
+    /// <param name="place">Where it stands in the write.</param>
+    /// <param name="content">What it is.</param>
+    /// <param name="recipients">Who can open it; none: those to whom the contract seals it by default.</param>
+    /// <exception cref="RpcException">A service that must be asked who the recipients are does not answer.</exception>
+    Task Seal(IMessage request, Sealed place, IMessage content, IReadOnlyCollection<string> recipients);
+
+    /// <summary>Reads what came sealed to the participant.</summary>
+    /// <param name="shown">The field, as the answer has it.</param>
+    /// <param name="case">The case that it must belong to.</param>
+    /// <param name="sender">Who must have sealed it.</param>
+    /// <exception cref="Sealing.SealException">It does not open.</exception>
+    /// <exception cref="InvalidDataException">The gateway did not open it.</exception>
+    T Open<T>(Sealed shown, string @case, string sender)
+        where T : class, IMessage<T>, new();
+}
+
+/// <summary>Calls the services with the participant's certificate and keys.</summary>
+/// <param name="client">The participant's client, which somebody else disposes of.</param>
+internal sealed class DirectConnection(MinistryClient client) : IConnection
+{
+    /// <inheritdoc/>
+    public CallInvoker this[string service] => client[service];
+
+    /// <inheritdoc/>
+    public Task Seal(IMessage request, Sealed place, IMessage content, IReadOnlyCollection<string> recipients)
+    {
+        if (recipients.Count == 0)
+            return client.Seal(request, content);
+        client.Seal(request, content, recipients);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public T Open<T>(Sealed shown, string @case, string sender)
+        where T : class, IMessage<T>, new() => client.Open<T>(shown, @case, sender).Message;
+
+    /// <inheritdoc/>
+    public void Dispose() { }
+}
+
+/// <summary>Calls the services by the participant's gateway, over gRPC and with a token. It holds no key.</summary>
+internal sealed class GatewayConnection : IConnection
+{
+    // What is plain is marked so, alone in a request and with the message's name in an answer.
+    private const string Plain = "plain";
+
+    private readonly GrpcChannel _channel;
+    private readonly CallInvoker _invoker;
+
+    /// <summary>Makes the connection.</summary>
+    /// <param name="address">The gateway's address.</param>
+    /// <param name="token">The file of the token.</param>
+    /// <param name="authority">The file of the authority that vouches for the gateway (PEM).</param>
+    /// <param name="receipts">The folder in which the receipts of accepted writes are kept; null: they are not.</param>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    public GatewayConnection(Uri address, string token, string authority, string? receipts)
+    {
+        var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+        policy.CustomTrustStore.ImportFromPemFile(authority);
+        _channel = GrpcChannel.ForAddress(
+            address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = new SocketsHttpHandler
+                {
+                    SslOptions = new SslClientAuthenticationOptions { CertificateChainPolicy = policy },
+                    // Nobody collects the spans of the system that calls.
+                    ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator(),
+                },
+                DisposeHttpClient = true,
+            }
+        );
+        _invoker = _channel.Intercept(new Bearer(File.ReadAllText(token).Trim(), receipts));
+    }
+
+    /// <inheritdoc/>
+    public CallInvoker this[string service] => _invoker;
+
+    /// <inheritdoc/>
+    public Task Seal(IMessage request, Sealed place, IMessage content, IReadOnlyCollection<string> recipients)
+    {
+        (place.Scheme, place.Content) = (Plain, content.ToByteString());
+        place.Recipients.Clear();
+        place.Recipients.AddRange(recipients);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public T Open<T>(Sealed shown, string @case, string sender)
+        where T : class, IMessage<T>, new()
+    {
+        var message = new T();
+        if (shown.Scheme != $"{Plain}/{message.Descriptor.FullName}")
+            throw new InvalidDataException($"the gateway has not opened a {message.Descriptor.Name}");
+        message.MergeFrom(shown.Content);
+        return message;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _channel.Dispose();
+
+    // Shows the token at each call, and keeps the receipts, which the gateway has verified.
+    private sealed class Bearer(string token, string? receipts) : Interceptor
+    {
+        public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation
+        )
+        {
+            var headers = new Metadata { { "authorization", $"Bearer {token}" } };
+            var call = continuation(request, new(context.Method, context.Host, context.Options.WithHeaders(headers)));
+            return new AsyncUnaryCall<TResponse>(Answer(), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+
+            async Task<TResponse> Answer()
+            {
+                var answer = await call;
+                if (
+                    receipts is not null
+                    && answer is IMessage message
+                    && message.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(message) is Receipt receipt
+                )
+                    Keep(receipts, context.Method.ServiceName.Split('.')[1], receipt);
+                return answer;
+            }
+        }
+
+        private static void Keep(string folder, string service, Receipt receipt)
+        {
+            PrivateFiles.MakeFolder(folder);
+            var path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{service}-{receipt.Position}.json"));
+            WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
+        }
+    }
+}

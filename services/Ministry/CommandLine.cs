@@ -10,6 +10,23 @@ internal static class CommandLine
     /// <summary>How a command line is read. A value may begin with @, which is a file to a flag and not one of arguments.</summary>
     public static readonly ParserConfiguration Parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
 
+    /// <summary>The command with all its verbs.</summary>
+    public static RootCommand Create()
+    {
+        var root = new RootCommand(
+            "What a ministry and an operator need beside the services: it calls them, and keeps keys, agreement and evidence."
+        );
+        foreach (var command in CallCommands.Create())
+            root.Add(command);
+        root.Add(EvidenceCommand.Create());
+        root.Add(WitnessCommand.Create());
+        root.Add(ServeCommand.Create());
+        root.Add(AgreementCommand.Create());
+        root.Add(PkiCommand.Create());
+        root.Add(DeploymentCommand.Create());
+        return root;
+    }
+
     /// <summary>Runs the command line of this process.</summary>
     /// <returns>The exit code.</returns>
     public static Task<int> Run(RootCommand root, IReadOnlyList<string> arguments)

@@ -49,9 +49,7 @@ internal sealed record CommandRunner(Services Services)
     /// <summary>Runs the command.</summary>
     public async Task<Ran> Run(params string[] args)
     {
-        var root = new RootCommand("ministry") { PkiCommand.Create(), AgreementCommand.Create(), EvidenceCommand.Create() };
-        foreach (var command in CallCommands.Create())
-            root.Add(command);
+        var root = CommandLine.Create();
         var variables = new Dictionary<string, string>(Variables);
         variables.TryAdd("MINISTRIES_CONFIG", Path.Combine(Services.Folder, "none", "config.json"));
         if (!Nobody.Contains(args.FirstOrDefault()))

@@ -1,17 +1,17 @@
 using System.Diagnostics;
 using System.IO.Compression;
-using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Ministries.Client;
+using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>The client library as a ministry gets it: a package, and the program of its README.</summary>
+/// <summary>The client library and the command as a ministry gets them: packages, the program of the library's README, one file.</summary>
 public sealed partial class PackageTests(Services services) : IClassFixture<Services>, IDisposable
 {
-    internal static readonly string Root = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Here())!, "../.."));
+    private static readonly string Root = Documents.Root;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("package").FullName;
 
@@ -50,6 +50,67 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
             id,
             (await ministry.CallLog.GetCallAsync(new CallLog.V1.GetCallRequest { Call = id }, cancellationToken: Cancel)).Call.Id
         );
+    }
+
+    [Fact]
+    public async Task The_commands_tool_is_installed_from_its_package_and_calls()
+    {
+        await Dotnet(
+            Root,
+            [
+                .. Command("dotnet pack services/Ministry"),
+                "--no-build",
+                "-c",
+                "Debug",
+                "-o",
+                Path.Combine(_folder, "tools"),
+                $"-p:Version={_version}",
+            ]
+        );
+        var tool = Path.Combine(_folder, "tool");
+        await Processes.Output(
+            new ProcessStartInfo(
+                "dotnet",
+                [
+                    "tool",
+                    "install",
+                    "Ministries.Ministry",
+                    "--tool-path",
+                    tool,
+                    "--version",
+                    _version,
+                    "--source",
+                    Path.Combine(_folder, "tools"),
+                ]
+            )
+            {
+                // Whatever it keeps is of this test.
+                Environment = { ["NUGET_PACKAGES"] = Path.Combine(_folder, "packages"), ["DOTNET_CLI_HOME"] = _folder },
+                WorkingDirectory = _folder,
+            }
+        );
+
+        var ministry = Path.Combine(tool, "ministry");
+        Assert.Matches(@"^\d+\.\d+\.\d+", await Processes.Output(new ProcessStartInfo(ministry, ["--version"])));
+        var start = new ProcessStartInfo(ministry, ["list", "cases"]) { WorkingDirectory = _folder };
+        services.Name(start.Environment);
+        start.Environment["MINISTRIES_CONFIG"] = Path.Combine(_folder, "config.json");
+        Assert.Contains(services.Case, await Processes.Output(start));
+    }
+
+    [Fact]
+    public async Task The_command_is_published_as_one_file()
+    {
+        var folder = Path.Combine(_folder, "published");
+
+        await Dotnet(
+            Root,
+            [.. Command("dotnet publish services/Ministry"), "-c", "Debug", "-p:BuildProjectReferences=false", "-o", folder]
+        );
+
+        var ministry = Path.Combine(folder, "ministry");
+        Assert.Equal(ministry, Assert.Single(Directory.GetFileSystemEntries(folder)));
+        Assert.Contains("calllog", await Processes.Output(new ProcessStartInfo(ministry, ["--help"])));
     }
 
     /// <inheritdoc/>
@@ -114,6 +175,10 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
         return listed.Split('\n').First(l => l.StartsWith("E ", StringComparison.Ordinal))[2..].Trim();
     }
 
+    // The arguments of a command that the README names.
+    private static IEnumerable<string> Command(string begins) =>
+        Documents.Spans("README.md").Single(s => s.StartsWith(begins, StringComparison.Ordinal)).Split(' ')[1..];
+
     private static string Packages() =>
         Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } folder
             ? folder
@@ -121,8 +186,6 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
 
     private static async Task Dotnet(string folder, params string[] arguments) =>
         await Processes.Output(new ProcessStartInfo("dotnet", [.. arguments, "--nologo", "-v", "quiet"]) { WorkingDirectory = folder });
-
-    private static string Here([CallerFilePath] string file = "") => file;
 
     [GeneratedRegex("^```csharp\n(?<program>.*?)^```", RegexOptions.Singleline | RegexOptions.Multiline)]
     private static partial Regex Programs();

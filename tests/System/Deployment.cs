@@ -141,6 +141,33 @@ internal sealed class Deployment : IAsyncDisposable
             _environment
         );
 
+    /// <summary>Runs commands of a document at a terminal, on this project.</summary>
+    /// <param name="script">The commands. They say <c>docker compose</c>; where only docker-compose is installed, they get that.</param>
+    /// <param name="folder">Where they run, with this project's files; null: in the repository, with the files that they name.</param>
+    public async Task Shell(string script, string? folder = null)
+    {
+        var programs = Directory.CreateDirectory(Path.Combine(_folder, "bin")).FullName;
+        if (ComposeCommand.Value is ["docker-compose"])
+        {
+            var docker = Path.Combine(programs, "docker");
+            await File.WriteAllTextAsync(
+                docker,
+                $"#!/usr/bin/env bash\nPATH=${{PATH#{programs}:}}\nif [[ $1 == compose ]]; then shift; exec docker-compose \"$@\"; fi\nexec docker \"$@\"\n"
+            );
+            Expect(await Execute("chmod", "755", docker));
+        }
+        var file = Path.Combine(_folder, "commands.sh");
+        await File.WriteAllTextAsync(file, $"set -eo pipefail\ncd '{folder ?? Root()}'\n{script}");
+        var variables = new Dictionary<string, string>(_environment)
+        {
+            ["COMPOSE_PROJECT_NAME"] = Name,
+            ["PATH"] = $"{programs}:{Environment.GetEnvironmentVariable("PATH")}",
+        };
+        if (folder is not null)
+            variables["COMPOSE_FILE"] = string.Join(':', _files.Select(f => Path.Combine(Root(), f)));
+        Expect(await Execute(["script", "--quiet", "--return", "--command", $"bash '{file}'", "/dev/null"], variables));
+    }
+
     /// <summary>The id of a service's container.</summary>
     public async Task<string> Container(string service) =>
         Expect(

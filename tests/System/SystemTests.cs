@@ -8,6 +8,7 @@ using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Local;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
@@ -196,6 +197,33 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             var ended = await Deployment.AsPostgres("bash", "-euc", command.Replace("{0}", name));
             Assert.True(ended.Code == 0, ended.All);
         }
+    }
+
+    [Fact]
+    public async Task The_commands_of_the_documents_run_on_the_containers()
+    {
+        const string guide = "deploy/README.md";
+        await Deployment.Shell(Documents.Script("README.md", "docker compose up --build --detach"));
+        await Deployment.Shell(Documents.Script(guide, "docker compose -f docker-compose.yml -f deploy/compose.dev.yml"));
+        await Deployment.Healthy(Cancel);
+        await using var participants = await Deployment.Join(Cancel);
+        var played = await Play(participants);
+        await Settled();
+
+        var folder = Directory.CreateTempSubdirectory("operator-").FullName;
+        try
+        {
+            await Deployment.Shell(Documents.Script(guide, "mkdir -p backup\ndocker cp"), folder);
+            Assert.NotEqual(0, new FileInfo(Path.Combine(folder, "backup", "calllog.checkpoint")).Length);
+            await Deployment.Shell(Documents.Script(guide, "docker compose stop calllog"), folder);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+        await Deployment.Healthy(Cancel);
+        await IsThereOnce(participants, played);
+        await Whole(participants);
     }
 
     [Fact]

@@ -1,5 +1,5 @@
 // One set of containers after the other: two have more networks than Docker's standard address pools suffice for.
-[assembly: CollectionBehavior(DisableTestParallelization = true)]
+[assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
 
 namespace Ministries.Containers.Tests;
 

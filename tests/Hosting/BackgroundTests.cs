@@ -120,8 +120,7 @@ public sealed class BackgroundTests
             async () =>
             {
                 await Assert.ThrowsAnyAsync<Grpc.Core.RpcException>(() => running.Log());
-                return life.ExitCode == ServiceHost.BackgroundFailed
-                    && running.Host.Lifetime.ApplicationStopping.IsCancellationRequested;
+                return life.ExitCode == ServiceHost.BackgroundFailed && running.Host.Lifetime.ApplicationStopping.IsCancellationRequested;
             },
             "the process ends"
         );

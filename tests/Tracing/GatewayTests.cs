@@ -227,13 +227,7 @@ public sealed partial class GatewayTests(Gateways gateways) : IClassFixture<Gate
     {
         await gateways.Start("elsewhere", "kr/unification", shares: false);
         var (trace, parent) = (ActivityTraceId.CreateRandom().ToString(), ActivitySpanId.CreateRandom().ToString());
-        await gateways.Post(
-            "elsewhere",
-            "kr/unification",
-            "/v1/custody/ListCases",
-            new ListCasesRequest(),
-            $"00-{trace}-{parent}-00"
-        );
+        await gateways.Post("elsewhere", "kr/unification", "/v1/custody/ListCases", new ListCasesRequest(), $"00-{trace}-{parent}-00");
 
         var spans = await gateways.Receiver.WaitFor(
             all => all.Any(s => s.Links.Any(l => l.Trace == trace)) && all.Any(s => s.Trace == trace),

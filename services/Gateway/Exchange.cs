@@ -172,6 +172,8 @@ internal sealed class Exchange
             var seen = await ReadSealed(record.Service, record.Get, record.Request, null, cancel);
             field.Accessor.SetValue(request, Contract.TextOf(seen.Message, "etag"));
         }
+        if (request is DecideTransferRequest { Approvals.Count: 0 } decision)
+            await _client.AddOpenings(decision, async (of, method, get) => (await ReadSealed(of, method, get, null, cancel)).Message);
         foreach (var one in plain)
             await Seal(request, one, cancel);
     }

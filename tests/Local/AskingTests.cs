@@ -153,6 +153,47 @@ public sealed class AskingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_openings_of_a_decision_are_made_from_what_the_detaining_power_can_open()
+    {
+        await RecordThatHeIsFit();
+        ByteString[] first = [WishCommitments.OpeningOf(Hq.Case, Prisoner, "KR", _wish)];
+        Assert.Equal(first, await OpeningsBy("ua/coordination-hq"));
+        // What was given stays, and a decision that declines shows nothing.
+        ByteString[] given = [ByteString.CopyFrom(new byte[32])];
+        Assert.Equal(given, await OpeningsBy("ua/coordination-hq", d => d.Openings.Add(given)));
+        Assert.Empty(await OpeningsBy("ua/coordination-hq", d => d.Agreed = false));
+        // One to whom no statement is sealed can show nothing.
+        Assert.Empty(await OpeningsBy("kr/mfa"));
+
+        // He accepts again, and then another state only: that statement has no opening to show.
+        var again = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
+        await HeAccepts("KR", again);
+        ByteString[] both = [WishCommitments.OpeningOf(Hq.Case, Prisoner, "KR", again), .. first];
+        var position = await HeAccepts("CH", RandomNumberGenerator.GetBytes(WishCommitments.Bytes));
+        Assert.Equal(both, await OpeningsBy("ua/coordination-hq"));
+        await _participants.WaitUntilProcessed("consular", "custody", position, Cancel);
+        var decision = new DecideTransferRequest
+        {
+            Transfer = _transfer,
+            Agreed = true,
+            NoteVerbale = "NV-2",
+            Openings = { both },
+        };
+        Assert.Equal(
+            "STANDING_NOT_IN_FORCE",
+            (await Refused(() => Hq.Consular.DecideTransferAsync(decision, cancellationToken: Cancel).ResponseAsync)).Reason
+        );
+
+        async Task<IEnumerable<ByteString>> OpeningsBy(string participant, Action<DecideTransferRequest>? change = null)
+        {
+            var decision = new DecideTransferRequest { Transfer = _transfer, Agreed = true };
+            change?.Invoke(decision);
+            await _participants[participant].Client.AddOpenings(decision, Cancel);
+            return decision.Openings;
+        }
+    }
+
+    [Fact]
     public async Task The_requesting_state_verifies_that_an_agreement_rests_on_what_was_attested_and_learns_nothing_else()
     {
         await RecordThatHeIsFit();
@@ -386,7 +427,8 @@ public sealed class AskingTests : IAsyncLifetime
                 },
                 Content = ParticipantClient.Seal(
                     new StatementContent { AcceptedDestinations = { destination }, WishSecret = Google.Protobuf.ByteString.CopyFrom(wish) },
-                    "icrc"
+                    "icrc",
+                    "ua/coordination-hq"
                 ),
             },
             cancellationToken: Cancel

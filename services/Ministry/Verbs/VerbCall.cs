@@ -3,6 +3,7 @@ using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
@@ -37,6 +38,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         if (!verb.IsWrite)
             return await Read(request, cancel);
         await FillFromRecords(request, cancel);
+        if (request is DecideTransferRequest { Approvals.Count: 0 } decision)
+            await connection.Client.AddOpenings(decision, (service, method, get) => connection.Call(service, method, get, cancel));
         await Seal(request, seals, cancel);
         if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());

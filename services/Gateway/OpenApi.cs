@@ -4,6 +4,7 @@ using Google.Protobuf.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 using Scalar.AspNetCore;
 
@@ -116,7 +117,7 @@ internal static class OpenApi
                     .. method
                         .InputType.Fields.InFieldNumberOrder()
                         .Where(f => f.FieldType != FieldType.Message)
-                        .Select(f => (JsonNode)Parameter(f.Name, "query", SchemaOf(f, schemas))),
+                        .Select(f => (JsonNode)Described(Parameter(f.Name, "query", SchemaOf(f, schemas)), f)),
                     Query("as_of", "string"),
                 ]
             );
@@ -128,8 +129,9 @@ internal static class OpenApi
             {
                 ["operationId"] = $"{service}_{method.Name}_{verb}",
                 ["tags"] = new JsonArray(service),
-                ["summary"] = method.Name,
-                ["description"] = $"{Contract.NameOf(method)}. For: {string.Join(", ", Roles.Of(Contract.NameOf(method)))}.",
+                ["summary"] = Comments.FirstOf(method),
+                ["description"] =
+                    $"{Comments.Of(method)}\n\n{Contract.NameOf(method)}. For: {string.Join(", ", Roles.Of(Contract.NameOf(method)))}.",
                 ["parameters"] = new JsonArray([.. parameters]),
                 ["responses"] = answers.DeepClone(),
             };
@@ -187,10 +189,11 @@ internal static class OpenApi
         schemas[type.FullName] = new JsonObject();
         var properties = new JsonObject();
         var required = new JsonArray();
-        foreach (var field in type.Fields.InFieldNumberOrder())
+        foreach (var field in type.Fields.InFieldNumberOrder().Where(IsShown))
         {
             var schema = SchemaOf(field, schemas);
-            properties[field.Name] = field.IsRepeated ? new JsonObject { ["type"] = "array", ["items"] = schema } : schema;
+            var property = field.IsRepeated ? new JsonObject { ["type"] = "array", ["items"] = schema } : schema;
+            properties[field.Name] = Described(property, field);
             // The gateway gives these where the caller does not.
             if (
                 field.Name is not ("request_id" or "etag" or "same_as_etag" or "actor")
@@ -198,11 +201,22 @@ internal static class OpenApi
             )
                 required.Add(field.Name);
         }
-        var written = new JsonObject { ["type"] = "object", ["properties"] = properties };
+        var written = Described(new JsonObject { ["type"] = "object", ["properties"] = properties }, type);
         if (required.Count > 0)
             written["required"] = required;
         schemas[type.FullName] = written;
         return Named(type.FullName);
+    }
+
+    // What a receipt shows of its entry, the client checks and removes.
+    private static bool IsShown(FieldDescriptor field) =>
+        field.ContainingType != Receipt.Descriptor || field.FieldNumber is < Receipt.HeaderFieldNumber or > Receipt.AnswerSaltFieldNumber;
+
+    private static JsonObject Described(JsonObject schema, IDescriptor of)
+    {
+        if (Comments.Of(of) is { Length: > 0 } text)
+            schema["description"] = text;
+        return schema;
     }
 
     private static JsonObject SchemaOf(FieldDescriptor field, IDictionary<string, JsonNode> schemas) =>

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
+using Ministries.Gateway;
 using Ministries.Keys;
 using Ministries.Trust;
 using Ministries.Types.V1;

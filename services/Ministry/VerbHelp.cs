@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Invocation;
 using System.Text;
 using Google.Protobuf.Reflection;
+using Ministries.Gateway;
 using Ministries.Types.V1;
 
 namespace Ministries.Ministry;

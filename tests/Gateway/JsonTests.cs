@@ -225,6 +225,25 @@ public class JsonTests(Services services)
         Assert.True(served.IsSuccessStatusCode, script);
     }
 
+    [Fact]
+    public void The_document_says_of_every_RPC_and_field_what_the_contract_says_and_shows_no_field_that_never_comes()
+    {
+        var document = OpenApi.Make();
+        foreach (var (path, item) in document["paths"]!.AsObject().Where(p => p.Key.StartsWith("/v1/", StringComparison.Ordinal)))
+        foreach (var (_, operation) in item!.AsObject())
+            Assert.True(((string)operation!["description"]!).Length > ((string)operation["summary"]!).Length, path);
+        foreach (var (name, schema) in document["components"]!["schemas"]!.AsObject())
+        {
+            if (!name.StartsWith("ministries.", StringComparison.Ordinal))
+                continue;
+            Assert.NotEmpty((string)schema!["description"]!);
+            foreach (var (field, property) in schema["properties"]!.AsObject())
+                Assert.False(string.IsNullOrEmpty((string?)property!["description"]), $"{name}.{field}");
+        }
+        var receipt = document["components"]!["schemas"]!["ministries.ledger.v1.Receipt"]!["properties"]!.AsObject();
+        Assert.Equal("checkpoint", receipt.Select(p => p.Key).Last());
+    }
+
     private static IEnumerable<string> References(JsonNode? node) =>
         node switch
         {

@@ -5,6 +5,7 @@ using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Client;
 using Ministries.Contracts;
+using Ministries.Gateway;
 using Ministries.Types.V1;
 
 namespace Ministries.Ministry.Tests;

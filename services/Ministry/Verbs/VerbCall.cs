@@ -5,6 +5,7 @@ using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Gateway;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 using PlainText = Ministries.Ledger.PlainText;

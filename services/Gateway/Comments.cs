@@ -2,10 +2,10 @@ using System.Collections.Frozen;
 using System.Text.RegularExpressions;
 using Google.Protobuf.Reflection;
 
-namespace Ministries.Ministry;
+namespace Ministries.Gateway;
 
 /// <summary>The comments of the contracts. Generated code has them only as documentation, so the build embeds the descriptors with their
-/// source (Ministry.csproj).</summary>
+/// source (Gateway.csproj).</summary>
 internal static partial class Comments
 {
     private const string Resource = "contracts.binpb";

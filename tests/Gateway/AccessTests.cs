@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Http.Headers;
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
@@ -77,6 +78,34 @@ public class AccessTests(Services services)
         Assert.Contains("/health/ready", open);
         using var ready = await stranger.GetAsync("/health/ready", Cancel);
         Assert.Equal((HttpStatusCode.OK, ""), (ready.StatusCode, await ready.Content.ReadAsStringAsync(Cancel)));
+    }
+
+    [Fact]
+    public async Task Strangers_who_hold_every_place_do_not_make_it_look_dead()
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var handler = new SocketsHttpHandler { SslOptions = RunningGateway.Trusting(Path.Combine(gateway.State, "gateway.pem")) };
+        // They read nothing of a long answer, which then stays in progress.
+        handler.ConnectCallback = async (context, cancel) =>
+        {
+            var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096 };
+            await socket.ConnectAsync(context.DnsEndPoint, cancel);
+            return new NetworkStream(socket, ownsSocket: true);
+        };
+        using var slow = new HttpClient(handler) { BaseAddress = gateway.Settings.Listen };
+        var held = new List<HttpResponseMessage>();
+        for (var i = 0; i < GatewayHost.CallsOfOne; i++)
+            held.Add(await slow.GetAsync("/scalar/scalar.js", HttpCompletionOption.ResponseHeadersRead, Cancel));
+        using var stranger = gateway.Client(null);
+
+        using var document = await stranger.GetAsync("/openapi.json", Cancel);
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, document.StatusCode);
+        foreach (var path in (string[])["/health/live", "/health/ready"])
+        {
+            using var health = await stranger.GetAsync(path, Cancel);
+            Assert.Equal(HttpStatusCode.OK, health.StatusCode);
+        }
+        held.ForEach(answer => answer.Dispose());
     }
 
     [Theory]

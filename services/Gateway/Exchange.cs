@@ -79,6 +79,7 @@ internal sealed class Exchange
     )
     {
         Act(request, caller);
+        Identify(request);
         var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(method, request);
         Telemetry.Makes(id);
@@ -106,6 +107,7 @@ internal sealed class Exchange
     public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, CancellationToken cancel)
     {
         Act(request, caller);
+        Identify(request);
         await Complete(service, request, cancel);
         return request;
     }
@@ -139,6 +141,14 @@ internal sealed class Exchange
         hash.AppendData(request.ToByteArray());
         id?.Accessor.SetValue(request, given);
         return hash.GetHashAndReset();
+    }
+
+    // It goes into headers, addresses and the log. Another than the contract's could not be sent, and would wait in the outbox for ever.
+    private static void Identify(IMessage request)
+    {
+        var id = Contract.TextOf(request, "request_id");
+        if (id.Length > 0 && (!Guid.TryParseExact(id, "D", out var uuid) || uuid.ToString() != id))
+            throw new GatewayRefusedException(GatewayReason.BodyInvalid, "it must be a UUID in lower case", "request_id");
     }
 
     private static void Act(IMessage request, Caller caller)

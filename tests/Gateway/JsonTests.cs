@@ -141,6 +141,25 @@ public class JsonTests(Services services)
         Assert.Equal(field, (string?)problem["faults"]?[0]!["field"] ?? "");
     }
 
+    [Theory]
+    [InlineData("Ga Na-da")]
+    [InlineData("가나다")]
+    [InlineData("a\r\nb")]
+    [InlineData("5D2A6F0E-0000-4000-8000-000000000001")]
+    [InlineData("5d2a6f0e-0000-4000-8000-000000000001\n")]
+    public async Task A_request_id_that_is_none_never_comes_to_the_outbox_nor_to_the_log(string id)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        var call = Call();
+        call["request_id"] = id;
+        foreach (var path in (string[])["/v1/calllog/LogCall", "/v1/calllog/LogCall?prepare=true"])
+        {
+            var (status, problem, _) = await gateway.Post(path, call);
+            Assert.Equal((400, "request_id"), (status, (string?)problem["faults"]?[0]!["field"]));
+        }
+        Assert.Equal(404, (await gateway.Get($"/outbox/{Uri.EscapeDataString(id)}")).Status);
+    }
+
     [Fact]
     public async Task A_request_is_prepared_approved_and_sent_unchanged()
     {

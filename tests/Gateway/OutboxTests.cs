@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Hosting;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
@@ -107,6 +109,17 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal("NO_CAPACITY", (string?)became["problem"]!["reason"]);
         Assert.Equal("local", (string?)became["caller"]);
         Assert.Equal(404, (await gateway.Get($"/outbox/{Guid.NewGuid()}")).Status);
+    }
+
+    [Fact]
+    public async Task A_write_for_which_the_record_has_no_room_is_refused_and_does_not_wait_for_ever()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
+        _services.Later = answer =>
+            answer is LogCallResponse ? throw new Refusal(Errors.V1.Reason.RecordFull).ToException() : answer;
+        var (_, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        _services.Later = null;
+        Assert.Equal("RECORD_FULL", (string?)problem["reason"]);
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
@@ -37,21 +38,26 @@ internal static class PlainJson
         JsonFormatter.Settings.Default.WithTypeRegistry(Contract.Types).WithPreserveProtoFieldNames(true)
     );
 
+    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false, MaxDepth = 32 };
 
     /// <summary>Parses a JSON object, each of whose names is there once.</summary>
-    /// <exception cref="GatewayRefusedException">It is none.</exception>
+    /// <exception cref="GatewayRefusedException">It is none, or not UTF-8, or a text has half of a surrogate pair.</exception>
     public static JsonObject Parse(ReadOnlySpan<byte> json)
     {
         if (json.IsEmpty)
             return [];
         try
         {
-            return JsonNode.Parse(json, documentOptions: Strict) as JsonObject ?? throw Wrong("", "the body must be a JSON object");
+            // The parser reads texts when they are asked for, and replaces what is no text. Then a name would be sealed with a letter lost.
+            var parsed = JsonNode.Parse(StrictUtf8.GetString(json), documentOptions: Strict);
+            _ = parsed?.ToJsonString();
+            return parsed as JsonObject ?? throw Wrong("", "the body must be a JSON object");
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or ArgumentException or InvalidOperationException)
         {
-            throw Wrong("", "the body is not JSON, or a name occurs twice in an object");
+            throw Wrong("", "the body is not JSON in UTF-8, or a name occurs twice in an object");
         }
     }
 

@@ -142,6 +142,22 @@ public class JsonTests(Services services)
     }
 
     [Theory]
+    [InlineData("""{"case": "\ud800"}""", false)]
+    [InlineData("""{"\udc00": 1}""", false)]
+    [InlineData("""{"account": {"channel": "\ud800"}}""", false)]
+    [InlineData("""{"case": "José"}""", true)]
+    [InlineData("""{"José": 1}""", true)]
+    public async Task What_is_no_text_is_refused_and_never_replaced(string body, bool latin)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var content = new ByteArrayContent((latin ? Encoding.Latin1 : Encoding.UTF8).GetBytes(body));
+        content.Headers.ContentType = new("application/json");
+        using var answer = await gateway.Http.PostAsync("/v1/calllog/LogCall?prepare=true", content, Cancel);
+        var problem = JsonNode.Parse(await answer.Content.ReadAsStringAsync(Cancel))!;
+        Assert.Equal((400, "BODY_INVALID"), ((int)answer.StatusCode, (string?)problem["reason"]));
+    }
+
+    [Theory]
     [InlineData("Ga Na-da")]
     [InlineData("가나다")]
     [InlineData("a\r\nb")]

@@ -35,6 +35,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
     public async Task Write(HttpContext http)
     {
         var (numbering, after) = (mirror.Head.Numbering, After(http));
+        JsonEndpoints.Demand(http.Request.Query, "type", "from");
         var types = http.Request.Query["type"];
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";

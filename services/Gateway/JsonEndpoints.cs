@@ -127,7 +127,12 @@ internal static class JsonEndpoints
         await Json(http, 200, PlainJson.Write(read.Message));
     }
 
-    private static readonly string[] Forms = ["yyyy-MM-dd'T'HH:mm:ssK", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFFK", "yyyy-MM-dd'T'HH:mmK"];
+    private static readonly string[] Forms = 
+    [
+        .. ((string[])["yyyy-MM-dd'T'HH:mm:ss", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFF", "yyyy-MM-dd'T'HH:mm"]).SelectMany(f =>
+            (string[])[$"{f}'Z'", $"{f}zzz"]
+        ),
+    ];
 
     /// <summary>A time as the gateway writes it.</summary>
     public static string Time(DateTimeOffset time) =>
@@ -155,9 +160,17 @@ internal static class JsonEndpoints
     {
         if (HttpMethods.IsGet(http.Request.Method))
             return PlainJson.Read(FromQuery(http.Request.Query, method.InputType), method.InputType);
+        Demand(http.Request.Query, Contract.IsWrite(method) ? "prepare" : "as_of");
         using var body = new MemoryStream();
         await http.Request.Body.CopyToAsync(body, http.RequestAborted);
         return PlainJson.Read(PlainJson.Parse(body.GetBuffer().AsSpan(0, (int)body.Length)), method.InputType);
+    }
+
+    /// <summary>Refuses a parameter that is not known. A write of which prepare is misspelled would be made, and stay for ever.</summary>
+    public static void Demand(IQueryCollection query, params string[] known)
+    {
+        if (query.Keys.FirstOrDefault(k => !known.Contains(k)) is { } unknown)
+            throw Wrong(unknown, $"there is no such parameter; there is {string.Join(", ", known)}");
     }
 
     private static JsonObject FromQuery(IQueryCollection query, MessageDescriptor type)

@@ -158,6 +158,30 @@ public class JsonTests(Services services)
     }
 
     [Theory]
+    [InlineData("/v1/calllog/LogCall?prepared=true", "prepared")]
+    [InlineData("/v1/calllog/LogCall?Prepare=true", "Prepare")]
+    [InlineData("/v1/calllog/LogCall?as_of=2025-04-03T14:00:00Z", "as_of")]
+    [InlineData("/v1/calllog/ListCalls?asof=2025-04-03T14:00:00Z", "asof")]
+    [InlineData("/v1/calllog/ListCalls?as_of=2025-04-03T14:00:00", "as_of")]
+    public async Task A_parameter_that_it_does_not_know_is_refused_and_nothing_is_written(string path, string parameter)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        var (status, problem, _) = await gateway.Post(path, path.Contains("List") ? [] : Call());
+        Assert.Equal((400, "PARAMETER_INVALID"), (status, (string?)problem["reason"]));
+        Assert.Equal(parameter, (string?)problem["faults"]?[0]!["field"]);
+    }
+
+    [Theory]
+    [InlineData("/events?types=ministries.calllog.v1.CallLogged")]
+    [InlineData("/events?From=now")]
+    public async Task A_stream_of_events_takes_no_parameter_that_it_does_not_know(string path)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var answer = await gateway.Http.GetAsync(path, HttpCompletionOption.ResponseHeadersRead, Cancel);
+        Assert.Equal(400, (int)answer.StatusCode);
+    }
+
+    [Theory]
     [InlineData("Ga Na-da")]
     [InlineData("가나다")]
     [InlineData("a\r\nb")]

@@ -96,9 +96,6 @@ internal sealed partial class Outbox : BackgroundService
 
     private const string Columns = "request_id, service, method, bytes, digest, caller, trace, accept_time, state, answer, code, end_time";
 
-    // Of the reasons with RESOURCE_EXHAUSTED this one alone passes. A record that is full is a decision, and stays one.
-    private const string Overloaded = "OVERLOADED";
-
     private const int AtOnce = 64;
     private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(200),
         Longest = TimeSpan.FromSeconds(30);
@@ -326,9 +323,10 @@ internal sealed partial class Outbox : BackgroundService
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused
                 && refused.StatusCode is not (StatusCode.Unavailable or StatusCode.DeadlineExceeded)
-                && refused.Reason != Overloaded
+                && refused.RetryAfter is null
             )
         {
+            // What passes says after what time to come again. A record that is full is a decision, although it is RESOURCE_EXHAUSTED too.
             var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
             return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
         }

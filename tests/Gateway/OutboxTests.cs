@@ -122,6 +122,46 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal("RECORD_FULL", (string?)problem["reason"]);
     }
 
+    [Theory]
+    [InlineData("header")]
+    [InlineData("checkpoint")]
+    [InlineData("entry_hash")]
+    [InlineData("inclusion_proof")]
+    [InlineData("commit_time")]
+    [InlineData("tree_size")]
+    [InlineData("answer_salt")]
+    [InlineData("receipt")]
+    public async Task Whatever_a_service_answers_a_write_does_not_stay_behind(string forged)
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
+        _services.Later = answer =>
+        {
+            if (answer is not LogCallResponse { Receipt: { } receipt } logged)
+                return answer;
+            if (forged == "receipt")
+                logged.Receipt = null;
+            if (forged == "header")
+                receipt.Header = ByteString.CopyFrom(0xff, 0xff);
+            if (forged == "checkpoint")
+                receipt.Checkpoint = "\n\n— x\n";
+            if (forged == "entry_hash")
+                receipt.EntryHash = ByteString.Empty;
+            if (forged == "inclusion_proof")
+                receipt.InclusionProof.Add(ByteString.CopyFrom(1));
+            if (forged == "commit_time")
+                receipt.CommitTime = new() { Seconds = long.MaxValue, Nanos = -1 };
+            if (forged == "tree_size")
+                receipt.TreeSize = ulong.MaxValue;
+            if (forged == "answer_salt")
+                receipt.AnswerSalt = ByteString.Empty;
+            return answer;
+        };
+        var (_, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        _services.Later = null;
+        Assert.Equal("ANSWER_UNPROVED", (string?)problem["reason"]);
+        await Until(async () => (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]! == 0);
+    }
+
     [Fact]
     public async Task A_second_gateway_does_not_use_the_same_folder()
     {

@@ -104,7 +104,8 @@ internal static class Completion
                 TextWriter.Null,
                 TextWriter.Null
             );
-            return Task.Run(() => find(connection)).WaitAsync(2 * Patience).GetAwaiter().GetResult();
+            // Bash puts a word into the line as it is, so what a service calls an id must not be more than a word there.
+            return Task.Run(() => find(connection)).WaitAsync(2 * Patience).GetAwaiter().GetResult().Where(Shell.IsWord);
         }
         catch (Exception)
         {

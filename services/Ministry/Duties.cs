@@ -41,7 +41,7 @@ internal static class Duties
                 yield return new(
                     call.Id,
                     "give your own account of the call",
-                    $"calllog submit-readout --call {call.Id}",
+                    $"calllog submit-readout --call {Shell.Word(call.Id)}",
                     side.Participant,
                     "D20",
                     Position: position
@@ -51,7 +51,7 @@ internal static class Duties
             yield return new(
                 call.Id,
                 $"answer the contest of {contest.Participant}",
-                $"calllog amend-readout --call {call.Id}",
+                $"calllog amend-readout --call {Shell.Word(call.Id)}",
                 side.Participant,
                 "D20",
                 Position: contest.Position
@@ -74,7 +74,7 @@ internal static class Duties
                     yield return new(
                         commitment.Id,
                         $"settle what {commitment.Terms.Participant} owes: {kind}",
-                        $"calllog settle-commitment --call {call.Id} --commitment {commitment.Id}",
+                        $"calllog settle-commitment --call {Shell.Word(call.Id)} --commitment {Shell.Word(commitment.Id)}",
                         side.Participant,
                         "commitment",
                         At(commitment.Terms.DueTime)
@@ -84,7 +84,7 @@ internal static class Duties
 
     private static IEnumerable<Duty> OfPrisoner(Prisoner prisoner, IReadOnlyList<Transfer> transfers)
     {
-        var (id, of) = (prisoner.Prisoner_, $"--case {prisoner.Case} --prisoner {prisoner.Prisoner_}");
+        var (id, of) = (prisoner.Prisoner_, $"--case {Shell.Word(prisoner.Case)} --prisoner {Shell.Word(prisoner.Prisoner_)}");
         var position = prisoner.Entries.Select(e => (ulong?)e.Position).Max();
         foreach (var occurrence in prisoner.Occurrences.Where(o => o.Notification.Length == 0 && !o.Corrected))
         {
@@ -126,7 +126,7 @@ internal static class Duties
                 yield return new(
                     statement.Statement_,
                     $"attest his statement as {Words.Of(Attendant.Descriptor.FindFieldByName("role").EnumType, (int)attendant.Role)}",
-                    $"custody attest-statement --statement {statement.Statement_}",
+                    $"custody attest-statement --statement {Shell.Word(statement.Statement_)}",
                     attendant.Participant,
                     "GC III 126, D7",
                     Position: statement.Position
@@ -161,7 +161,7 @@ internal static class Duties
                 yield return new(
                     id,
                     $"assess what awaits him in {destination}",
-                    $"custody record-risk-assessment {of} --destination {destination}",
+                    $"custody record-risk-assessment {of} --destination {Shell.Word(destination)}",
                     holder,
                     "GC III 12, D11",
                     Position: position
@@ -171,7 +171,7 @@ internal static class Duties
     private static IEnumerable<Duty> OfTransfer(Transfer t)
     {
         var position = t.Acts.Select(a => (ulong?)a.Position).Max();
-        var (holder, of) = (t.DetainingPower, $"--transfer {t.Id}");
+        var (holder, of) = (t.DetainingPower, $"--transfer {Shell.Word(t.Id)}");
         switch (t.State)
         {
             case TransferState.Drafted:
@@ -230,7 +230,7 @@ internal static class Duties
                 failure.MeasuresDueTime
             ) with
             {
-                Command = $"consular record-corrective-measures {of} --failure {failure.Id}",
+                Command = $"consular record-corrective-measures {of} --failure {Shell.Word(failure.Id)}",
                 Position = failure.Position,
             };
 
@@ -244,7 +244,7 @@ internal static class Duties
             yield return new(
                 access.Id,
                 $"decide on the access that {access.Participant} asks for",
-                $"consular decide-access --access {access.Id}",
+                $"consular decide-access --access {Shell.Word(access.Id)}",
                 access.DetainingPower,
                 "VCCR 36, D18",
                 At(access.DecisionDueTime),
@@ -254,7 +254,7 @@ internal static class Duties
             yield return new(
                 access.Id,
                 "record the visit, once it took place",
-                $"consular record-visit --access {access.Id}",
+                $"consular record-visit --access {Shell.Word(access.Id)}",
                 access.Participant,
                 "GC III 126",
                 At(planned),
@@ -268,7 +268,7 @@ internal static class Duties
             yield return new(
                 visit.Id,
                 "record the visit of the place, once it took place",
-                $"consular record-place-visit --place-visit {visit.Id}",
+                $"consular record-place-visit --place-visit {Shell.Word(visit.Id)}",
                 visit.Participant,
                 "GC III 126",
                 At(visit.PlannedTime),

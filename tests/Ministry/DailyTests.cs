@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
+using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Consular.V1;
+using Ministries.Custody.V1;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
 
@@ -260,6 +262,34 @@ public class DailyTests(Services services) : IClassFixture<Services>
         );
         foreach (var shell in (string[])["bash", "zsh", "fish"])
             Assert.Contains("ministry completion words", (await runner.Succeed("completion", shell)).Output);
+    }
+
+    /// <summary>The forms of the contracts allow no such id. The command does not rely on the service to keep them.</summary>
+    [Fact]
+    public async Task What_a_service_calls_an_id_is_no_more_than_a_word_to_a_shell()
+    {
+        const string forged = "call_x --yes; touch 'gone'";
+        var id = await LogCall();
+        services.Later = answer =>
+        {
+            if (answer is ListPrisonersResponse listed)
+                listed.Prisoners[0].Prisoner_ = "pris_$(touch gone)";
+            if (answer is GetCallResponse { Call: { } call } && call.Id == id)
+                call.Id = forged;
+            return answer;
+        };
+        try
+        {
+            var words = (await new CommandRunner(services) { As = "kr/mfa" }.Succeed("completion", "words", "--", "get", "pris_")).Output;
+            Assert.Equal(services.Prisoners.Count - 1, words.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
+            Assert.DoesNotContain("$", words);
+            var next = (await new CommandRunner(services) { As = "ua/mfa" }.Succeed("next")).Output;
+            Assert.Contains("ministry calllog submit-readout --call 'call_x --yes; touch '\\''gone'\\'''", next);
+        }
+        finally
+        {
+            services.Later = null;
+        }
     }
 
     // The work ends once its reader was told of it.

@@ -55,7 +55,9 @@ public static class GatewayHost
             .AddFilter("Microsoft", LogLevel.Warning)
             .AddFilter("Grpc", LogLevel.Warning)
             // While it could log, it makes a span for each request; but RPCs have spans of their own (Telemetry.Trace).
-            .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None);
+            .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None)
+            // Anybody who reaches it can fail to be somebody as often as he likes, and must not fill the disk with it.
+            .AddFilter(typeof(Callers).FullName, LogLevel.Warning);
         (logging ?? ToConsole)(builder.Logging);
         var services = builder.Services;
         services.AddSingleton(settings);

@@ -8,6 +8,7 @@ using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
@@ -78,6 +79,47 @@ public class AccessTests(Services services)
         Assert.Contains("/health/ready", open);
         using var ready = await stranger.GetAsync("/health/ready", Cancel);
         Assert.Equal((HttpStatusCode.OK, ""), (ready.StatusCode, await ready.Content.ReadAsStringAsync(Cancel)));
+    }
+
+    [Fact]
+    public async Task A_stranger_writes_nothing_into_its_log()
+    {
+        var log = new Lines();
+        var settings = RunningGateway.SettingsFor(services, "kr/mfa", Directory.CreateTempSubdirectory("log").FullName);
+        await using (var host = GatewayHost.Build(settings, logging: logging => logging.ClearProviders().AddProvider(log)))
+        {
+            await host.StartAsync(Cancel);
+            using var handler = new SocketsHttpHandler { SslOptions = RunningGateway.Trusting(Path.Combine(settings.State, "gateway.pem")) };
+            using var http = new HttpClient(handler) { BaseAddress = settings.Listen };
+            foreach (var token in (string[])["", "x", TokenFile.Prefix + new string('A', 43)])
+            {
+                using var request = new HttpRequestMessage(HttpMethod.Get, "/status");
+                if (token.Length > 0)
+                    request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
+                using var answer = await http.SendAsync(request, Cancel);
+                Assert.Equal(HttpStatusCode.Unauthorized, answer.StatusCode);
+            }
+            await host.StopAsync(Cancel);
+        }
+        Assert.DoesNotContain(log.Written, l => l.Contains("token", StringComparison.Ordinal));
+        Directory.Delete(settings.State, recursive: true);
+    }
+
+    private sealed class Lines : ILoggerProvider, ILogger
+    {
+        public System.Collections.Concurrent.ConcurrentQueue<string> Written { get; } = [];
+
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? e, Func<TState, Exception?, string> text) =>
+            Written.Enqueue(text(state, e));
+
+        public void Dispose() { }
     }
 
     [Fact]

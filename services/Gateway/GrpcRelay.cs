@@ -115,6 +115,19 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
         }
 
         private static Marshaller<T> MarshallerOf<T>(MessageDescriptor type)
-            where T : class, IMessage => Marshallers.Create(message => message.ToByteArray(), bytes => (T)type.Parser.ParseFrom(bytes));
+            where T : class, IMessage => Marshallers.Create(message => message.ToByteArray(), bytes => (T)Read(type, bytes));
+
+        private static IMessage Read(MessageDescriptor type, byte[] bytes)
+        {
+            try
+            {
+                return type.Parser.ParseFrom(bytes);
+            }
+            catch (InvalidProtocolBufferException)
+            {
+                // Without it the call would end with UNKNOWN, as if the gateway had failed, and with a stack in the log.
+                throw Refusal(StatusCode.InvalidArgument, GatewayReason.BodyInvalid.Name, $"the body is no {type.FullName}");
+            }
+        }
     }
 }

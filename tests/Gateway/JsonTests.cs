@@ -260,6 +260,19 @@ public class JsonTests(Services services)
         Assert.Equal("NOT_FOUND", RefusedException.From(refused)?.Reason);
     }
 
+    [Theory]
+    [InlineData("ListCalls")]
+    [InlineData("LogCall")]
+    public async Task What_is_no_message_over_gRPC_is_the_callers_fault(string method)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = gateway.Http });
+        var bytes = Marshallers.Create<byte[]>(b => b, b => b);
+        var typed = new Method<byte[], byte[]>(MethodType.Unary, "ministries.calllog.v1.CallLogService", method, bytes, bytes);
+        using var call = channel.CreateCallInvoker().AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: Cancel), [0x12, 0xff]);
+        Assert.Equal(StatusCode.InvalidArgument, (await Assert.ThrowsAsync<RpcException>(async () => await call)).StatusCode);
+    }
+
     [Fact]
     public async Task The_document_has_every_RPC_and_the_page_reaches_no_other_address()
     {

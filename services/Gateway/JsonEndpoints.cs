@@ -127,7 +127,7 @@ internal static class JsonEndpoints
         await Json(http, 200, PlainJson.Write(read.Message));
     }
 
-    private static readonly string[] Forms = 
+    private static readonly string[] Forms =
     [
         .. ((string[])["yyyy-MM-dd'T'HH:mm:ss", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFF", "yyyy-MM-dd'T'HH:mm"]).SelectMany(f =>
             (string[])[$"{f}'Z'", $"{f}zzz"]

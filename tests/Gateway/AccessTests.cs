@@ -89,7 +89,10 @@ public class AccessTests(Services services)
         await using (var host = GatewayHost.Build(settings, logging: logging => logging.ClearProviders().AddProvider(log)))
         {
             await host.StartAsync(Cancel);
-            using var handler = new SocketsHttpHandler { SslOptions = RunningGateway.Trusting(Path.Combine(settings.State, "gateway.pem")) };
+            using var handler = new SocketsHttpHandler
+            {
+                SslOptions = RunningGateway.Trusting(Path.Combine(settings.State, "gateway.pem")),
+            };
             using var http = new HttpClient(handler) { BaseAddress = settings.Listen };
             foreach (var token in (string[])["", "x", TokenFile.Prefix + new string('A', 43)])
             {

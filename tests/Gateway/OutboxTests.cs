@@ -115,8 +115,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     public async Task A_write_for_which_the_record_has_no_room_is_refused_and_does_not_wait_for_ever()
     {
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
-        _services.Later = answer =>
-            answer is LogCallResponse ? throw new Refusal(Errors.V1.Reason.RecordFull).ToException() : answer;
+        _services.Later = answer => answer is LogCallResponse ? throw new Refusal(Errors.V1.Reason.RecordFull).ToException() : answer;
         var (_, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
         _services.Later = null;
         Assert.Equal("RECORD_FULL", (string?)problem["reason"]);

@@ -24,8 +24,8 @@ public enum OutboxState
     /// <summary>The service refused it.</summary>
     Refused,
 
-    /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong. Only the service can have made
-    /// such an answer.</summary>
+    /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong, or it failed
+    /// <see cref="Outbox.MostFailures"/> times. Whether the write is recorded is not known.</summary>
     Unproved,
 }
 
@@ -95,6 +95,9 @@ internal sealed partial class Outbox : BackgroundService
         """;
 
     private const string Columns = "request_id, service, method, bytes, digest, caller, trace, accept_time, state, answer, code, end_time";
+
+    /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
+    public const int MostFailures = 10;
 
     private const int AtOnce = 64;
     private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(200),
@@ -285,7 +288,7 @@ internal sealed partial class Outbox : BackgroundService
         using var span = Telemetry.Outbox(_settings, item);
         try
         {
-            var attempt = 0;
+            var (attempt, failures) = (0, 0);
             for (var pause = Shortest; ; pause = pause * 2 < Longest ? pause * 2 : Longest)
             {
                 span.SetTag("ministries.attempt", ++attempt);
@@ -293,7 +296,7 @@ internal sealed partial class Outbox : BackgroundService
                 OutboxStatus? status;
                 try
                 {
-                    status = await Try(item);
+                    status = await Try(item, () => ++failures);
                 }
                 finally
                 {
@@ -313,7 +316,8 @@ internal sealed partial class Outbox : BackgroundService
         }
     }
 
-    private async Task<OutboxStatus?> Try(OutboxItem item)
+    // null: it is sent again.
+    private async Task<OutboxStatus?> Try(OutboxItem item, Func<int> countFailure)
     {
         try
         {
@@ -322,13 +326,20 @@ internal sealed partial class Outbox : BackgroundService
         }
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused
-                && refused.StatusCode is not (StatusCode.Unavailable or StatusCode.DeadlineExceeded)
+                && refused.StatusCode is not (StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.Internal)
                 && refused.RetryAfter is null
             )
         {
             // What passes says after what time to come again. A record that is full is a decision, although it is RESOURCE_EXHAUSTED too.
             var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
             return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.Internal && countFailure() == MostFailures)
+        {
+            return Unproved(
+                item,
+                $"{item.Service} failed {MostFailures} times: whether it recorded the write is not known. Ask its operator"
+            );
         }
         catch (RpcException e)
         {
@@ -337,8 +348,7 @@ internal sealed partial class Outbox : BackgroundService
         }
         catch (Exception e) when (e is InvalidReceiptException or InvalidLogException)
         {
-            LogUnproved(_log, item.Service, item.RequestId, e.Message);
-            return new OutboxStatus(item, OutboxState.Unproved, System.Text.Encoding.UTF8.GetBytes(e.Message), _time.GetUtcNow());
+            return Unproved(item, e.Message);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -346,6 +356,12 @@ internal sealed partial class Outbox : BackgroundService
             LogNotWritten(_log, e.Message);
             return null;
         }
+    }
+
+    private OutboxStatus Unproved(OutboxItem item, string why)
+    {
+        LogUnproved(_log, item.Service, item.RequestId, why);
+        return new OutboxStatus(item, OutboxState.Unproved, System.Text.Encoding.UTF8.GetBytes(why), _time.GetUtcNow());
     }
 
     // The bytes are sent as they are on the disk: what a later version of this program would write is not asked.

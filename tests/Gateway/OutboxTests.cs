@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
@@ -119,6 +120,44 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         var (_, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
         _services.Later = null;
         Assert.Equal("RECORD_FULL", (string?)problem["reason"]);
+    }
+
+    [Fact]
+    public async Task A_service_that_fails_is_asked_again_and_its_answer_is_not_guessed()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
+        var failures = 0;
+        _services.Later = answer => answer is LogCallResponse && failures++ < 2 ? throw Failure() : answer;
+        var (status, answer, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        _services.Later = null;
+        Assert.Equal((200, 3), (status, failures));
+        Assert.StartsWith("call_", (string)answer["call"]!, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_service_that_fails_every_time_leaves_it_open_whether_the_write_is_recorded()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, time: new Swift());
+        var failures = 0;
+        _services.Later = answer => answer is LogCallResponse && failures++ >= 0 ? throw Failure() : answer;
+        var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        _services.Later = null;
+        Assert.Equal((502, "ANSWER_UNPROVED", Outbox.MostFailures), (status, (string?)problem["reason"], failures));
+        Assert.Contains("is not known", (string)problem["detail"]!);
+    }
+
+    private static RpcException Failure() => new(new Status(StatusCode.Internal, "the service failed"));
+
+    // A clock on which the pauses between attempts pass a thousand times faster.
+    private sealed class Swift : TimeProvider
+    {
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
+            base.CreateTimer(
+                callback,
+                state,
+                dueTime > TimeSpan.Zero && dueTime != TimeSpan.FromSeconds(30) ? dueTime / 1000 : dueTime,
+                period
+            );
     }
 
     [Theory]

@@ -51,13 +51,14 @@ internal sealed class RunningGateway : IAsyncDisposable
         Services services,
         string participant,
         Func<GatewaySettings, GatewaySettings>? but = null,
-        string? state = null
+        string? state = null,
+        TimeProvider? time = null
     )
     {
         var settings = SettingsFor(services, participant, state ?? Directory.CreateTempSubdirectory("gateway").FullName);
         settings = but?.Invoke(settings) ?? settings;
         var running = new RunningGateway(
-            GatewayHost.Build(settings, logging: logging => logging.ClearProviders()),
+            GatewayHost.Build(settings, time, logging: logging => logging.ClearProviders()),
             settings,
             state is null
         );

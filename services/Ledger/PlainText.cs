@@ -26,23 +26,38 @@ public static class PlainText
         }
     }
 
+    /// <summary>The greatest size of a text, in bytes: 16 MiB. A request has at most 1 MiB.</summary>
+    public const int MostBytes = 16 << 20;
+
     /// <summary>The text of a file, or of standard input.</summary>
     /// <param name="file">The file's path; <c>-</c>: standard input.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="FormatException">It is not UTF-8.</exception>
+    /// <exception cref="FormatException">It is not UTF-8, or has more than <see cref="MostBytes"/>.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
     public static async Task<string> Read(string file, CancellationToken cancel)
     {
         await using var from = file == "-" ? Console.OpenStandardInput() : File.OpenRead(file);
         using var all = new MemoryStream();
-        await from.CopyToAsync(all, cancel);
+        var piece = new byte[64 << 10];
+        for (int read; (read = await from.ReadAsync(piece, cancel)) > 0; )
+        {
+            // The file may be one that never ends.
+            if (all.Length + read > MostBytes)
+                throw new FormatException($"{Named()}: it has more than {MostBytes >> 20} MiB");
+            all.Write(piece, 0, read);
+        }
         try
         {
-            return Of(all.ToArray());
+            return Of(all.GetBuffer().AsSpan(0, (int)all.Length));
         }
         catch (FormatException e)
         {
-            throw new FormatException($"{(file == "-" ? "standard input" : file)}: {e.Message}", e);
+            throw new FormatException($"{Named()}: {e.Message}", e);
         }
+
+        string Named() => file == "-" ? "standard input" : file;
     }
+
+    /// <summary>As <see cref="Read"/>, of a file, at once.</summary>
+    public static string ReadFile(string file) => Read(file, CancellationToken.None).GetAwaiter().GetResult();
 }

@@ -61,7 +61,7 @@ internal static class ApproveCommand
                 var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
                 var found = Find(name, wanted);
                 var path = result.GetRequiredValue(file);
-                var request = TypedVerb.Parse(found.InputType, PlainText.Of(File.ReadAllBytes(path)), path);
+                var request = TypedVerb.Parse(found.InputType, PlainText.ReadFile(path), path);
                 using var official = KeySource.Open(result.GetRequiredValue(key), CallCommands.SecretsFolder);
                 var approved = Approve(
                     connection,

@@ -129,7 +129,7 @@ internal sealed class Profile
     {
         try
         {
-            var file = JsonNode.Parse(PlainText.Of(File.ReadAllBytes(path))) as JsonObject;
+            var file = JsonNode.Parse(PlainText.ReadFile(path)) as JsonObject;
             foreach (var (profile, settings) in file?["profiles"]?.AsObject() ?? [])
             foreach (var (setting, _) in settings!.AsObject())
                 if (!Known.ContainsKey(setting))

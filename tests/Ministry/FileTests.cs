@@ -90,5 +90,8 @@ public sealed class FileTests : IDisposable
             Assert.Contains(why, file.Error);
             Assert.Contains(why, input.Error);
         }
+        var endless = await Run(null, [.. call, "/dev/zero"]);
+        Assert.Equal(2, endless.Code);
+        Assert.Contains("/dev/zero: it has more than 16 MiB", endless.Error);
     }
 }

@@ -57,7 +57,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     private string ReadFile(string file)
     {
         if (file != "-")
-            return PlainText.Of(File.ReadAllBytes(file));
+            return PlainText.ReadFile(file);
         if (_inputRead)
             throw new FormatException("standard input (-) can be read once only");
         _inputRead = true;

@@ -197,11 +197,12 @@ public sealed partial class MinistryClient
     {
         if (_settings.AuditEvery <= 0 || seen.OneAtATime.CurrentCount == 0)
             return;
-        _ = Task.Run(async () =>
+        _besides[service] = Task.Run(async () =>
         {
             try
             {
-                using var end = new CancellationTokenSource(TimeSpan.FromSeconds(30), _time);
+                using var late = new CancellationTokenSource(TimeSpan.FromSeconds(30), _time);
+                using var end = CancellationTokenSource.CreateLinkedTokenSource(late.Token, _closing.Token);
                 await Audit(service, cancel: end.Token);
             }
             catch (Exception)

@@ -148,6 +148,10 @@ public sealed partial class MinistryClient : IDisposable
     private readonly TrustedAgreement _agreement;
     private readonly Signer? _key;
     private readonly List<SealingIdentity> _identities = [];
+    private readonly CancellationTokenSource _closing = new();
+
+    // The last audit of each log that runs beside the calls. It writes files.
+    private readonly ConcurrentDictionary<string, Task> _besides = [];
 
     /// <summary>Reads the files; connects when first called.</summary>
     /// <param name="settings">Who it is, and where the services are.</param>
@@ -393,9 +397,11 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
-    /// <inheritdoc/>
+    /// <summary>Ends all calls, and the audits that run in the background: it waits for them for at most two seconds.</summary>
     public void Dispose()
     {
+        _closing.Cancel();
+        Task.WaitAll([.. _besides.Values], TimeSpan.FromSeconds(2));
         foreach (var open in _open.Values.Where(o => o.IsValueCreated))
             open.Value.Channel.Dispose();
         _certificate.Dispose();

@@ -62,6 +62,11 @@ public sealed partial class DocumentTests
         ),
         new("deploy/README.md", "mkdir -p backup\ndocker cp", Guide),
         new("deploy/README.md", "docker compose stop calllog", Guide),
+        new(
+            "deploy/README.md",
+            "psql -c 'drop table mirror_",
+            "Gateway/MirrorDatabaseTests.A_database_that_was_emptied_is_followed_from_the_start"
+        ),
         new("deploy/kubernetes/README.md", "kubectl apply", Not: "needs a cluster; Deploy/KubernetesTests reads every manifest strictly"),
         new("deploy/kubernetes/README.md", "mkdir -p crds", Not: "needs a cluster with the operators"),
         new("protos/README.md", "openssl genpkey", "Ministry/ReaderTests.The_contracts_README_makes_a_key_and_compiles_the_contracts"),

@@ -244,7 +244,7 @@ internal sealed class PostgresMirror : MirrorDatabase
         await answer.ReadAsync(cancel);
         var role = answer.GetString(0);
         if (answer.IsDBNull(1))
-            return [$"the role {role} finds no schema: its search_path names none that exists and that it may use"];
+            return [LedgerConnection.NoSchema(role)];
         if (answer.GetBoolean(2))
             return ["the database holds a service's ledger: the mirror needs one of its own"];
         if (!answer.GetBoolean(3) && !answer.GetBoolean(4))

@@ -99,6 +99,8 @@ internal sealed partial class Outbox : BackgroundService
     /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
     public const int MostFailures = 10;
 
+    private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
+
     private const int AtOnce = 64;
     private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(200),
         Longest = TimeSpan.FromSeconds(30);
@@ -296,7 +298,12 @@ internal sealed partial class Outbox : BackgroundService
                 OutboxStatus? status;
                 try
                 {
-                    status = await Try(item, () => ++failures);
+                    status = await Try(item);
+                }
+                catch (RpcException e)
+                {
+                    LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
+                    status = ++failures < MostFailures ? null : Unproved(item, $"{item.Service} {Failed}");
                 }
                 finally
                 {
@@ -316,8 +323,9 @@ internal sealed partial class Outbox : BackgroundService
         }
     }
 
-    // null: it is sent again.
-    private async Task<OutboxStatus?> Try(OutboxItem item, Func<int> countFailure)
+    /// <returns>null: it is sent again.</returns>
+    /// <exception cref="RpcException">The service failed (INTERNAL): whether it recorded the write is not known.</exception>
+    private async Task<OutboxStatus?> Try(OutboxItem item)
     {
         try
         {
@@ -334,14 +342,7 @@ internal sealed partial class Outbox : BackgroundService
             var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
             return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
         }
-        catch (RpcException e) when (e.StatusCode == StatusCode.Internal && countFailure() == MostFailures)
-        {
-            return Unproved(
-                item,
-                $"{item.Service} failed {MostFailures} times: whether it recorded the write is not known. Ask its operator"
-            );
-        }
-        catch (RpcException e)
+        catch (RpcException e) when (e.StatusCode != StatusCode.Internal)
         {
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
             return null;

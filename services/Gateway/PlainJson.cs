@@ -1,8 +1,8 @@
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Ledger;
 using Ministries.Types.V1;
 
 namespace Ministries.Gateway;
@@ -38,8 +38,6 @@ internal static class PlainJson
         JsonFormatter.Settings.Default.WithTypeRegistry(Contract.Types).WithPreserveProtoFieldNames(true)
     );
 
-    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
-
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false, MaxDepth = 32 };
 
     /// <summary>Parses a JSON object, each of whose names is there once.</summary>
@@ -51,7 +49,7 @@ internal static class PlainJson
         try
         {
             // The parser reads texts when they are asked for, and replaces what is no text. Then a name would be sealed with a letter lost.
-            var parsed = JsonNode.Parse(StrictUtf8.GetString(json), documentOptions: Strict);
+            var parsed = JsonNode.Parse(PlainText.Strict.GetString(json), documentOptions: Strict);
             _ = parsed?.ToJsonString();
             return parsed as JsonObject ?? throw Wrong("", "the body must be a JSON object");
         }

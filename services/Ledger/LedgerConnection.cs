@@ -59,6 +59,10 @@ public static class LedgerConnection
         }
     }
 
+    /// <summary>What is told of a role that finds no schema.</summary>
+    internal static string NoSchema(string role) =>
+        $"the role {role} finds no schema: its search_path names none that exists and that it may use";
+
     private static async Task<IReadOnlyList<string>> OfRole(NpgsqlConnection open, CancellationToken cancel)
     {
         await using var ask = new NpgsqlCommand(
@@ -70,7 +74,7 @@ public static class LedgerConnection
         await answer.ReadAsync(cancel);
         var role = answer.GetString(0);
         if (answer.IsDBNull(1))
-            return [$"the role {role} finds no schema: its search_path names none that exists and that it may use"];
+            return [NoSchema(role)];
         if (!answer.GetBoolean(2) && !answer.GetBoolean(3))
             return
             [

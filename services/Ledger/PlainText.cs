@@ -7,7 +7,7 @@ namespace Ministries.Ledger;
 public static class PlainText
 {
     // A byte that is no UTF-8 is refused, not replaced.
-    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    internal static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>The text.</summary>
     /// <param name="bytes">UTF-8; a byte order mark before it is passed over (RFC 8259, 8.1).</param>

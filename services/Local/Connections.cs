@@ -144,16 +144,9 @@ internal sealed class GatewayConnection : IConnection
                     && answer is IMessage message
                     && message.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(message) is Receipt receipt
                 )
-                    Keep(receipts, context.Method.ServiceName.Split('.')[1], receipt);
+                    MinistryClient.Keep(receipts, context.Method.ServiceName.Split('.')[1], receipt);
                 return answer;
             }
-        }
-
-        private static void Keep(string folder, string service, Receipt receipt)
-        {
-            PrivateFiles.MakeFolder(folder);
-            var path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{service}-{receipt.Position}.json"));
-            WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
         }
     }
 }

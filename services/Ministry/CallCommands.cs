@@ -105,7 +105,14 @@ internal static class CallCommands
             await error.WriteLineAsync(e.Message);
             return ExitCodes.NotReached;
         }
-        catch (Exception e) when (e is EntryMissingException or InvalidReceiptException or InvalidLogException or InvalidEntryException)
+        catch (Exception e)
+            when (e
+                    is EntryMissingException
+                        or InvalidReceiptException
+                        or InvalidLogException
+                        or InvalidEntryException
+                        or InvalidDataException
+            )
         {
             await error.WriteLineAsync(e.Message);
             return ExitCodes.WasRefused;

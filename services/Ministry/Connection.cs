@@ -187,19 +187,7 @@ internal sealed class Connection : IDisposable
         IMessage request,
         CancellationToken cancel,
         int most = int.MaxValue
-    )
-    {
-        var records = new List<IMessage>();
-        while (true)
-        {
-            var page = await Call(service, method, request, cancel);
-            records.AddRange(((System.Collections.IEnumerable)Records.ListIn(method).Accessor.GetValue(page)).Cast<IMessage>());
-            var next = (string)method.OutputType.FindFieldByName("next_page_token").Accessor.GetValue(page);
-            if (next.Length == 0 || records.Count >= most)
-                return records;
-            method.InputType.FindFieldByName("page_token").Accessor.SetValue(request, next);
-        }
-    }
+    ) => await Pages.Read(method, request, r => Call(service, method, r, cancel), most);
 
     /// <summary>Does something for which a service must be reached, and says which one if it is not.</summary>
     public async Task<T> Reach<T>(string service, Func<Task<T>> call, string what, CancellationToken cancel)

@@ -100,33 +100,51 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
     [Fact]
     public async Task Wrong_settings_are_told_in_one_line()
     {
-        var process = Start(["serve", "--folder", _services.Folder, "--as", "kr/mfa", "--state", _state, "--listen", "https://0.0.0.0:1"]);
-        var error = await process.StandardError.ReadToEndAsync(Cancel);
-        await process.WaitForExitAsync(Cancel);
-        Assert.Equal(2, process.ExitCode);
-        Assert.Contains("certificate", Assert.Single(error.Trim().Split('\n')));
+        var error = await Refused(
+            "serve",
+            "--folder",
+            _services.Folder,
+            "--as",
+            "kr/mfa",
+            "--state",
+            _state,
+            "--listen",
+            "https://0.0.0.0:1"
+        );
+        Assert.Contains("certificate", error);
     }
 
     [Fact]
     public async Task A_mirror_that_does_not_fit_is_told_in_one_line_that_names_the_setting()
     {
-        var settings = Path.Combine(_state, "gateway.json");
-        await File.WriteAllTextAsync(
-            settings,
-            new JsonObject
-            {
-                ["participant"] = "kr/mfa",
-                ["folder"] = _services.Folder,
-                ["state"] = _state,
-                ["mirror"] = new JsonObject { ["connection"] = "sqlite:mirror.db" },
-            }.ToJsonString(),
-            Cancel
-        );
-        var process = Start(["serve", "--settings", settings, "--listen", _address.ToString()]);
+        var settings = await Settings(new JsonObject { ["connection"] = "sqlite:mirror.db" });
+        Assert.StartsWith("mirror.connection: ", await Refused("serve", "--settings", settings, "--listen", _address.ToString()));
+    }
+
+    // The one line with which it refuses to start.
+    private async Task<string> Refused(params string[] arguments)
+    {
+        var process = Start(arguments);
         var error = await process.StandardError.ReadToEndAsync(Cancel);
         await process.WaitForExitAsync(Cancel);
         Assert.Equal(2, process.ExitCode);
-        Assert.StartsWith("mirror.connection: ", Assert.Single(error.Trim().Split('\n')));
+        return Assert.Single(error.Trim().Split('\n'));
+    }
+
+    private async Task<string> Settings(JsonObject? mirror)
+    {
+        var path = Path.Combine(_state, "gateway.json");
+        var settings = new JsonObject
+        {
+            ["participant"] = "kr/mfa",
+            ["folder"] = _services.Folder,
+            ["state"] = _state,
+            ["answerSeconds"] = 0.2,
+            ["mirror"] = mirror,
+            ["services"] = new JsonObject(_services.Addresses.Select(a => KeyValuePair.Create(a.Key, (JsonNode?)a.Value.ToString()))),
+        };
+        await File.WriteAllTextAsync(path, settings.ToJsonString(), Cancel);
+        return path;
     }
 
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
@@ -240,20 +258,7 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
 
     private async Task<Process> Serve(MirrorSettings? mirror = null)
     {
-        var settings = Path.Combine(_state, "gateway.json");
-        await File.WriteAllTextAsync(
-            settings,
-            new JsonObject
-            {
-                ["participant"] = "kr/mfa",
-                ["folder"] = _services.Folder,
-                ["state"] = _state,
-                ["answerSeconds"] = 0.2,
-                ["mirror"] = mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection },
-                ["services"] = new JsonObject(_services.Addresses.Select(a => KeyValuePair.Create(a.Key, (JsonNode?)a.Value.ToString()))),
-            }.ToJsonString(),
-            Cancel
-        );
+        var settings = await Settings(mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection });
         var process = Start(["serve", "--settings", settings, "--listen", _address.ToString()]);
         // It says where it is once it listens; its log follows.
         for (var line = ""; !line.StartsWith("kr/mfa at ", StringComparison.Ordinal); )

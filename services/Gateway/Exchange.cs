@@ -67,6 +67,12 @@ internal sealed class Exchange
     }
 
     /// <summary>Makes a write, and waits for its answer for the time that the settings give.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="method">The RPC.</param>
+    /// <param name="request">Its request.</param>
+    /// <param name="caller">Who calls.</param>
+    /// <param name="wish">The wish that a decision on a transfer is to show; null: none.</param>
+    /// <param name="cancel">Ends the wait.</param>
     /// <returns>What became of it so far.</returns>
     /// <exception cref="GatewayRefusedException">The gateway does not accept it.</exception>
     /// <exception cref="RefusedException">A record that must be read first cannot be.</exception>
@@ -75,18 +81,19 @@ internal sealed class Exchange
         MethodDescriptor method,
         IMessage request,
         Caller caller,
+        WishToShow? wish,
         CancellationToken cancel
     )
     {
         Act(request, caller);
         Identify(request);
         var id = Contract.TextOf(request, "request_id");
-        var digest = DigestOf(method, request);
+        var digest = DigestOf(method, request, wish);
         Telemetry.Makes(id);
         // One that is known needs nothing of a service.
         if (id.Length > 0 && _outbox.Find(id) is { } known)
             return await Same(known.Item, digest, cancel);
-        await Complete(service, request, cancel);
+        await Complete(service, request, wish, cancel);
         Telemetry.Makes(Contract.TextOf(request, "request_id"));
         var item = await _outbox.Add(
             new OutboxItem(
@@ -104,11 +111,11 @@ internal sealed class Exchange
     }
 
     /// <summary>Completes a write without making it: what officials approve.</summary>
-    public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, CancellationToken cancel)
+    public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, WishToShow? wish, CancellationToken cancel)
     {
         Act(request, caller);
         Identify(request);
-        await Complete(service, request, cancel);
+        await Complete(service, request, wish, cancel);
         return request;
     }
 
@@ -130,7 +137,7 @@ internal sealed class Exchange
             );
 
     // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it.
-    private byte[] DigestOf(MethodDescriptor method, IMessage request)
+    private byte[] DigestOf(MethodDescriptor method, IMessage request, WishToShow? wish)
     {
         using var hash = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, _key);
         hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{Contract.NameOf(method)}\n"));
@@ -140,6 +147,8 @@ internal sealed class Exchange
         id?.Accessor.SetValue(request, "");
         hash.AppendData(request.ToByteArray());
         id?.Accessor.SetValue(request, given);
+        if (wish is not null)
+            hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{wish.Destination}\n{string.Join('\n', wish.Prisoners)}"));
         return hash.GetHashAndReset();
     }
 
@@ -165,7 +174,7 @@ internal sealed class Exchange
             throw new GatewayRefusedException(GatewayReason.ActorNotCaller, "the actor is not the official who calls", "actor");
     }
 
-    private async Task Complete(string service, IMessage request, CancellationToken cancel)
+    private async Task Complete(string service, IMessage request, WishToShow? wish, CancellationToken cancel)
     {
         var plain = Seals.WithPaths(request).Where(s => PlainJson.IsPlain(s.Sealed.Scheme)).ToList();
         if (
@@ -182,10 +191,30 @@ internal sealed class Exchange
             var seen = await ReadSealed(record.Service, record.Get, record.Request, null, cancel);
             field.Accessor.SetValue(request, Contract.TextOf(seen.Message, "etag"));
         }
-        if (request is DecideTransferRequest { Approvals.Count: 0 } decision)
-            await _client.AddOpenings(decision, async (of, method, get) => (await ReadSealed(of, method, get, null, cancel)).Message);
+        if (wish is not null)
+            await AddOpenings((DecideTransferRequest)request, wish, cancel);
         foreach (var one in plain)
             await Seal(request, one, cancel);
+    }
+
+    private async Task AddOpenings(DecideTransferRequest decision, WishToShow wish, CancellationToken cancel)
+    {
+        try
+        {
+            await _client.AddOpenings(
+                decision,
+                wish,
+                async (service, method, get) => (await ReadSealed(service, method, get, null, cancel)).Message
+            );
+        }
+        catch (ArgumentException e)
+        {
+            throw new GatewayRefusedException(GatewayReason.ParameterInvalid, e.Message, JsonEndpoints.Opens);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, e.Message);
+        }
     }
 
     private async Task Seal(IMessage request, SealedPlace place, CancellationToken cancel)

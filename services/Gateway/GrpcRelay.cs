@@ -27,7 +27,14 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
             var service = ServiceOf(method, context);
             if (!Contract.IsWrite(method))
                 return (await exchange.Read(service, method, request, null, context.CancellationToken)).Message;
-            var status = await exchange.Write(service, method, request, Callers.Of(context.GetHttpContext()), context.CancellationToken);
+            var status = await exchange.Write(
+                service,
+                method,
+                request,
+                Callers.Of(context.GetHttpContext()),
+                null,
+                context.CancellationToken
+            );
             return status.State switch
             {
                 OutboxState.Answered => exchange.Opened(status),

@@ -5,6 +5,7 @@ using Google.Protobuf.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Ministries.Consular.V1;
 
 namespace Ministries.Gateway;
 
@@ -16,6 +17,9 @@ internal static class JsonEndpoints
 {
     /// <summary>The header with the request id.</summary>
     public const string IdempotencyKey = "Idempotency-Key";
+
+    /// <summary>The parameter that says whose wish a decision on a transfer is to show, and for which destination: <c>pris_…=KR</c>.</summary>
+    public const string Opens = "opens";
 
     /// <summary>The greatest body: 2 MiB.</summary>
     public const int MaxBody = 2 << 20;
@@ -84,14 +88,15 @@ internal static class JsonEndpoints
     private static async Task Write(HttpContext http, Exchange exchange, string service, MethodDescriptor method, IMessage request)
     {
         Name(http, request);
+        var wish = WishIn(http);
         if ((string?)http.Request.Query["prepare"] is { } prepare)
         {
             if (prepare != "true")
                 throw Wrong("prepare", "prepare is true, or is left out");
-            await Json(http, 200, PlainJson.Write(await exchange.Prepare(service, request, Callers.Of(http), http.RequestAborted)));
+            await Json(http, 200, PlainJson.Write(await exchange.Prepare(service, request, Callers.Of(http), wish, http.RequestAborted)));
             return;
         }
-        var status = await exchange.Write(service, method, request, Callers.Of(http), http.RequestAborted);
+        var status = await exchange.Write(service, method, request, Callers.Of(http), wish, http.RequestAborted);
         http.Response.Headers[IdempotencyKey] = status.Item.RequestId;
         if (status.State == OutboxState.Answered)
             await Json(http, 200, PlainJson.Write(exchange.Opened(status)));
@@ -160,10 +165,28 @@ internal static class JsonEndpoints
     {
         if (HttpMethods.IsGet(http.Request.Method))
             return PlainJson.Read(FromQuery(http.Request.Query, method.InputType), method.InputType);
-        Demand(http.Request.Query, Contract.IsWrite(method) ? "prepare" : "as_of");
+        Demand(http.Request.Query, ParametersOf(method));
         using var body = new MemoryStream();
         await http.Request.Body.CopyToAsync(body, http.RequestAborted);
         return PlainJson.Read(PlainJson.Parse(body.GetBuffer().AsSpan(0, (int)body.Length)), method.InputType);
+    }
+
+    /// <summary>The parameters of an RPC beside its request.</summary>
+    public static string[] ParametersOf(MethodDescriptor method) =>
+        !Contract.IsWrite(method) ? ["as_of"]
+        : method.InputType == DecideTransferRequest.Descriptor ? ["prepare", Opens]
+        : ["prepare"];
+
+    private static WishToShow? WishIn(HttpContext http)
+    {
+        try
+        {
+            return WishToShow.Read([.. http.Request.Query[Opens].OfType<string>()]);
+        }
+        catch (FormatException e)
+        {
+            throw Wrong(Opens, e.Message);
+        }
     }
 
     /// <summary>Refuses a parameter that is not known. A write of which prepare is misspelled would be made, and stay for ever.</summary>

@@ -106,7 +106,10 @@ internal static class OpenApi
             ["post"] = Operation(
                 "post",
                 body,
-                write ? [Header(JsonEndpoints.IdempotencyKey), Query("prepare", "boolean")] : [Query("as_of", "string")]
+                [
+                    .. write ? [Header(JsonEndpoints.IdempotencyKey)] : Array.Empty<JsonNode>(),
+                    .. JsonEndpoints.ParametersOf(method).Select(p => (JsonNode)Query(p, p == "prepare" ? "boolean" : "string")),
+                ]
             ),
         };
         if (!write)

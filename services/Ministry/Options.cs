@@ -98,6 +98,14 @@ internal static class Options
 
     public static readonly Option<bool> Yes = new("--yes", "-y") { Description = "Do not ask on a terminal before a write is sent." };
 
+    public static readonly Option<string[]> Opens = new("--opens")
+    {
+        Description =
+            "Whose wish an agreement shows, and for which destination: the openings are made from the statements that you can open, and every "
+            + "side of the transfer sees them. Given again for each further reference of the same person.",
+        HelpName = "prisoner=destination",
+    };
+
     public static readonly Option<bool> All = new("--all") { Description = "Read all pages instead of the first one." };
 
     /// <summary>What says who calls, and whom.</summary>
@@ -121,7 +129,7 @@ internal static class Options
     /// <summary>The names that no flag may take.</summary>
     public static readonly IReadOnlySet<string> Taken = OfConnection
         .Concat(OfWrites)
-        .Append(All)
+        .Concat([All, Opens])
         .SelectMany(o => o.Aliases.Append(o.Name))
         .Select(n => n.TrimStart('-'))
         .Concat(["help", "h", "version"])

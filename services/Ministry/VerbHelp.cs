@@ -52,7 +52,7 @@ internal sealed class VerbHelp(Shell shell) : SynchronousCommandLineAction
         }
         screen.Line();
         screen.Line(new Span(verb.IsWrite ? "Of every write" : "Of every read", Style.Bold));
-        foreach (var option in verb.Command.Options.Where(o => Options.OfWrites.Contains(o) || o == Options.All))
+        foreach (var option in verb.Command.Options.Where(o => Options.OfWrites.Contains(o) || o == Options.All || o == Options.Opens))
             OfOption(screen, option);
         screen.Line();
         screen.Paragraph(

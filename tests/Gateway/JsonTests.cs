@@ -4,6 +4,7 @@ using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
@@ -159,6 +160,9 @@ public class JsonTests(Services services)
 
     [Theory]
     [InlineData("/v1/calllog/LogCall?prepared=true", "prepared")]
+    [InlineData("/v1/calllog/LogCall?opens=pris_1=KR", "opens")]
+    [InlineData("/v1/consular/DecideTransfer?opens=KR", "opens")]
+    [InlineData("/v1/consular/DecideTransfer?opens=pris_1=KR&opens=pris_2=CH", "opens")]
     [InlineData("/v1/calllog/LogCall?Prepare=true", "Prepare")]
     [InlineData("/v1/calllog/LogCall?as_of=2025-04-03T14:00:00Z", "as_of")]
     [InlineData("/v1/calllog/ListCalls?asof=2025-04-03T14:00:00Z", "asof")]
@@ -166,9 +170,62 @@ public class JsonTests(Services services)
     public async Task A_parameter_that_it_does_not_know_is_refused_and_nothing_is_written(string path, string parameter)
     {
         await using var gateway = await RunningGateway.Start(services, "kr/mfa");
-        var (status, problem, _) = await gateway.Post(path, path.Contains("List") ? [] : Call());
+        var (status, problem, _) = await gateway.Post(path, path.Contains("LogCall") ? Call() : []);
         Assert.Equal((400, "PARAMETER_INVALID"), (status, (string?)problem["reason"]));
         Assert.Equal(parameter, (string?)problem["faults"]?[0]!["field"]);
+    }
+
+    [Fact]
+    public async Task A_decision_shows_the_wish_that_its_caller_names_and_no_other()
+    {
+        var kr = services.As("kr/mfa");
+        var drafted = await kr.Consular.DraftTransferRequestAsync(
+            new DraftTransferRequestRequest
+            {
+                Actor = Services.Actor,
+                Case = services.Case,
+                Prisoner = services.Prisoners[0],
+                Route = Types.V1.Route.Article12Transfer,
+                Destination = "KR",
+            },
+            cancellationToken: Cancel
+        );
+        var draft = await kr.Consular.GetTransferAsync(new GetTransferRequest { Transfer = drafted.Transfer }, cancellationToken: Cancel);
+        await kr.Consular.SubmitTransferRequestAsync(
+            new SubmitTransferRequestRequest
+            {
+                Actor = Services.Actor,
+                Etag = draft.Etag,
+                Case = services.Case,
+                Transfer = drafted.Transfer,
+                NoteVerbale = "KR-1",
+            },
+            cancellationToken: Cancel
+        );
+        await using var gateway = await RunningGateway.Start(services, "ua/coordination-hq");
+        var decision = PlainJson.Write(
+            new DecideTransferRequest
+            {
+                Actor = Services.Actor,
+                Case = services.Case,
+                Transfer = drafted.Transfer,
+                Agreed = true,
+                NoteVerbale = "UA-1",
+            }
+        );
+
+        var (status, prepared, _) = await Prepare($"{services.Prisoners[0]}=KR");
+        Assert.Equal((200, drafted.Transfer), (status, (string?)prepared["transfer"]));
+        // Nobody has recorded what he says, so there is nothing to show.
+        Assert.Null(prepared["openings"]);
+        foreach (var other in (string[])[$"{services.Prisoners[0]}=UA", $"{services.Prisoners[1]}=KR"])
+        {
+            var (code, problem, _) = await Prepare(other);
+            Assert.Equal((400, "opens"), (code, (string?)problem["faults"]?[0]!["field"]));
+        }
+
+        Task<(int Status, JsonObject Body, HttpResponseMessage Answer)> Prepare(string wish) =>
+            gateway.Post($"/v1/consular/DecideTransfer?prepare=true&opens={wish}", decision);
     }
 
     [Theory]

@@ -158,12 +158,16 @@ public sealed class AskingTests : IAsyncLifetime
         await RecordThatHeIsFit();
         ByteString[] first = [WishCommitments.OpeningOf(Hq.Case, Prisoner, "KR", _wish)];
         Assert.Equal(first, await OpeningsBy("ua/coordination-hq"));
-        // What was given stays, and a decision that declines shows nothing.
+        // What was given stays, a decision that declines shows nothing, and one that is approved does not change.
         ByteString[] given = [ByteString.CopyFrom(new byte[32])];
         Assert.Equal(given, await OpeningsBy("ua/coordination-hq", d => d.Openings.Add(given)));
         Assert.Empty(await OpeningsBy("ua/coordination-hq", d => d.Agreed = false));
+        Assert.Empty(await OpeningsBy("ua/coordination-hq", d => d.Approvals.Add(new Approval())));
         // One to whom no statement is sealed can show nothing.
         Assert.Empty(await OpeningsBy("kr/mfa"));
+        // It is for the caller to say whose wish is shown, and for which destination.
+        await Assert.ThrowsAsync<ArgumentException>(() => OpeningsBy("ua/coordination-hq", destination: "UA"));
+        await Assert.ThrowsAsync<ArgumentException>(() => OpeningsBy("ua/coordination-hq", of: "pris_00000000000000000000000009"));
 
         // He accepts again, and then another state only: that statement has no opening to show.
         var again = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
@@ -184,11 +188,21 @@ public sealed class AskingTests : IAsyncLifetime
             (await Refused(() => Hq.Consular.DecideTransferAsync(decision, cancellationToken: Cancel).ResponseAsync)).Reason
         );
 
-        async Task<IEnumerable<ByteString>> OpeningsBy(string participant, Action<DecideTransferRequest>? change = null)
+        async Task<IEnumerable<ByteString>> OpeningsBy(
+            string participant,
+            Action<DecideTransferRequest>? change = null,
+            string? of = null,
+            string destination = "KR"
+        )
         {
-            var decision = new DecideTransferRequest { Transfer = _transfer, Agreed = true };
+            var decision = new DecideTransferRequest
+            {
+                Case = Hq.Case,
+                Transfer = _transfer,
+                Agreed = true,
+            };
             change?.Invoke(decision);
-            await _participants[participant].Client.AddOpenings(decision, Cancel);
+            await _participants[participant].Client.AddOpenings(decision, destination, [of ?? Prisoner], Cancel);
             return decision.Openings;
         }
     }

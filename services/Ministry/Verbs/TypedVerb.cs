@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Consular.V1;
 using PlainText = Ministries.Ledger.PlainText;
 
 namespace Ministries.Ministry;
@@ -45,6 +46,8 @@ internal sealed class TypedVerb
             Command.Add(Options.RequestFile);
         if (IsList)
             Command.Add(Options.All);
+        if (Method.InputType == DecideTransferRequest.Descriptor)
+            Command.Add(Options.Opens);
         CallCommands.SetCall(Command, (result, connection, cancel) => new VerbCall(this, result, connection).Run(cancel));
     }
 

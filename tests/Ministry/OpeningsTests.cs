@@ -1,0 +1,128 @@
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Client;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Rules;
+using Ministries.Types.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>What a decision shows of a prisoner's wish is for the caller to say. Services that lie learn nothing more.</summary>
+public sealed class OpeningsTests(Services services) : IClassFixture<Services>
+{
+    private const string Other = "pris_00000000000000000000000009";
+
+    private static readonly byte[] Secret = [.. Enumerable.Range(0, WishCommitments.Bytes).Select(i => (byte)i)];
+
+    private sealed record Lie(Action<Statement> Tell, int Openings);
+
+    // He accepts KR and CH. The other man's statement is sealed to the caller as well.
+    private static readonly Dictionary<string, Lie> Lies = new()
+    {
+        ["none"] = new(_ => { }, 1),
+        ["it is another man's, under his name"] = new(s => s.Commitments.Clear(), 0),
+        ["it is another man's, with that man's commitments"] = new(
+            s =>
+            {
+                s.Commitments.Clear();
+                s.Commitments.Add(WishCommitments.Make(s.Case, Other, ["KR", "CH"], Secret));
+            },
+            0
+        ),
+        ["it is of another case"] = new(s => s.Case = "case_00000000000000000000000009", 1),
+        ["it is of another sender"] = new(s => s.Participant = "ua/mfa", 0),
+        ["it is corrected"] = new(s => s.State = StatementState.Corrected, 0),
+        ["its content is withheld"] = new(s => s.Content = new Sealed(), 0),
+    };
+
+    public static TheoryData<string> Cases { get; } = [.. Lies.Keys];
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public async Task A_statement_is_opened_only_as_what_its_commitments_show_it_to_be(string lie)
+    {
+        var decision = Decision();
+        await services
+            .As("ua/coordination-hq")
+            .AddOpenings(decision, new("KR", [services.Prisoners[0]]), Reading(s => Lies[lie].Tell(s), transfer => { }));
+        Assert.Equal(Lies[lie].Openings, decision.Openings.Count);
+        Assert.All(decision.Openings, o => Assert.Equal(WishCommitments.OpeningOf(services.Case, services.Prisoners[0], "KR", Secret), o));
+    }
+
+    [Fact]
+    public async Task No_service_chooses_whose_wish_is_shown_or_for_which_destination()
+    {
+        foreach (var tell in (Action<Transfer>[])[t => t.Destination = "CH", t => t.Prisoner = Other])
+        {
+            var decision = Decision();
+            await Assert.ThrowsAsync<ArgumentException>(() =>
+                services.As("ua/coordination-hq").AddOpenings(decision, new("KR", [services.Prisoners[0]]), Reading(_ => { }, tell))
+            );
+            Assert.Empty(decision.Openings);
+        }
+    }
+
+    [Fact]
+    public async Task A_list_that_never_ends_is_read_to_a_limit()
+    {
+        var pages = 0;
+        var honest = Reading(_ => { }, _ => { });
+        var decision = Decision();
+        var told = await Assert.ThrowsAsync<InvalidDataException>(() =>
+            services
+                .As("ua/coordination-hq")
+                .AddOpenings(
+                    decision,
+                    new("KR", [services.Prisoners[0]]),
+                    async (service, method, request) =>
+                    {
+                        var answer = await honest(service, method, request);
+                        return answer is ListStatementsResponse ? new ListStatementsResponse { NextPageToken = $"{++pages}" } : answer;
+                    }
+                )
+        );
+        Assert.Equal(Pages.Most, pages);
+        Assert.Contains("does not end", told.Message);
+        Assert.Empty(decision.Openings);
+    }
+
+    private DecideTransferRequest Decision() =>
+        new()
+        {
+            Case = services.Case,
+            Transfer = "transfer_00000000000000000000000001",
+            Agreed = true,
+        };
+
+    // What the services answer, changed.
+    private Func<string, MethodDescriptor, IMessage, Task<IMessage>> Reading(Action<Statement> statement, Action<Transfer> transfer)
+    {
+        var request = new RecordStatementRequest { Case = services.Case, Prisoner = services.Prisoners[0] };
+        var wish = new StatementContent { AcceptedDestinations = { "KR", "CH" }, WishSecret = ByteString.CopyFrom(Secret) };
+        services.As("icrc").Seal(request, wish, ["icrc", "ua/coordination-hq"]);
+        var said = new Statement
+        {
+            Case = services.Case,
+            Prisoner = services.Prisoners[0],
+            Participant = "icrc",
+            Content = request.Content,
+            Commitments = { WishCommitments.Make(services.Case, services.Prisoners[0], wish.AcceptedDestinations, Secret) },
+        };
+        statement(said);
+        var asked = new Transfer
+        {
+            Case = services.Case,
+            Prisoner = services.Prisoners[0],
+            Destination = "KR",
+        };
+        transfer(asked);
+        return (_, method, _) =>
+            Task.FromResult<IMessage>(
+                method.Name == "GetTransfer"
+                    ? new GetTransferResponse { Transfer = asked }
+                    : new ListStatementsResponse { Statements = { said } }
+            );
+    }
+}

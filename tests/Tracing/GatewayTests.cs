@@ -287,30 +287,7 @@ public sealed partial class GatewayTests(Gateways gateways) : IClassFixture<Gate
             Case = headquarters.Case,
             Actor = participants["kr/mfa"].Actor,
             Counterpart = "ua/mfa",
-            Account = new Account
-            {
-                StartTime = new ZonedTime { Time = Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-1)), TimeZone = "Asia/Seoul" },
-                Channel = Channel.Telephone,
-                Attendees =
-                {
-                    new Attendee { Participant = "kr/mfa", Office = "minister" },
-                    new Attendee { Participant = "ua/mfa", Office = "minister" },
-                },
-                Subjects = { Subject.Transfer },
-                Prisoners = { prisoner },
-                Commitments =
-                {
-                    new CommitmentTerms
-                    {
-                        Participant = "kr/mfa",
-                        Kind = CommitmentKind.RequestTransfer,
-                        Prisoners = { prisoner },
-                        Route = Types.V1.Route.Article12Transfer,
-                        Destination = "KR",
-                        DueTime = Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
-                    },
-                },
-            },
+            Account = Calls.About(prisoner, DateTime.UtcNow.AddDays(-1)),
         };
     }
 }

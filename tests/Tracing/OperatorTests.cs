@@ -168,34 +168,7 @@ public sealed class OperatorFixture : IAsyncLifetime
         {
             RequestId = Guid.CreateVersion7().ToString(),
             Counterpart = "ua/mfa",
-            Account = new Account
-            {
-                StartTime = new ZonedTime
-                {
-                    Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
-                    TimeZone = "Asia/Seoul",
-                },
-                Channel = Channel.Telephone,
-                Attendees =
-                {
-                    new Attendee { Participant = "kr/mfa", Office = "minister" },
-                    new Attendee { Participant = "ua/mfa", Office = "minister" },
-                },
-                Subjects = { Subject.Transfer },
-                Prisoners = { Prisoner },
-                Commitments =
-                {
-                    new CommitmentTerms
-                    {
-                        Participant = "kr/mfa",
-                        Kind = CommitmentKind.RequestTransfer,
-                        Prisoners = { Prisoner },
-                        Route = Types.V1.Route.Article12Transfer,
-                        Destination = "KR",
-                        DueTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
-                    },
-                },
-            },
+            Account = Calls.About(Prisoner, new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
         };
 
     public async ValueTask DisposeAsync()

@@ -27,4 +27,4 @@ unset PGPASSWORD
 POSTGRES_PASSWORD=$(cat /secrets/password)
 export POSTGRES_PASSWORD
 exec docker-entrypoint.sh "$@" -c synchronous_commit=on -c max_connections=200 -c password_encryption=scram-sha-256 \
-  -c wal_keep_size=256MB -c wal_sender_timeout=5s -c wal_receiver_timeout=5s -c wal_retrieve_retry_interval=1s
+  -c wal_keep_size=256MB -c wal_sender_timeout=5s -c wal_receiver_timeout=5s -c wal_retrieve_retry_interval=200ms

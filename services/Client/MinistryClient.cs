@@ -90,16 +90,20 @@ public sealed record MinistrySettings
                         $"{s.Variable} must hold addresses such as https://127.0.0.1:7101, with commas between them"
                     )
             );
-        return In(Needed("MINISTRIES_FOLDER"), Needed("MINISTRIES_AS"), services.ToDictionary(s => s.Key, s => s.Value[0])) with
-        {
-            FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
-        };
+        return In(Needed("MINISTRIES_FOLDER"), Needed("MINISTRIES_AS"), services);
 
         static string Needed(string variable) =>
             Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value
                 ? value
                 : throw new FormatException($"{variable} is not set");
     }
+
+    /// <summary>The same, of services that may have several replicas.</summary>
+    internal static MinistrySettings In(string folder, string participant, IReadOnlyDictionary<string, IReadOnlyList<Uri>> services) =>
+        In(folder, participant, services.ToDictionary(s => s.Key, s => s.Value[0])) with
+        {
+            FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
+        };
 
     /// <summary>The settings of a participant for whom <see cref="Pki.Init"/> made the files.</summary>
     /// <param name="folder">The folder.</param>

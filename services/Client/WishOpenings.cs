@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
@@ -6,7 +7,7 @@ using Ministries.Sealing;
 
 namespace Ministries.Client;
 
-/// <summary>Whose wish a decision is to show, and for which destination.</summary>
+/// <summary>Whose wish a request is to show, and for which destination.</summary>
 /// <param name="Destination">The destination (ISO 3166-1 alpha-2).</param>
 /// <param name="Prisoners">The references under which he made his statements: one, or several where the custody service has linked records of
 /// the same person.</param>
@@ -28,59 +29,81 @@ internal sealed record WishToShow(string Destination, IReadOnlyCollection<string
 /// <content>What shows that a prisoner accepts a destination.</content>
 public sealed partial class MinistryClient
 {
-    // As many as a decision may hold (DecideTransferRequest.openings).
+    // As many as a request may hold (DecideTransferRequest.openings).
     private const int MostOpenings = 16;
 
-    /// <summary>Adds to the decision to agree what shows that the prisoner accepts the destination, and nothing else of what he said (D9): the
-    /// openings of the statements that the participant can open and in which he accepts it, the latest 16. Every side of the transfer sees
-    /// them with the decision. It changes nothing if the decision does not agree, has openings already, or is approved.</summary>
+    /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9): the openings of the
+    /// statements that the participant can open and in which he accepts it, the latest 16. Every side of the transfer sees them. The
+    /// request is that of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Nothing is added to
+    /// a decision that does not agree, and to a request that has openings already or is approved.</summary>
     /// <remarks>The caller names the prisoner and the destination. If a service could name them, it could ask for the wish of
     /// anybody.</remarks>
-    /// <param name="decision">The decision; it names case and transfer.</param>
-    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="request">The request; it names the case, and the transfer or the prisoner.</param>
+    /// <param name="destination">The destination (ISO 3166-1 alpha-2); of a return, the power that takes him back.</param>
     /// <param name="prisoners">The references under which he made his statements: one, or several where records of the same person are
     /// linked.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="ArgumentException">The transfer is of another prisoner, or to another destination.</exception>
+    /// <exception cref="ArgumentException">The request is about another prisoner or another destination, or it takes no openings.</exception>
     /// <exception cref="RefusedException">The transfer or the statements cannot be read.</exception>
     /// <exception cref="InvalidDataException">The service's list of statements does not end.</exception>
     public Task AddOpenings(
-        DecideTransferRequest decision,
+        IMessage request,
         string destination,
         IReadOnlyCollection<string> prisoners,
         CancellationToken cancel = default
-    ) => AddOpenings(decision, new(destination, prisoners), (service, method, get) => Call(service, method, get, cancel));
+    ) => AddOpenings(request, new(destination, prisoners), (service, method, get) => Call(service, method, get, cancel));
 
     /// <summary>As the other, for who reads records in a way of his own.</summary>
-    /// <param name="decision">The decision.</param>
+    /// <param name="request">The request.</param>
     /// <param name="wish">What is shown.</param>
     /// <param name="read">Reads: the service's name, the method and its request.</param>
-    internal async Task AddOpenings(
-        DecideTransferRequest decision,
-        WishToShow wish,
-        Func<string, MethodDescriptor, IMessage, Task<IMessage>> read
-    )
+    internal async Task AddOpenings(IMessage request, WishToShow wish, Func<string, MethodDescriptor, IMessage, Task<IMessage>> read)
     {
-        if (!decision.Agreed || decision.Openings.Count > 0 || decision.Approvals.Count > 0)
+        if (!TakesOpenings(request.Descriptor))
+            throw new ArgumentException($"a {request.Descriptor.Name} takes no openings", nameof(request));
+        var openings = (RepeatedField<ByteString>)request.Descriptor.FindFieldByName(Openings).Accessor.GetValue(request);
+        var approved =
+            request.Descriptor.FindFieldByName("approvals").Accessor.GetValue(request) is System.Collections.IList { Count: > 0 };
+        if (openings.Count > 0 || approved || request is DecideTransferRequest { Agreed: false })
             return;
-        var get = new GetTransferRequest { Transfer = decision.Transfer };
-        var transfer = ((GetTransferResponse)await read("consular", Contract.Find("consular", "GetTransfer")!, get)).Transfer;
-        if (transfer.Destination != wish.Destination || !wish.Prisoners.Contains(transfer.Prisoner))
-            throw new ArgumentException("the transfer is of another prisoner, or to another destination, than what is to be opened");
-        var (list, openings) = (Contract.Find("custody", "ListStatements")!, new List<(ulong Position, ByteString Opening)>());
+        var (about, to) = await JourneyOf(request, read);
+        if (to != wish.Destination || !wish.Prisoners.Contains(about))
+            throw new ArgumentException("the request is about another prisoner, or another destination, than what is to be opened");
+        var (list, @case) = (Contract.Find("custody", "ListStatements")!, Contract.TextOf(request, "case"));
+        var found = new List<(ulong Position, ByteString Opening)>();
         foreach (var prisoner in wish.Prisoners)
         {
-            var request = new ListStatementsRequest
+            var statements = new ListStatementsRequest
             {
-                Case = decision.Case,
+                Case = @case,
                 Prisoner = prisoner,
                 PageSize = 200,
             };
-            foreach (var said in (await Pages.Read(list, request, r => read("custody", list, r))).Cast<Statement>())
-                if (said.State != StatementState.Corrected && OpeningOf(said, decision.Case, prisoner, wish.Destination) is { } opening)
-                    openings.Add((said.Position, opening));
+            foreach (var said in (await Pages.Read(list, statements, r => read("custody", list, r))).Cast<Statement>())
+                if (said.State != StatementState.Corrected && OpeningOf(said, @case, prisoner, wish.Destination) is { } opening)
+                    found.Add((said.Position, opening));
         }
-        decision.Openings.Add(openings.OrderByDescending(o => o.Position).Select(o => o.Opening).Distinct().Take(MostOpenings));
+        openings.Add(found.OrderByDescending(o => o.Position).Select(o => o.Opening).Distinct().Take(MostOpenings));
+    }
+
+    private const string Openings = "openings";
+
+    /// <summary>Whether a request has openings that <see cref="AddOpenings(IMessage, WishToShow, Func{string, MethodDescriptor, IMessage, Task{IMessage}})"/>
+    /// can add.</summary>
+    internal static bool TakesOpenings(MessageDescriptor request) =>
+        request.FindFieldByName(Openings) is not null && request.FindFieldByName("approvals") is not null;
+
+    // Who is to go where, by the request.
+    private static async Task<(string Prisoner, string Destination)> JourneyOf(
+        IMessage request,
+        Func<string, MethodDescriptor, IMessage, Task<IMessage>> read
+    )
+    {
+        if (Contract.TextOf(request, "transfer") is not { Length: > 0 } id)
+            return (Contract.TextOf(request, "prisoner"), Contract.TextOf(request, "destination"));
+        var get = new GetTransferRequest { Transfer = id };
+        var transfer = ((GetTransferResponse)await read("consular", Contract.Find("consular", "GetTransfer")!, get)).Transfer;
+        return (transfer.Prisoner, request is ConfirmReturnRequest ? transfer.DetainingPower : transfer.Destination);
     }
 
     // null: he does not accept it, or the statement is sealed to others. The commitments show whose statement it is: nobody can make one for

@@ -3,12 +3,12 @@ using System.Security.Claims;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Encodings.Web;
 using Microsoft.AspNetCore.Authentication;
-using Microsoft.AspNetCore.Authentication.Certificate;
 using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
+using Microsoft.IdentityModel.Tokens;
 
 namespace Ministries.Gateway;
 
@@ -17,12 +17,16 @@ namespace Ministries.Gateway;
 internal static class Callers
 {
     private const string Tokens = "token",
+        Certificates = "certificate",
         Selected = "caller",
         Official = "official",
         Office = "office";
 
     // What a provider may sign with; never a shared secret, and never nothing.
     private static readonly string[] Algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"];
+
+    // Tokens of a provider for other uses have other types, such as logout+jwt (OpenID Connect Back-Channel Logout 1.0) and dpop+jwt (RFC 9449).
+    private static readonly string[] Types = ["JWT", "at+jwt", "application/at+jwt"];
 
     /// <summary>Registers the schemes that the settings name.</summary>
     /// <param name="services">The gateway's services.</param>
@@ -34,7 +38,7 @@ internal static class Callers
         builder.AddPolicyScheme(Selected, null, options => options.ForwardDefaultSelector = http => SchemeOf(http, settings));
         builder.AddScheme<TokenOptions, TokenAuthentication>(Tokens, options => options.File = tokens);
         if (settings.Systems is { } systems)
-            builder.AddCertificate(options => Configure(options, systems));
+            builder.AddScheme<SystemOptions, SystemAuthentication>(Certificates, options => options.Names = systems.Names);
         if (settings.Officials is { } officials)
             builder.AddJwtBearer(options => Configure(options, officials));
     }
@@ -49,7 +53,7 @@ internal static class Callers
             return settings.Officials is not null && !bearer.StartsWith(TokenFile.Prefix, StringComparison.Ordinal)
                 ? JwtBearerDefaults.AuthenticationScheme
                 : Tokens;
-        return settings.Systems is not null ? CertificateAuthenticationDefaults.AuthenticationScheme : Tokens;
+        return settings.Systems is not null ? Certificates : Tokens;
     }
 
     private static string? BearerOf(HttpContext http) =>
@@ -69,37 +73,16 @@ internal static class Callers
         return new ClaimsPrincipal(identity);
     }
 
-    private static void Configure(CertificateAuthenticationOptions options, SystemSettings systems)
-    {
-        options.AllowedCertificateTypes = CertificateTypes.Chained;
-        options.ChainTrustValidationMode = X509ChainTrustMode.CustomRootTrust;
-        options.CustomTrustStore.ImportFromPemFile(systems.Authorities);
-        options.RevocationMode = X509RevocationMode.NoCheck;
-        options.Events = new CertificateAuthenticationEvents
-        {
-            OnCertificateValidated = context =>
-            {
-                var names = context
-                    .ClientCertificate.Extensions.OfType<X509SubjectAlternativeNameExtension>()
-                    .SelectMany(e => e.EnumerateDnsNames());
-                if (names.FirstOrDefault(systems.Names.ContainsKey) is { } name)
-                {
-                    context.Principal = Principal(name, systems.Names[name], context.Scheme.Name, null, null);
-                    context.Success();
-                }
-                else
-                    context.Fail("the certificate names no system of the settings");
-                return Task.CompletedTask;
-            },
-        };
-    }
-
     private static void Configure(JwtBearerOptions options, OfficialSettings officials)
     {
         options.Authority = officials.Authority.ToString();
         options.Audience = officials.Audience;
         options.MapInboundClaims = false;
         options.TokenValidationParameters.ValidAlgorithms = Algorithms;
+        options.TokenValidationParameters.TypeValidator = (type, _, _) =>
+            string.IsNullOrEmpty(type) || Types.Contains(type, StringComparer.OrdinalIgnoreCase)
+                ? type
+                : throw new SecurityTokenInvalidTypeException("the token is no access token");
         options.TokenValidationParameters.ClockSkew = TimeSpan.FromSeconds(30);
         options.TokenValidationParameters.RequireSignedTokens = options.TokenValidationParameters.RequireExpirationTime = true;
         var handler = new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(5), AllowAutoRedirect = false };
@@ -123,6 +106,38 @@ internal static class Callers
                 return Task.CompletedTask;
             },
         };
+    }
+
+    internal sealed class SystemOptions : AuthenticationSchemeOptions
+    {
+        public IReadOnlyDictionary<string, IReadOnlyList<string>> Names { get; set; } = new Dictionary<string, IReadOnlyList<string>>();
+    }
+
+    // Not ASP.NET Core's handler for certificates: it forgets what the caller has sent with its certificate, and fetches it from wherever the
+    // certificate says, so that a stranger could have the gateway call any address. Here, the handshake has judged the chain.
+    private sealed class SystemAuthentication(
+        IOptionsMonitor<SystemOptions> options,
+        ILoggerFactory logger,
+        UrlEncoder encoder,
+        TimeProvider time
+    ) : AuthenticationHandler<SystemOptions>(options, logger, encoder)
+    {
+        protected override Task<AuthenticateResult> HandleAuthenticateAsync()
+        {
+            if (Connections.CertificateOf(Context) is not { } certificate)
+                return Task.FromResult(AuthenticateResult.NoResult());
+            // It may have ended since the handshake.
+            if (certificate.NotAfter.ToUniversalTime() < time.GetUtcNow())
+                return Task.FromResult(AuthenticateResult.Fail("the certificate has ended"));
+            var names = certificate.Extensions.OfType<X509SubjectAlternativeNameExtension>().SelectMany(e => e.EnumerateDnsNames());
+            return Task.FromResult(
+                names.FirstOrDefault(Options.Names.ContainsKey) is { } name
+                    ? AuthenticateResult.Success(
+                        new AuthenticationTicket(Principal(name, Options.Names[name], Scheme.Name, null, null), Scheme.Name)
+                    )
+                    : AuthenticateResult.Fail("the certificate names no system of the settings")
+            );
+        }
     }
 
     internal sealed class TokenOptions : AuthenticationSchemeOptions

@@ -71,7 +71,7 @@ internal sealed class Exchange
     /// <param name="method">The RPC.</param>
     /// <param name="request">Its request.</param>
     /// <param name="caller">Who calls.</param>
-    /// <param name="wish">The wish that a decision on a transfer is to show; null: none.</param>
+    /// <param name="wish">The wish that the request is to show; null: none.</param>
     /// <param name="cancel">Ends the wait.</param>
     /// <returns>What became of it so far.</returns>
     /// <exception cref="GatewayRefusedException">The gateway does not accept it.</exception>
@@ -192,17 +192,17 @@ internal sealed class Exchange
             field.Accessor.SetValue(request, Contract.TextOf(seen.Message, "etag"));
         }
         if (wish is not null)
-            await AddOpenings((DecideTransferRequest)request, wish, cancel);
+            await AddOpenings(request, wish, cancel);
         foreach (var one in plain)
             await Seal(request, one, cancel);
     }
 
-    private async Task AddOpenings(DecideTransferRequest decision, WishToShow wish, CancellationToken cancel)
+    private async Task AddOpenings(IMessage request, WishToShow wish, CancellationToken cancel)
     {
         try
         {
             await _client.AddOpenings(
-                decision,
+                request,
                 wish,
                 async (service, method, get) => (await ReadSealed(service, method, get, null, cancel)).Message
             );

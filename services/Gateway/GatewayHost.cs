@@ -1,6 +1,6 @@
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
-using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
@@ -10,18 +10,17 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.HostFiltering;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.Keys;
 using Ministries.Ledger;
+using Ministries.Serving;
 
 namespace Ministries.Gateway;
 
 /// <summary>What a participant runs within its own walls: its systems and officials use the services by it, and it holds the participant's keys.
 /// </summary>
-public static class GatewayHost
+public static partial class GatewayHost
 {
     /// <summary>How many calls may be in progress: in total; of one caller.</summary>
     internal const int Calls = 256,
@@ -32,11 +31,16 @@ public static class GatewayHost
     internal const int Streams = 64,
         StreamsOfOne = 16;
 
+    /// <summary>How many of the streams may follow a service's ledger by gRPC: 32, half of what the service has for the participant, so that the
+    /// gateway's mirror and the participant's other systems have places left.</summary>
+    internal const int Followers = 32;
+
     /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
     public const string OwnCertificate = "gateway.pem";
 
     /// <summary>Marks an endpoint whose answer is a stream.</summary>
-    internal sealed record Lasting;
+    /// <param name="FromService">Whether it holds a stream of a service.</param>
+    internal sealed record Lasting(bool FromService);
 
     /// <summary>Builds a gateway without starting it.</summary>
     /// <param name="settings">The settings.</param>
@@ -81,8 +85,12 @@ public static class GatewayHost
             services.AddHostedService<MetricsBeside>();
         if (settings.Witness is not null)
             services.AddHostedService<WitnessBeside>();
-        Listen(builder.WebHost, settings, time);
+        var connections = new Connections(time, ProcessLimits.Descriptors());
+        services.AddSingleton(connections);
+        ILogger? log = null;
+        Listen(builder.WebHost, settings, connections, CertificateOf(settings, time, text => LogComplaint(log!, text)));
         var app = builder.Build();
+        log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Gateway");
         try
         {
             // Opened now, so that what is wrong is told before anything listens.
@@ -107,6 +115,7 @@ public static class GatewayHost
         app.Use(RefuseBrowsers);
         app.UseRouting();
         app.UseAuthentication();
+        app.Use(app.Services.GetRequiredService<Connections>().Know);
         app.UseAuthorization();
         app.UseRateLimiter();
         app.Use((http, next) => Telemetry.Trace(settings, http, next));
@@ -146,13 +155,20 @@ public static class GatewayHost
 
     private static void Limit(Microsoft.AspNetCore.RateLimiting.RateLimiterOptions options)
     {
-        static bool Lasts(HttpContext http) => http.GetEndpoint()?.Metadata.GetMetadata<Lasting>() is not null;
-        static RateLimitPartition<(bool, string)> Places(bool lasts, string caller, int places) =>
-            RateLimitPartition.GetConcurrencyLimiter((lasts, caller), _ => new ConcurrencyLimiterOptions { PermitLimit = places });
+        static Lasting? Lasts(HttpContext http) => http.GetEndpoint()?.Metadata.GetMetadata<Lasting>();
+        static PartitionedRateLimiter<HttpContext> Places(Func<HttpContext, (string Of, int Most)> places) =>
+            PartitionedRateLimiter.Create<HttpContext, string>(http =>
+                places(http) is var (of, most) && most == int.MaxValue
+                    ? RateLimitPartition.GetNoLimiter(of)
+                    : RateLimitPartition.GetConcurrencyLimiter(of, _ => new ConcurrencyLimiterOptions { PermitLimit = most })
+            );
         options.GlobalLimiter = PartitionedRateLimiter.CreateChained(
-            PartitionedRateLimiter.Create<HttpContext, (bool, string)>(http => Places(Lasts(http), "", Lasts(http) ? Streams : Calls)),
-            PartitionedRateLimiter.Create<HttpContext, (bool, string)>(http =>
-                Places(Lasts(http), http.User.Identity?.Name ?? "", Lasts(http) ? StreamsOfOne : CallsOfOne)
+            Places(http => Lasts(http) is null ? ("calls", Calls) : ("streams", Streams)),
+            Places(http => Lasts(http) is { FromService: true } ? ("followers", Followers) : ("others", int.MaxValue)),
+            Places(http =>
+                Lasts(http) is null
+                    ? ($"calls {http.User.Identity?.Name}", CallsOfOne)
+                    : ($"streams {http.User.Identity?.Name}", StreamsOfOne)
             )
         );
         options.OnRejected = (context, _) =>
@@ -183,34 +199,24 @@ public static class GatewayHost
         return new TokenFile(list);
     }
 
-    private static void Listen(IWebHostBuilder web, GatewaySettings settings, TimeProvider time)
+    private static void Listen(
+        IWebHostBuilder web,
+        GatewaySettings settings,
+        Connections connections,
+        Reread<SslStreamCertificateContext> certificate
+    )
     {
         web.UseKestrelHttpsConfiguration();
         var addresses = AddressesOf(settings.Listen);
-        var certificate = CertificateOf(settings, time);
+        _ = certificate.Current;
         web.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = JsonEndpoints.MaxBody;
-            kestrel.Limits.MaxConcurrentConnections = 1024;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
             kestrel.Limits.Http2.MaxStreamsPerConnection = 100;
             foreach (var at in addresses)
-                kestrel.Listen(
-                    at,
-                    listen =>
-                        listen.UseHttps(https =>
-                        {
-                            https.ServerCertificate = certificate;
-                            https.SslProtocols = SslProtocols.Tls13;
-                            https.HandshakeTimeout = TimeSpan.FromSeconds(10);
-                            if (settings.Systems is null)
-                                return;
-                            // Who may call is decided by authentication, not by the handshake.
-                            https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-                            https.ClientCertificateValidation = (_, _, _) => true;
-                        })
-                );
+                kestrel.Listen(at, listen => connections.Use(listen, () => certificate.Current, settings.Systems));
         });
     }
 
@@ -219,13 +225,9 @@ public static class GatewayHost
     /// <exception cref="FormatException">The name has no address.</exception>
     internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen)
     {
-        if (IPAddress.TryParse(listen.Host.Trim('[', ']'), out var address))
-            return [new IPEndPoint(address, listen.Port)];
         try
         {
-            return listen.Host == "localhost"
-                ? [new IPEndPoint(IPAddress.Loopback, listen.Port)]
-                : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
+            return Addresses.OwnOf(listen);
         }
         catch (SocketException)
         {
@@ -233,14 +235,16 @@ public static class GatewayHost
         }
     }
 
-    private static X509Certificate2 CertificateOf(GatewaySettings settings, TimeProvider time)
+    private static Reread<SslStreamCertificateContext> CertificateOf(GatewaySettings settings, TimeProvider time, Action<string> complain)
     {
-        if (settings.Certificate is { } file)
-            return CertificateFiles.Read(file, settings.CertificateKey!, KeySource.DefaultSecretsFolder);
-        var (certificate, key) = (Path.Combine(settings.State, OwnCertificate), Path.Combine(settings.State, "gateway.key"));
-        if (!File.Exists(certificate) || !File.Exists(key) || IsEnding(certificate, time))
-            Make(certificate, key, time.GetUtcNow());
-        return CertificateFiles.Read(certificate, key, KeySource.DefaultSecretsFolder);
+        var (file, key) = (settings.Certificate, settings.CertificateKey);
+        if (file is null || key is null)
+        {
+            (file, key) = (Path.Combine(settings.State, OwnCertificate), Path.Combine(settings.State, "gateway.key"));
+            if (!File.Exists(file) || !File.Exists(key) || IsEnding(file, time))
+                Make(file, key, time.GetUtcNow());
+        }
+        return new Reread<SslStreamCertificateContext>(file, () => CertificateFiles.ReadChain(file, key), complain);
     }
 
     private static bool IsEnding(string file, TimeProvider time)
@@ -265,6 +269,9 @@ public static class GatewayHost
         WholeFile.Write(keyFile, key.ExportPkcs8PrivateKeyPem() + "\n");
         WholeFile.Write(file, certificate.ExportCertificatePem() + "\n");
     }
+
+    [LoggerMessage(1, LogLevel.Error, "{Text}")]
+    private static partial void LogComplaint(ILogger log, string text);
 
     private static void ToConsole(ILoggingBuilder logging) =>
         logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));

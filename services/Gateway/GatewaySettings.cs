@@ -1,6 +1,9 @@
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Ministries.Ledger;
+using Ministries.Trust;
 
 namespace Ministries.Gateway;
 
@@ -18,8 +21,9 @@ public sealed record GatewaySettings
     /// gateways use it.</summary>
     public required string State { get; init; }
 
-    /// <summary>The services' addresses by name.</summary>
-    public IReadOnlyDictionary<string, Uri> Services { get; init; } = StandardServices;
+    /// <summary>The services' addresses by name. A service of several replicas has several, at most <see cref="ServiceAddresses.Most"/>; in the
+    /// file they are one text with commas between them.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<Uri>> Services { get; init; } = StandardServices;
 
     /// <summary>Where the participant's key for requests is; null: the folder's <c>requests.key</c>.</summary>
     public string? RequestsKey { get; init; }
@@ -84,11 +88,11 @@ public sealed record GatewaySettings
     public int AnswerDays { get; init; } = 90;
 
     /// <summary>Ports 7101, 7102 and 7103 of this machine.</summary>
-    public static readonly IReadOnlyDictionary<string, Uri> StandardServices = new Dictionary<string, Uri>
+    public static readonly IReadOnlyDictionary<string, IReadOnlyList<Uri>> StandardServices = new Dictionary<string, IReadOnlyList<Uri>>
     {
-        ["calllog"] = new("https://127.0.0.1:7101"),
-        ["custody"] = new("https://127.0.0.1:7102"),
-        ["consular"] = new("https://127.0.0.1:7103"),
+        ["calllog"] = [new("https://127.0.0.1:7101")],
+        ["custody"] = [new("https://127.0.0.1:7102")],
+        ["consular"] = [new("https://127.0.0.1:7103")],
     };
 
     private static readonly JsonSerializerOptions Form = new(JsonSerializerDefaults.Web)
@@ -99,7 +103,19 @@ public sealed record GatewaySettings
         NumberHandling = JsonNumberHandling.Strict,
         ReadCommentHandling = JsonCommentHandling.Skip,
         RespectNullableAnnotations = true,
+        Converters = { new AddressesForm() },
     };
+
+    private sealed class AddressesForm : JsonConverter<IReadOnlyList<Uri>>
+    {
+        public override IReadOnlyList<Uri> Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) =>
+            reader.TokenType == JsonTokenType.String && ServiceAddresses.Read(reader.GetString()!) is { } addresses
+                ? addresses
+                : throw new JsonException("an address of a service must be such as https://custody:7100, several with commas between them");
+
+        public override void Write(Utf8JsonWriter writer, IReadOnlyList<Uri> value, JsonSerializerOptions options) =>
+            writer.WriteStringValue(string.Join(',', value));
+    }
 
     /// <summary>Reads a settings file. Paths in it are relative to the folder in which the process runs.</summary>
     /// <exception cref="FormatException">It holds what is no setting, or a password, and others than its owner may read it.</exception>
@@ -199,6 +215,16 @@ public sealed record SystemSettings
 
     /// <summary>The roles of each system, by a DNS name in its certificate.</summary>
     public required IReadOnlyDictionary<string, IReadOnlyList<string>> Names { get; init; }
+
+    /// <summary>How a system's certificate is judged: for use by a client, by these authorities and what the system has sent, without asking
+    /// anybody on the network.</summary>
+    internal X509ChainPolicy Policy()
+    {
+        var policy = ServiceChannel.Offline();
+        policy.CustomTrustStore.ImportFromPemFile(Authorities);
+        policy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
+        return policy;
+    }
 }
 
 /// <summary>An OpenID Connect provider, whose access tokens (JWT) say who an official is.</summary>

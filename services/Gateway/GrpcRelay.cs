@@ -93,7 +93,7 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
             {
                 List<object> metadata = [new AuthorizeAttribute(Roles.PolicyOf(Contract.NameOf(method)))];
                 if (method.IsServerStreaming)
-                    metadata.Add(new GatewayHost.Lasting());
+                    metadata.Add(new GatewayHost.Lasting(FromService: true));
                 if (!method.IsServerStreaming)
                     context.AddUnaryMethod(
                         new Method<IMessage, IMessage>(

@@ -18,7 +18,7 @@ internal static class JsonEndpoints
     /// <summary>The header with the request id.</summary>
     public const string IdempotencyKey = "Idempotency-Key";
 
-    /// <summary>The parameter that says whose wish a decision on a transfer is to show, and for which destination: <c>pris_…=KR</c>.</summary>
+    /// <summary>The parameter that says whose wish a request is to show, and for which destination: <c>pris_…=KR</c>.</summary>
     public const string Opens = "opens";
 
     /// <summary>The greatest body: 2 MiB.</summary>
@@ -39,7 +39,7 @@ internal static class JsonEndpoints
             .RequireAuthorization(Roles.PolicyOf("gateway/outbox"));
         app.MapGet("/events", (HttpContext http, EventStream events) => Guarded(http, () => events.Write(http)))
             .RequireAuthorization(Roles.PolicyOf("gateway/events"))
-            .WithMetadata(new GatewayHost.Lasting());
+            .WithMetadata(new GatewayHost.Lasting(FromService: false));
         app.MapGet("/webhooks/{name}/dead-letters", (HttpContext http, Webhooks hooks, string name) => Dead(http, hooks, name))
             .RequireAuthorization(Roles.PolicyOf("gateway/webhooks"));
         app.MapPost(
@@ -174,7 +174,7 @@ internal static class JsonEndpoints
     /// <summary>The parameters of an RPC beside its request.</summary>
     public static string[] ParametersOf(MethodDescriptor method) =>
         !Contract.IsWrite(method) ? ["as_of"]
-        : method.InputType == DecideTransferRequest.Descriptor ? ["prepare", Opens]
+        : MinistryClient.TakesOpenings(method.InputType) ? ["prepare", Opens]
         : ["prepare"];
 
     private static WishToShow? WishIn(HttpContext http)

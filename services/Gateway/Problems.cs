@@ -39,7 +39,7 @@ internal static class Problems
     /// <summary>A service's refusal.</summary>
     public static JsonObject Of(RefusedException e)
     {
-        var problem = New(StatusOf(e.StatusCode), e.Reason, $"the service refused: {e.Reason}");
+        var problem = New(StatusOf(e), e.Reason, $"the service refused: {e.Reason}");
         foreach (
             var (name, value) in ((string, string)[])
                 [("basis", e.Basis), ("article", e.Article), ("missing", e.Missing), ("supplier", e.Supplier), ("remedy", e.Unlock)]
@@ -102,6 +102,10 @@ internal static class Problems
     {
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
+
+    // What is full stays full: it is no call for patience (429), but a conflict with the record as it is.
+    private static int StatusOf(RefusedException e) =>
+        e is { StatusCode: StatusCode.ResourceExhausted, RetryAfter: null } ? 409 : StatusOf(e.StatusCode);
 
     internal static int StatusOf(StatusCode code) =>
         code switch

@@ -8,7 +8,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Ministries.Traces;
+using Ministries.Serving;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
@@ -130,6 +130,9 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
     : IHostedService,
         IAsyncDisposable
 {
+    /// <summary>How many connections there may be: 16. For one more, the oldest is closed.</summary>
+    private const int MaxConnections = 16;
+
     private Meter? _meter;
     private WebApplication? _host;
 
@@ -149,10 +152,16 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxConcurrentConnections = 16;
             kestrel.Limits.MaxRequestBodySize = 0;
             foreach (var at in addresses)
-                kestrel.Listen(at, listen => listen.Protocols = HttpProtocols.Http1);
+                kestrel.Listen(
+                    at,
+                    listen =>
+                    {
+                        listen.Protocols = HttpProtocols.Http1;
+                        listen.Use(new StrangersLimit(MaxConnections, MaxConnections).Hold);
+                    }
+                );
         });
         _host = builder.Build();
         _host.UseOpenTelemetryPrometheusScrapingEndpoint("/metrics");

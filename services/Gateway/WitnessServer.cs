@@ -15,6 +15,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Keys;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Witness = Ministries.Client.Witness;
@@ -75,6 +76,10 @@ public sealed record WitnessSettings
 /// <summary>A participant's witness as a server.</summary>
 public static partial class WitnessServer
 {
+    // Nobody who calls it is known. For one more, another is closed: the oldest of the address that has the most.
+    private const int MaxConnections = 256,
+        MaxConnectionsOfAddress = 64;
+
     private static void ToConsole(ILoggingBuilder logging) =>
         logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
 
@@ -93,7 +98,11 @@ public static partial class WitnessServer
         builder.WebHost.UseKestrelHttpsConfiguration();
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);
-        var certificate = new Reread<SslStreamCertificateContext>(settings.Certificate, () => ReadCertificate(settings), Complain);
+        var certificate = new Reread<SslStreamCertificateContext>(
+            settings.Certificate,
+            () => CertificateFiles.ReadChain(settings.Certificate, settings.CertificateKey, settings.SecretsFolder),
+            Complain
+        );
         builder.WebHost.ConfigureKestrel(kestrel => Listen(kestrel, settings.Listen, certificate));
         builder.Services.AddSingleton(services =>
         {
@@ -127,18 +136,6 @@ public static partial class WitnessServer
         }
     }
 
-    private static SslStreamCertificateContext ReadCertificate(WitnessSettings settings)
-    {
-        var chain = new X509Certificate2Collection();
-        chain.ImportFromPemFile(settings.Certificate);
-        chain.RemoveAt(0);
-        return SslStreamCertificateContext.Create(
-            CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder),
-            chain,
-            offline: true
-        );
-    }
-
     private static CosignatureKey ReadKey(WitnessSettings settings, string name, Agreement agreement)
     {
         var own = CosignatureKey.Of(name, KeySource.Open(settings.Key, settings.SecretsFolder));
@@ -152,7 +149,6 @@ public static partial class WitnessServer
     {
         kestrel.AddServerHeader = false;
         kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
-        kestrel.Limits.MaxConcurrentConnections = 256;
         kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
         kestrel.Listen(
             IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
@@ -160,6 +156,8 @@ public static partial class WitnessServer
                 : IPAddress.Any,
             at.Port,
             listen =>
+            {
+                listen.Use(new StrangersLimit(MaxConnections, MaxConnectionsOfAddress).Hold);
                 listen.UseHttps(
                     new TlsHandshakeCallbackOptions
                     {
@@ -174,7 +172,8 @@ public static partial class WitnessServer
                                 }
                             ),
                     }
-                )
+                );
+            }
         );
     }
 

@@ -1,13 +1,11 @@
-using System.Buffers;
-using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
-using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
+using Ministries.Serving;
 
 namespace Ministries.Hosting;
 
@@ -60,7 +58,7 @@ internal sealed class Connections : IDisposable
     private readonly RejectedPeers _rejected;
     private readonly ITimer _sweep;
     private readonly Lock _lock = new();
-    private readonly Unidentified _unidentified;
+    private readonly Newcomers<Held> _unidentified;
     private readonly HashSet<Held> _served = [];
     private readonly Dictionary<string, int> _servedOf = [];
 
@@ -100,12 +98,10 @@ internal sealed class Connections : IDisposable
         {
             using var held = new Held(connection, _time.GetTimestamp());
             connection.Items[typeof(Held)] = held;
-            var transport = connection.Transport;
-            connection.Transport = new Metered(transport, held, _limits.MaxHandshakeBytes);
             held.Timer = _time.CreateTimer(_ => Due(held), null, _limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
             Held? displaced;
             lock (_lock)
-                displaced = _unidentified.Add(held);
+                displaced = _unidentified.Add(held, held.Address);
             displaced?.Reject(Rejection.Displaced);
             try
             {
@@ -113,7 +109,6 @@ internal sealed class Connections : IDisposable
             }
             finally
             {
-                connection.Transport = transport;
                 Leave(held);
             }
         };
@@ -124,7 +119,6 @@ internal sealed class Connections : IDisposable
         connection =>
         {
             var held = Held.Of(connection);
-            held.Handshaken = true;
             // Without this check, Kestrel would log each connection that did not choose HTTP/2.
             var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
             if (protocol != SslApplicationProtocol.Http2)
@@ -182,7 +176,7 @@ internal sealed class Connections : IDisposable
                 return;
             held.Why = Rejection.CertificateNotAccepted;
             held.Closing = false;
-            displaced = _unidentified.Add(held);
+            displaced = _unidentified.Add(held, held.Address);
         }
         held.Timer?.Change(_limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
         displaced?.Reject(Rejection.Displaced);
@@ -256,9 +250,8 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     /// <summary>When it came, as a timestamp of the clock.</summary>
     public long Began => began;
 
-    /// <summary>The peer's address. Of an IPv6 address only the first 64 bits count, because one host may have all addresses that begin
-    /// with them.</summary>
-    public IPAddress Address { get; } = AddressOf(connection.RemoteEndPoint);
+    /// <summary>The address by which its peer counts.</summary>
+    public IPAddress Address { get; } = Addresses.Of(connection.RemoteEndPoint);
 
     /// <summary>Who is at its other end; null: that is not known yet.</summary>
     public Peer? Peer { get; set; }
@@ -269,16 +262,10 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     /// <summary>Why it was rejected; null: it was not.</summary>
     public Rejection? Why { get; set; }
 
-    /// <summary>Whether its handshake is finished.</summary>
-    public bool Handshaken { get; set; }
-
     /// <summary>Whether its peer was asked to open another connection, because this one is old.</summary>
     public bool Closing { get; set; }
 
     public ITimer? Timer { get; set; }
-
-    /// <summary>Where it stands among the unidentified.</summary>
-    public (LinkedListNode<Held> All, LinkedListNode<Held> OfAddress)? Places { get; set; }
 
     public static Held Of(BaseConnectionContext connection) => (Held)connection.Items[typeof(Held)]!;
 
@@ -293,142 +280,6 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     public void RequestClose() => connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
 
     public void Dispose() => Timer?.Dispose();
-
-    private static IPAddress AddressOf(EndPoint? remote)
-    {
-        if (remote is not IPEndPoint { Address: var address })
-            return IPAddress.None;
-        if (address.IsIPv4MappedToIPv6)
-            return address.MapToIPv4();
-        if (address.AddressFamily != AddressFamily.InterNetworkV6)
-            return address;
-        var bytes = address.GetAddressBytes();
-        bytes.AsSpan(8).Clear();
-        return new IPAddress(bytes);
-    }
-}
-
-/// <summary>
-/// Unidentified connections, limited in all and for each address. A newcomer is never turned away, because it may be a participant, even
-/// from an address that is used for an attack. Instead another connection is closed: the oldest of the newcomer's address where that has
-/// reached its limit, else the oldest of the address that has the most. So an attacker displaces its own connections. Where no address has
-/// more than a few, the attack comes from many addresses, and the oldest of all is closed: a participant needs only milliseconds.
-/// </summary>
-internal sealed class Unidentified(int most, int mostOfAddress)
-{
-    /// <summary>Up to this many connections of one address are not closed before those of other addresses: 8.</summary>
-    private const int Few = 8;
-
-    private readonly LinkedList<Held> _all = [];
-    private readonly Dictionary<IPAddress, LinkedList<Held>> _byAddress = [];
-
-    public int Count => _all.Count;
-
-    /// <summary>Adds a connection.</summary>
-    /// <returns>The connection that must be closed for it, already removed; null: there is room.</returns>
-    public Held? Add(Held held)
-    {
-        var displaced =
-            _byAddress.TryGetValue(held.Address, out var own) && own.Count >= mostOfAddress ? own.First!.Value
-            : _all.Count < most ? null
-            : _byAddress.Values.MaxBy(a => a.Count) is { Count: > Few } greatest ? greatest.First!.Value
-            : _all.First!.Value;
-        if (displaced is not null)
-            Remove(displaced);
-        if (!_byAddress.TryGetValue(held.Address, out own))
-            _byAddress[held.Address] = own = [];
-        held.Places = (_all.AddLast(held), own.AddLast(held));
-        return displaced;
-    }
-
-    /// <summary>Removes a connection; false: it was not here.</summary>
-    public bool Remove(Held held)
-    {
-        if (held.Places is not var (all, ofAddress))
-            return false;
-        held.Places = null;
-        _all.Remove(all);
-        var own = ofAddress.List!;
-        own.Remove(ofAddress);
-        if (own.Count == 0)
-            _byAddress.Remove(held.Address);
-        return true;
-    }
-}
-
-/// <summary>The transport of a connection. It ends the connection when the peer sends more than a handshake needs before the handshake is
-/// finished: OpenSSL reads up to 100 KB of certificates before they can be refused, and decoding each takes a fifth of a millisecond.
-/// </summary>
-internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexPipe
-{
-    public PipeReader Input { get; } = new Reader(inner.Input, held, most);
-
-    public PipeWriter Output => inner.Output;
-
-    private sealed class Reader(PipeReader inner, Held held, int most) : PipeReader
-    {
-        private ReadOnlySequence<byte> _read;
-        private long _taken;
-
-        public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
-
-        public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
-        {
-            if (!held.Handshaken)
-                _taken += _read.Slice(_read.Start, consumed).Length;
-            _read = default;
-            inner.AdvanceTo(consumed, examined);
-        }
-
-        public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) =>
-            held.Handshaken ? inner.ReadAsync(cancellationToken) : ReadCounted(cancellationToken);
-
-        private async ValueTask<ReadResult> ReadCounted(CancellationToken cancellationToken)
-        {
-            Check();
-            return Keep(await inner.ReadAsync(cancellationToken));
-        }
-
-        public override bool TryRead(out ReadResult result)
-        {
-            if (!held.Handshaken)
-                Check();
-            var some = inner.TryRead(out result);
-            if (some)
-                Keep(result);
-            return some;
-        }
-
-        public override void CancelPendingRead() => inner.CancelPendingRead();
-
-        public override void Complete(Exception? exception = null) => inner.Complete(exception);
-
-        public override ValueTask CompleteAsync(Exception? exception = null) => inner.CompleteAsync(exception);
-
-        // Bytes after the handshake are read only once it is finished. A read before that means that the handshake goes on.
-        private void Check()
-        {
-            if (_taken < most)
-                return;
-            held.Reject(Rejection.HandshakeTooLarge);
-            throw new ConnectionAbortedException("more came than a handshake needs");
-        }
-
-        // TLS takes all bytes that are there, so it is given no more than a handshake may have.
-        private ReadResult Keep(ReadResult result)
-        {
-            if (held.Handshaken)
-            {
-                _read = default;
-                return result;
-            }
-            var room = most - _taken;
-            if (result.Buffer.Length > room)
-                result = new(result.Buffer.Slice(0, room), result.IsCanceled, isCompleted: false);
-            _read = result.Buffer;
-            return result;
-        }
-    }
 }
 
 /// <summary>Counts rejected connections and logs them: one line a minute for each reason, and later how many there were in between. So an

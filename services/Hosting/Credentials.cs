@@ -18,23 +18,21 @@ public sealed class Credentials
 {
     private readonly Settings _settings;
     private byte[] _digest = [];
-    private volatile Pair _pair;
-
-    private sealed record Pair(X509Certificate2 Certificate, SslStreamCertificateContext Context);
+    private volatile SslStreamCertificateContext _context;
 
     /// <summary>Reads the files.</summary>
     /// <exception cref="CryptographicException">They hold no certificate with its key.</exception>
     public Credentials(Settings settings)
     {
         _settings = settings;
-        _pair = Read(out _digest);
+        _context = Read(out _digest);
     }
 
     /// <summary>The certificate with its key.</summary>
-    public X509Certificate2 Certificate => _pair.Certificate;
+    public X509Certificate2 Certificate => _context.TargetCertificate;
 
     /// <summary>The certificate with the chain that is sent with it.</summary>
-    public SslStreamCertificateContext Context => _pair.Context;
+    public SslStreamCertificateContext Context => _context;
 
     /// <summary>Reads the files again where they have changed; true: the certificate is another one now.</summary>
     public bool Reload()
@@ -43,30 +41,24 @@ public sealed class Credentials
         if (digest.AsSpan().SequenceEqual(_digest))
             return false;
         // Connections may still use the previous certificate: the garbage collector disposes it.
-        var pair = Read(out digest);
-        (_pair, _digest) = (pair, digest);
+        (_context, _digest) = (Read(out digest), digest);
         return true;
     }
 
     private byte[] Digest() => CertificateFiles.DigestOf(_settings.Certificate, _settings.CertificateKey, _settings.SecretsFolder);
 
-    private Pair Read(out byte[] digest)
+    private SslStreamCertificateContext Read(out byte[] digest)
     {
         digest = Digest();
-        X509Certificate2 certificate;
         try
         {
-            certificate = CertificateFiles.Read(_settings.Certificate, _settings.CertificateKey, _settings.SecretsFolder);
+            return CertificateFiles.ReadChain(_settings.Certificate, _settings.CertificateKey, _settings.SecretsFolder);
         }
         catch (ArgumentException e)
         {
             // One of the two files is replaced before the other.
             throw new CryptographicException("the key is not that of the certificate", e);
         }
-        var chain = new X509Certificate2Collection();
-        chain.ImportFromPemFile(_settings.Certificate);
-        chain.RemoveAt(0);
-        return new Pair(certificate, SslStreamCertificateContext.Create(certificate, chain, offline: true));
     }
 }
 

@@ -15,6 +15,7 @@ using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -28,7 +29,7 @@ public static class Edge
     /// <summary>Registers <see cref="Writes"/>, <see cref="Reads"/>, <see cref="Peers"/> and gRPC itself with its limits.</summary>
     public static IServiceCollection AddWrites(this IServiceCollection services)
     {
-        services.TryAddSingleton(EdgeLimits.For(EdgeLimits.Descriptors()));
+        services.TryAddSingleton(EdgeLimits.For(ProcessLimits.Descriptors()));
         Access.Add(services);
         services.AddSingleton<Admission>();
         services.AddSingleton<Passing>();

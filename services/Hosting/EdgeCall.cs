@@ -7,7 +7,7 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
-using Ministries.Traces;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;

@@ -11,6 +11,7 @@ using Microsoft.Extensions.Logging;
 using Ministries.Hosting.Bus;
 using Ministries.Keys;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -208,7 +209,7 @@ public static partial class ServiceHost
             foreach (var address in AddressesOf(settings.Listen))
                 kestrel.Listen(address, listen => listen.UseIdentity());
             if (settings.Metrics is { } metrics)
-                foreach (var address in OwnAddressesOf(metrics))
+                foreach (var address in Addresses.OwnOf(metrics))
                     kestrel.Listen(address, listen => listen.ForMetrics());
         });
         var ledger = await OpenLedger(service, settings, cancel);
@@ -308,20 +309,9 @@ public static partial class ServiceHost
             yield return inner.Message.TrimEnd('.', ' ');
     }
 
-    // The one address that a setting names, by number or as localhost; null: it is a host's name.
-    private static IPEndPoint? AddressOf(Uri listen) =>
-        listen.Host == "localhost" ? new(IPAddress.Loopback, listen.Port)
-        : IPAddress.TryParse(listen.Host.Trim('[', ']'), out var address) ? new(address, listen.Port)
-        : null;
-
     /// <summary>Where <c>Listen</c> listens. For a host's name that is every address of the machine, of IPv6 and IPv4.</summary>
     internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen) =>
-        [AddressOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port)];
-
-    /// <summary>Where <c>Metrics:Listen</c> listens. A host's name is resolved to its addresses. On a machine with several networks this
-    /// selects the one that serves metrics.</summary>
-    internal static IReadOnlyList<IPEndPoint> OwnAddressesOf(Uri listen) =>
-        AddressOf(listen) is { } address ? [address] : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
+        [Addresses.FixedOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port)];
 
     private static void AddHealth(IServiceCollection services)
     {
@@ -345,7 +335,7 @@ public static partial class ServiceHost
         if (owns)
             LogOwns(log, service);
         var limits = host.Services.GetRequiredService<EdgeLimits>();
-        if (EdgeLimits.Descriptors() is { } most && limits.MaxConnections < new EdgeLimits().MaxConnections)
+        if (ProcessLimits.Descriptors() is { } most && limits.MaxConnections < new EdgeLimits().MaxConnections)
             LogFew(log, service, most, limits.MaxConnections, limits.MaxUnidentified);
         host.Lifetime.ApplicationStarted.Register(() =>
             LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds)

@@ -13,6 +13,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -46,18 +47,6 @@ public sealed record EdgeLimits
         };
     }
 
-    /// <summary>How many descriptors this process may have; null: it is not known, or without limit.</summary>
-    internal static int? Descriptors()
-    {
-        const string file = "/proc/self/limits",
-            name = "Max open files";
-        if (!File.Exists(file) || File.ReadLines(file).FirstOrDefault(l => l.StartsWith(name, StringComparison.Ordinal)) is not { } line)
-            return null;
-        // The runtime raises the soft limit, the first number, to the hard one at its start.
-        var soft = line[name.Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[0];
-        return int.TryParse(soft, System.Globalization.CultureInfo.InvariantCulture, out var most) ? most : null;
-    }
-
     /// <summary>The greatest size of a request's message: 1 MiB. What is greater is refused before it is parsed.</summary>
     public int MaxMessageBytes { get; init; } = 1 << 20;
 
@@ -85,12 +74,11 @@ public sealed record EdgeLimits
     /// <summary>How many of them may be of one address (of IPv6: of one /64): 512. For one more, its oldest is closed.</summary>
     public int MaxUnidentifiedPerAddress { get; init; } = 512;
 
-    /// <summary>How many bytes a peer may send before its TLS handshake is finished: 8.5 KiB. Four certificates with RSA keys of 4096 bits
-    /// need 6.8 KiB, and a client that offers a post-quantum key exchange 1.2 KiB more; of P-256 or Ed25519 they need 2.7 KiB.</summary>
+    /// <summary>How many bytes a peer may send before its TLS handshake is finished: <see cref="HandshakeLimit.Standard"/>.</summary>
     /// <remarks>It limits what a stranger costs, not as far as is wished. TLS 1.3 encrypts the client's certificates, so their number is
     /// known only once OpenSSL has decoded all of them, before any callback of .NET runs. OpenSSL 3.0 takes 0.2 ms for each, however small.
     /// 44 of 174 bytes fit, and cost 8 ms beyond a handshake (services/decisions/0059).</remarks>
-    public int MaxHandshakeBytes { get; init; } = 17 << 9;
+    public int MaxHandshakeBytes { get; init; } = HandshakeLimit.Standard;
 
     /// <summary>How many calls may run on one connection: 100, the number of streams whose memory the web server keeps for reuse.</summary>
     public int MaxCallsPerConnection { get; init; } = 100;
@@ -162,7 +150,7 @@ public static class IdentityExtensions
     /// <see cref="ServiceLedger"/> and <see cref="TimeProvider"/>.</summary>
     public static IServiceCollection AddIdentity(this IServiceCollection services)
     {
-        services.TryAddSingleton(EdgeLimits.For(EdgeLimits.Descriptors()));
+        services.TryAddSingleton(EdgeLimits.For(ProcessLimits.Descriptors()));
         services
             .AddOptions<KestrelServerOptions>()
             .Configure<EdgeLimits>(
@@ -197,6 +185,7 @@ public static class IdentityExtensions
         var time = services.GetRequiredService<TimeProvider>();
         listen.Protocols = HttpProtocols.Http2;
         listen.Use(connections.Hold);
+        listen.Use(new HandshakeLimit(limits.MaxHandshakeBytes, c => Held.Of(c).Reject(Rejection.HandshakeTooLarge)).Begin);
         listen.UseHttps(
             new TlsHandshakeCallbackOptions
             {
@@ -220,6 +209,7 @@ public static class IdentityExtensions
                     ),
             }
         );
+        listen.Use(HandshakeLimit.End);
         listen.Use(connections.Admit);
         return listen;
     }

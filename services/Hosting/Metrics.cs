@@ -17,6 +17,7 @@ using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using OpenTelemetry.Metrics;
@@ -254,26 +255,13 @@ public static class Metrics
     /// <summary>Marks the connections of the listener for metrics, HTTP/1.1 without TLS, and limits how many there are.</summary>
     internal static void ForMetrics(this ListenOptions listen)
     {
-        var (open, access) = (new Unidentified(MaxConnections, MaxConnections), new Lock());
         listen.Protocols = HttpProtocols.Http1;
+        listen.Use(new StrangersLimit(MaxConnections, MaxConnections).Hold);
         listen.Use(next =>
-            async connection =>
+            connection =>
             {
                 connection.Items[typeof(Metrics)] = true;
-                using var held = new Held(connection, 0);
-                Held? displaced;
-                lock (access)
-                    displaced = open.Add(held);
-                displaced?.Reject(Rejection.Displaced);
-                try
-                {
-                    await next(connection);
-                }
-                finally
-                {
-                    lock (access)
-                        open.Remove(held);
-                }
+                return next(connection);
             }
         );
     }

@@ -2,7 +2,7 @@ using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
-using Ministries.Traces;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;

@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Ministries.Keys;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -26,7 +27,7 @@ internal sealed class StartCheck(Settings settings)
     /// <param name="cancel">Ends it.</param>
     public async Task Run(CancellationToken cancel)
     {
-        if (EdgeLimits.Descriptors() is { } most and < EdgeLimits.LeastDescriptors)
+        if (ProcessLimits.Descriptors() is { } most and < EdgeLimits.LeastDescriptors)
             _faults.Add(
                 $"the process may have {most} descriptors, and needs {EdgeLimits.LeastDescriptors}: ulimit -n, or ulimits.nofile of compose"
             );
@@ -43,7 +44,7 @@ internal sealed class StartCheck(Settings settings)
             _faults.AddRange((await LedgerConnection.Faults(settings.Ledger, cancel)).Select(f => $"Ledger:Connection: {f}"));
         CheckAddress("Listen", settings.Listen, ServiceHost.AddressesOf);
         if (settings.Metrics is { } metrics)
-            CheckAddress("Metrics:Listen", metrics, ServiceHost.OwnAddressesOf);
+            CheckAddress("Metrics:Listen", metrics, Addresses.OwnOf);
     }
 
     private void CheckCertificate()

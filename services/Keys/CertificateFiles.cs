@@ -1,3 +1,4 @@
+using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 
@@ -16,6 +17,16 @@ public static class CertificateFiles
     /// <exception cref="ArgumentException">The key is not that of the certificate.</exception>
     public static X509Certificate2 Read(string certificate, string key, string? secretsFolder = null) =>
         KeyFile.ReadText(FileOf(key, secretsFolder), pem => X509Certificate2.CreateFromPem(File.ReadAllText(certificate), pem));
+
+    /// <summary>Reads a certificate with its key, and the chain that stands after it in its file and is sent with it.</summary>
+    /// <inheritdoc cref="Read"/>
+    public static SslStreamCertificateContext ReadChain(string certificate, string key, string? secretsFolder = null)
+    {
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPemFile(certificate);
+        chain.RemoveAt(0);
+        return SslStreamCertificateContext.Create(Read(certificate, key, secretsFolder), chain, offline: true);
+    }
 
     /// <summary>SHA-256 of both files, by which a change is noticed.</summary>
     /// <inheritdoc cref="Read"/>

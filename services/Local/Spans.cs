@@ -3,7 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Ministries.Hosting;
-using Ministries.Traces;
+using Ministries.Serving;
 using OpenTelemetry;
 using OpenTelemetry.Trace;
 

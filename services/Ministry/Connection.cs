@@ -142,9 +142,8 @@ internal sealed class Connection : IDisposable
         var seconds = 10;
         if (text.Length > 0 && (!int.TryParse(text, out seconds) || seconds is < 1 or > 600))
             throw new FormatException("--timeout must be from 1 to 600");
-        var settings = MinistrySettings.In(Folder, As, services.ToDictionary(s => s.Key, s => s.Value[0])) with
+        var settings = MinistrySettings.In(Folder, As, services) with
         {
-            FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
             Deadline = TimeSpan.FromSeconds(seconds),
             SecretsFolder = CallCommands.SecretsFolder,
             AuditEvery = 0,

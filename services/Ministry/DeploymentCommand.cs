@@ -59,7 +59,8 @@ internal static class DeploymentCommand
         var gateway = Several("--gateway", "A participant that calls by a gateway, such as kr/mfa; may be given again.");
         var host = Several(
             "--host",
-            "A host at which other ministries call the services, for certificates that are issued now. May be given again."
+            "A host at which other ministries call the services, for certificates that are issued now. One that is named after a service, "
+                + "such as custody-2, is a replica of it, which gateways call, too. May be given again."
         );
         var database = Several(
             "--database",
@@ -216,7 +217,7 @@ internal static class DeploymentCommand
                 File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
         foreach (var participant in gateways)
-            issued += MakeGateway(folder, authorities, participant, time);
+            issued += MakeGateway(folder, authorities, participant, hosts, time);
         CopyForParticipants(folder, authorities);
         CopyForWitnesses(folder, authorities, witnesses);
         Password(Path.Combine(folder, "postgres", "password"), Open);
@@ -267,7 +268,7 @@ internal static class DeploymentCommand
     /// gets nobody's.</summary>
     /// <returns>How many files were made.</returns>
     /// <exception cref="FormatException">The agreement has no such participant.</exception>
-    private static int MakeGateway(string folder, string authorities, string participant, TimeProvider time)
+    private static int MakeGateway(string folder, string authorities, string participant, string[] hosts, TimeProvider time)
     {
         var (name, home) = ($"gateway-{participant.Replace('/', '-')}", Path.Combine(authorities, participant));
         if (!File.Exists(Path.Combine(home, "requests.key")))
@@ -288,7 +289,14 @@ internal static class DeploymentCommand
             participant,
             folder = "/secrets",
             state = "/data",
-            services = Services.ToDictionary(s => s, s => $"https://{s}:7100"),
+            services = Services.ToDictionary(
+                s => s,
+                s =>
+                    string.Join(
+                        ',',
+                        hosts.Where(h => h.StartsWith($"{s}-", StringComparison.Ordinal)).Prepend(s).Select(h => $"https://{h}:7100")
+                    )
+            ),
             listen = $"https://{host}:7120",
             certificate = "/secrets/gateway.pem",
             certificateKey = "/secrets/gateway.key",

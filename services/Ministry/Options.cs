@@ -101,7 +101,7 @@ internal static class Options
     public static readonly Option<string[]> Opens = new("--opens")
     {
         Description =
-            "Whose wish an agreement shows, and for which destination: the openings are made from the statements that you can open, and every "
+            "Whose wish the request shows, and for which destination: the openings are made from the statements that you can open, and every "
             + "side of the transfer sees them. Given again for each further reference of the same person.",
         HelpName = "prisoner=destination",
     };

@@ -45,16 +45,16 @@ internal static class GatewayCost
     /// <summary>Runs a gateway for the call log alone: the other services are nowhere.</summary>
     public static Task<int> Serve(string[] args)
     {
-        var nowhere = new Uri("https://127.0.0.1:9");
+        IReadOnlyList<Uri> nowhere = [new("https://127.0.0.1:9")];
         var settings = new GatewaySettings
         {
             Participant = Participant,
             Folder = args[0],
             State = args[1],
             Listen = new Uri($"https://127.0.0.1:{Ports.Free()}"),
-            Services = new Dictionary<string, Uri>
+            Services = new Dictionary<string, IReadOnlyList<Uri>>
             {
-                ["calllog"] = new(args[2]),
+                ["calllog"] = [new(args[2])],
                 ["custody"] = nowhere,
                 ["consular"] = nowhere,
             },

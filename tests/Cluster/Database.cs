@@ -164,6 +164,9 @@ internal static class Database
     //
     // A primary that hangs is replaced after `ttl`. Patroni demands ttl >= loop_wait + 2 * retry_timeout. With walsender and walreceiver at
     // 5 s a standby that is silent is out of the count before that.
+    //
+    // A slot for each standby would be made on a new primary only seconds after it was promoted, and no commit is confirmed until then. Kept
+    // segments take their place. A copy of the primary waits for a checkpoint, which PostgreSQL spreads over minutes unless it is told not to.
     private static string Settings(int number, string folder, Plan plan) =>
         $$"""
             scope: ministries
@@ -172,8 +175,8 @@ internal static class Database
             etcd: { hosts: "{{Hosts}}" }
             bootstrap:
               dcs:
-                ttl: 10
-                loop_wait: 2
+                ttl: 9
+                loop_wait: 1
                 retry_timeout: 4
                 synchronous_mode: {{(plan.Replicates ? "true" : "false")}}
                 synchronous_node_count: 2
@@ -181,14 +184,14 @@ internal static class Database
                 maximum_lag_on_failover: {{(plan.Replicates ? 1048576 : int.MaxValue)}}
                 postgresql:
                   use_pg_rewind: true
-                  use_slots: true
+                  use_slots: false
                   parameters:
                     max_connections: 200
                     shared_buffers: 64MB
                     wal_sender_timeout: 5s
                     wal_receiver_timeout: 5s
-                    wal_retrieve_retry_interval: 1s
-                    wal_keep_size: 128MB
+                    wal_retrieve_retry_interval: 200ms
+                    wal_keep_size: 1GB
               initdb: [ encoding: UTF8, locale: C, data-checksums ]
               pg_hba: [ "local all all trust", "host all all 10.77.0.0/24 trust", "host replication all 10.77.0.0/24 trust" ]
             postgresql:
@@ -197,6 +200,7 @@ internal static class Database
               data_dir: "{{folder}}/data"
               bin_dir: "{{Binaries()}}"
               pgpass: "{{folder}}/pgpass"
+              basebackup: [ checkpoint: fast ]
               remove_data_directory_on_rewind_failure: true
               remove_data_directory_on_diverged_timelines: true
               authentication:

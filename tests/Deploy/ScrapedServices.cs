@@ -53,7 +53,7 @@ internal sealed class ScrapedServices : IAsyncDisposable
                 Participant = "kr/mfa",
                 Folder = _services.Certificates,
                 State = Path.Combine(_services.Folder, "gateway"),
-                Services = _services.Addresses,
+                Services = _services.Addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]),
                 Listen = new Uri($"https://127.0.0.1:{Ports.Free()}"),
                 Metrics = new Uri($"http://127.0.0.1:{_gatewayMetrics}"),
             },

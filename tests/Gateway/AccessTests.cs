@@ -266,6 +266,11 @@ public class AccessTests(Services services)
         Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], audience: "another")));
         Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], minutes: -5)));
         Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], key: RSA.Create(2048))));
+        foreach (var type in (string?[])[null, "JWT", "application/at+jwt"])
+            Assert.Equal(200, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], type: type)));
+        // What the provider signed for other uses says nothing of who calls.
+        foreach (var type in (string[])["logout+jwt", "dpop+jwt", "secevent+jwt"])
+            Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], type: type)));
         Assert.Equal(401, await StatusOf(gateway, Unsigned(provider.Token(official: "o-17", roles: ["desk"]))));
     }
 

@@ -6,6 +6,7 @@ using Grpc.Net.Client;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
@@ -123,6 +124,25 @@ public class JsonTests(Services services)
         Assert.Equal((403, "NO_CAPACITY"), (status, (string?)problem["reason"]));
         Assert.Equal("application/problem+json", answer.Content.Headers.ContentType?.MediaType);
         Assert.All((string[])["article", "missing", "supplier", "remedy", "request_id"], m => Assert.NotEmpty((string)problem[m]!));
+    }
+
+    [Fact]
+    public async Task A_service_of_which_one_replica_is_away_is_reached_at_another()
+    {
+        await using var gateway = await RunningGateway.Start(
+            services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    Services = services.Addresses.ToDictionary(
+                        a => a.Key,
+                        a => (IReadOnlyList<Uri>)[new Uri($"https://127.0.0.1:{Ports.Free()}"), a.Value]
+                    ),
+                }
+        );
+        var (status, body, _) = await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(services.Call()));
+        Assert.True(status == 200, body.ToJsonString());
     }
 
     [Theory]

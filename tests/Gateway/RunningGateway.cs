@@ -108,7 +108,7 @@ internal sealed class RunningGateway : IAsyncDisposable
             Participant = participant,
             Folder = services.Folder,
             State = state,
-            Services = services.Addresses,
+            Services = services.Addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]),
             Listen = new Uri($"https://127.0.0.1:{Ports.Free()}"),
         };
 

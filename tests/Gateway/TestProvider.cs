@@ -57,7 +57,14 @@ internal sealed class TestProvider : IAsyncDisposable
     }
 
     /// <summary>An access token.</summary>
-    public string Token(string? official, string[] roles, string audience = "ministries-gateway", int minutes = 5, RSA? key = null)
+    public string Token(
+        string? official,
+        string[] roles,
+        string audience = "ministries-gateway",
+        int minutes = 5,
+        RSA? key = null,
+        string? type = "at+jwt"
+    )
     {
         var now = DateTimeOffset.UtcNow;
         var claims = new JsonObject
@@ -72,7 +79,10 @@ internal sealed class TestProvider : IAsyncDisposable
         };
         if (official is not null)
             claims["ministries_official"] = official;
-        var signed = $"{Text("""{"alg":"RS256","typ":"at+jwt","kid":"1"}""")}.{Text(claims.ToJsonString())}";
+        var head = new JsonObject { ["alg"] = "RS256", ["kid"] = "1" };
+        if (type is not null)
+            head["typ"] = type;
+        var signed = $"{Text(head.ToJsonString())}.{Text(claims.ToJsonString())}";
         var signature = (key ?? _key).SignData(Encoding.UTF8.GetBytes(signed), HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
         return $"{signed}.{Url(signature)}";
     }

@@ -21,5 +21,5 @@ public sealed class LimitTests
 
     [Fact]
     public void The_process_knows_how_many_descriptors_it_may_have() =>
-        Assert.True(!OperatingSystem.IsLinux() || EdgeLimits.Descriptors() is null or > 0);
+        Assert.True(!OperatingSystem.IsLinux() || ProcessLimits.Descriptors() is null or > 0);
 }

@@ -92,6 +92,15 @@ public sealed class DeploymentTests : IDisposable
     }
 
     [Fact]
+    public void A_gateway_calls_every_replica_that_has_a_host()
+    {
+        Init("--gateway", "kr/mfa", "--host", "custody-2", "--host", "custody-3", "--host", "services.example.org");
+        var services = GatewaySettings.Read(In("gateway-kr-mfa/gateway.json")).Services;
+        Assert.Equal(["custody", "custody-2", "custody-3"], services["custody"].Select(a => a.Host));
+        Assert.Equal(["calllog"], services["calllog"].Select(a => a.Host));
+    }
+
+    [Fact]
     public void A_gateway_gets_its_own_participants_keys_and_no_others_and_its_system_a_token()
     {
         Init("--gateway", "kr/mfa", "--gateway", "icrc");

@@ -65,6 +65,51 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task Each_request_that_shows_a_wish_gets_the_openings_for_where_he_is_to_go()
+    {
+        const string transfer = "transfer_00000000000000000000000001";
+        var prisoner = services.Prisoners[0];
+        IMessage[] requests =
+        [
+            Decision(),
+            new ResumeTransferRequest { Case = services.Case, Transfer = transfer },
+            // He goes back to the power that detained him, and not to where the transfer led.
+            new ConfirmReturnRequest { Case = services.Case, Transfer = transfer },
+            new RecordStatusRequest
+            {
+                Case = services.Case,
+                Prisoner = prisoner,
+                Destination = "KR",
+            },
+        ];
+        Assert.Equal(
+            requests.Select(r => r.Descriptor.Name).Order(),
+            Methods
+                .All.Where(m => Contract.IsWrite(m) && m.InputType.FindFieldByName("openings") is not null)
+                .Select(m => m.InputType.Name)
+                .Order()
+        );
+        foreach (var request in requests)
+        {
+            await services
+                .As("ua/coordination-hq")
+                .AddOpenings(
+                    request,
+                    new("KR", [prisoner]),
+                    Reading(
+                        _ => { },
+                        t => (t.Destination, t.DetainingPower) = request is ConfirmReturnRequest ? ("CH", "KR") : ("KR", "UA")
+                    )
+                );
+            var openings = (IEnumerable<ByteString>)request.Descriptor.FindFieldByName("openings").Accessor.GetValue(request);
+            Assert.Equal([WishCommitments.OpeningOf(services.Case, prisoner, "KR", Secret)], openings);
+        }
+        await Assert.ThrowsAsync<ArgumentException>(() =>
+            services.As("ua/coordination-hq").AddOpenings(new SuspendTransferRequest(), new("KR", [prisoner]), Reading(_ => { }, _ => { }))
+        );
+    }
+
+    [Fact]
     public async Task A_list_that_never_ends_is_read_to_a_limit()
     {
         var pages = 0;

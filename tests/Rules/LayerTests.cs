@@ -5,7 +5,7 @@ using System.Reflection.PortableExecutable;
 
 namespace Ministries.Rules.Tests;
 
-/// <summary>Contracts → Rules → Ledger and Trust → Hosting → services, Traces below Hosting, read from what was compiled: an assembly can only use what it
+/// <summary>Contracts → Rules → Ledger and Trust → Hosting → services, Serving below Hosting, read from what was compiled: an assembly can only use what it
 /// refers to.</summary>
 public class LayerTests
 {
@@ -15,8 +15,8 @@ public class LayerTests
         ["Keys"] = [],
         ["Ledger"] = ["Contracts", "Keys", "Rules"],
         ["Trust"] = ["Contracts", "Keys", "Rules", "Ledger"],
-        ["Traces"] = [],
-        ["Hosting"] = ["Contracts", "Keys", "Rules", "Ledger", "Traces", "Trust"],
+        ["Serving"] = [],
+        ["Hosting"] = ["Contracts", "Keys", "Rules", "Ledger", "Serving", "Trust"],
         ["CallLog"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
         ["Custody"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
         ["Consular"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
@@ -66,7 +66,7 @@ public class LayerTests
     [Fact]
     public void A_gateway_is_a_client_of_the_services_and_none_of_their_layers_refers_to_it()
     {
-        string[] below = ["Client", "Contracts", "Keys", "Rules", "Ledger", "Traces", "Trust", "Sealing"];
+        string[] below = ["Client", "Contracts", "Keys", "Rules", "Ledger", "Serving", "Trust", "Sealing"];
         using var gateway = new Compiled("Gateway");
         Assert.Empty(gateway.References.Where(r => r.StartsWith("Ministries.", StringComparison.Ordinal)).Except(below.Select(NameOf)));
         foreach (var layer in Allowed.Keys)

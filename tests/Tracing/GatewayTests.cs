@@ -81,7 +81,7 @@ public sealed class Gateways : IAsyncLifetime
             Participant = participant,
             Folder = _services.Certificates,
             State = state,
-            Services = _services.Addresses,
+            Services = _services.Addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]),
             Listen = Addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}"),
             Certificate = Path.Combine(state, "own.pem"),
             CertificateKey = Path.Combine(state, "own.key"),

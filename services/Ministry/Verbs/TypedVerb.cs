@@ -46,7 +46,7 @@ internal sealed class TypedVerb
             Command.Add(Options.RequestFile);
         if (IsList)
             Command.Add(Options.All);
-        if (Method.InputType == DecideTransferRequest.Descriptor)
+        if (MinistryClient.TakesOpenings(Method.InputType))
             Command.Add(Options.Opens);
         CallCommands.SetCall(Command, (result, connection, cancel) => new VerbCall(this, result, connection).Run(cancel));
     }

@@ -39,8 +39,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         if (!verb.IsWrite)
             return await Read(request, cancel);
         await FillFromRecords(request, cancel);
-        if (request is DecideTransferRequest decision && WishToShow.Read(result.GetValue(Options.Opens) ?? []) is { } wish)
-            await connection.Client.AddOpenings(decision, wish, (service, method, get) => connection.Call(service, method, get, cancel));
+        if (MinistryClient.TakesOpenings(request.Descriptor) && WishToShow.Read(result.GetValue(Options.Opens) ?? []) is { } wish)
+            await connection.Client.AddOpenings(request, wish, (service, method, get) => connection.Call(service, method, get, cancel));
         await Seal(request, seals, cancel);
         if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());

@@ -8,7 +8,7 @@ using OpenTelemetry.Exporter;
 using OpenTelemetry.Trace;
 using StatusCode = Grpc.Core.StatusCode;
 
-namespace Ministries.Traces;
+namespace Ministries.Serving;
 
 /// <summary>Exports the spans of a service or of a gateway. Only attributes on a list leave the process.</summary>
 public static class SpanExport

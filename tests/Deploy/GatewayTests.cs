@@ -74,7 +74,10 @@ public sealed class GatewayTests : IDisposable
             $"- targets: [\"{settings.Metrics.Authority}\"]\n        labels: {{ participant: {participant} }}",
             File.ReadAllText(Path.Combine(Manifests.Root, "deploy", "prometheus", "prometheus.yml"))
         );
-        Assert.All(settings.Services, s => Assert.Equal(s.Value, new Uri(Assert.Single(Arguments(Base, "play", $"--at={s.Key}=")))));
+        Assert.All(
+            settings.Services,
+            s => Assert.Equal(Assert.Single(s.Value), new Uri(Assert.Single(Arguments(Base, "play", $"--at={s.Key}="))))
+        );
     }
 
     [Theory]

@@ -1,3 +1,6 @@
+using System.CommandLine;
+using Ministries.Gateway;
+using Ministries.Ministry;
 using YamlDotNet.Core;
 using YamlDotNet.Serialization;
 
@@ -47,6 +50,30 @@ public sealed class HighAvailabilityTests
             Assert.Equal($"synchronous_standby_names=ANY 1 ({others})", ((List<object>)Merged(server)["command"])[^1]);
             Assert.Equal(server, Merged(server)["hostname"]);
         }
+    }
+
+    [Fact]
+    public void A_gateway_calls_every_replica()
+    {
+        var folder = Directory.CreateTempSubdirectory("ha").FullName;
+        var command = ((List<object>)Merged("secrets")["command"])
+            .Cast<string>()
+            .SkipWhile(a => a != "deployment")
+            .Select(a => a == "--out=/secrets" ? $"--out={folder}" : a);
+        Assert.Equal(
+            0,
+            new RootCommand { DeploymentCommand.Create() }
+                .Parse([.. command])
+                .Invoke()
+        );
+        var called = GatewaySettings.Read(Path.Combine(folder, "gateway-kr-mfa", "gateway.json")).Services;
+        var environment = Map(More, "x-environment");
+        foreach (var service in Services)
+            Assert.Equal(
+                (string)environment[$"Peers__{service}"],
+                string.Join(',', called[service].Select(a => a.GetLeftPart(UriPartial.Authority)))
+            );
+        Directory.Delete(folder, recursive: true);
     }
 
     [Fact]

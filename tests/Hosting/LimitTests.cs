@@ -1,3 +1,5 @@
+using Ministries.Serving;
+
 namespace Ministries.Hosting.Tests;
 
 /// <summary>The limit of connections follows from the limit of descriptors.</summary>

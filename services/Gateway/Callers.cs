@@ -108,6 +108,14 @@ internal static class Callers
         };
     }
 
+    // A caller who is not known is told how to become it.
+    private static Task Challenge(HttpResponse response)
+    {
+        response.StatusCode = (int)HttpStatusCode.Unauthorized;
+        response.Headers.WWWAuthenticate = "Bearer";
+        return Task.CompletedTask;
+    }
+
     internal sealed class SystemOptions : AuthenticationSchemeOptions
     {
         public IReadOnlyDictionary<string, IReadOnlyList<string>> Names { get; set; } = new Dictionary<string, IReadOnlyList<string>>();
@@ -138,6 +146,8 @@ internal static class Callers
                     : AuthenticateResult.Fail("the certificate names no system of the settings")
             );
         }
+
+        protected override Task HandleChallengeAsync(AuthenticationProperties properties) => Challenge(Response);
     }
 
     internal sealed class TokenOptions : AuthenticationSchemeOptions
@@ -161,11 +171,6 @@ internal static class Callers
             );
         }
 
-        protected override Task HandleChallengeAsync(AuthenticationProperties properties)
-        {
-            Response.StatusCode = (int)HttpStatusCode.Unauthorized;
-            Response.Headers.WWWAuthenticate = "Bearer";
-            return Task.CompletedTask;
-        }
+        protected override Task HandleChallengeAsync(AuthenticationProperties properties) => Challenge(Response);
     }
 }

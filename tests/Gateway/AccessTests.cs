@@ -218,9 +218,7 @@ public class AccessTests(Services services)
         using var unnamed = Issue(authority, "other.mfa.example");
         using var foreign = Issue(other, "registry.mfa.example");
         Assert.Equal(200, await StatusOf(good));
-        Assert.Equal(403, await StatusOf(unnamed));
-        Assert.Equal(403, await StatusOf(foreign));
-        Assert.True(await StatusOf(null) is 401 or 403);
+        Assert.Equal((401, 401, 401), (await StatusOf(unnamed), await StatusOf(foreign), await StatusOf(null)));
     }
 
     [Fact]

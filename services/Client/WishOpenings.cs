@@ -33,9 +33,11 @@ public sealed partial class MinistryClient
     private const int MostOpenings = 16;
 
     /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9): the openings of the
-    /// statements that the participant can open and in which he accepts it, the latest 16. Every side of the transfer sees them. The
+    /// statements that the participant can open and in which he accepts it, the latest 16, of those since he last said something else.
+    /// Every side of the transfer sees them. The
     /// request is that of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Nothing is added to
-    /// a decision that does not agree, and to a request that has openings already or is approved.</summary>
+    /// a decision that does not agree, to a status other than RELEASED and REPATRIATED, and to a request that has openings already or is
+    /// approved.</summary>
     /// <remarks>The caller names the prisoner and the destination. If a service could name them, it could ask for the wish of
     /// anybody.</remarks>
     /// <param name="request">The request; it names the case, and the transfer or the prisoner.</param>
@@ -43,7 +45,8 @@ public sealed partial class MinistryClient
     /// <param name="prisoners">The references under which he made his statements: one, or several where records of the same person are
     /// linked.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="ArgumentException">The request is about another prisoner or another destination, or it takes no openings.</exception>
+    /// <exception cref="ArgumentException">The request is about another prisoner or another destination, it takes no openings, or the custody
+    /// service has not linked a further reference with his.</exception>
     /// <exception cref="RefusedException">The transfer or the statements cannot be read.</exception>
     /// <exception cref="InvalidDataException">The service's list of statements does not end.</exception>
     public Task AddOpenings(
@@ -64,26 +67,80 @@ public sealed partial class MinistryClient
         var openings = (RepeatedField<ByteString>)request.Descriptor.FindFieldByName(Openings).Accessor.GetValue(request);
         var approved =
             request.Descriptor.FindFieldByName("approvals").Accessor.GetValue(request) is System.Collections.IList { Count: > 0 };
-        if (openings.Count > 0 || approved || request is DecideTransferRequest { Agreed: false })
+        if (openings.Count > 0 || approved || !ShowsWish(request))
             return;
         var (about, to) = await JourneyOf(request, read);
         if (to != wish.Destination || !wish.Prisoners.Contains(about))
             throw new ArgumentException("the request is about another prisoner, or another destination, than what is to be opened");
-        var (list, @case) = (Contract.Find("custody", "ListStatements")!, Contract.TextOf(request, "case"));
-        var found = new List<(ulong Position, ByteString Opening)>();
+        var @case = Contract.TextOf(request, "case");
+        await DemandSamePerson(@case, about, wish.Prisoners, read);
+        List<(DateTimeOffset Spoken, ulong Position, ByteString? Opening)> said = [];
         foreach (var prisoner in wish.Prisoners)
+            said.AddRange(await SaidBy(prisoner, @case, wish.Destination, read));
+        // Once he has said something else, what he said before counts no more, and is nobody's to know.
+        var objected = said.Where(s => s.Opening is null).Select(s => s.Spoken).DefaultIfEmpty(DateTimeOffset.MinValue).Max();
+        openings.Add(
+            said.Where(s => s.Opening is not null && s.Spoken >= objected)
+                .OrderByDescending(s => (s.Spoken, s.Position))
+                .Select(s => s.Opening!)
+                .Distinct()
+                .Take(MostOpenings)
+        );
+    }
+
+    // He need not be asked for a decision to decline, and not for a status that ends no custody.
+    private static bool ShowsWish(IMessage request) =>
+        request switch
         {
-            var statements = new ListStatementsRequest
-            {
-                Case = @case,
-                Prisoner = prisoner,
-                PageSize = 200,
-            };
-            foreach (var said in (await Pages.Read(list, statements, r => read("custody", list, r))).Cast<Statement>())
-                if (said.State != StatementState.Corrected && OpeningOf(said, @case, prisoner, wish.Destination) is { } opening)
-                    found.Add((said.Position, opening));
-        }
-        openings.Add(found.OrderByDescending(o => o.Position).Select(o => o.Opening).Distinct().Take(MostOpenings));
+            DecideTransferRequest decision => decision.Agreed,
+            RecordStatusRequest status => status.Status is CustodyState.Released or CustodyState.Repatriated,
+            _ => true,
+        };
+
+    // The caller names each reference, and the custody service must have linked them: neither alone can add the wish of another man.
+    private static async Task DemandSamePerson(
+        string @case,
+        string about,
+        IReadOnlyCollection<string> named,
+        Func<string, MethodDescriptor, IMessage, Task<IMessage>> read
+    )
+    {
+        if (named.All(n => n == about))
+            return;
+        var get = new GetPrisonerRequest { Case = @case, Prisoner = about };
+        var prisoner = ((GetPrisonerResponse)await read("custody", Contract.Find("custody", "GetPrisoner")!, get)).Prisoner;
+        if (named.FirstOrDefault(n => n != about && n != prisoner.DuplicateOf && !prisoner.Duplicates.Contains(n)) is { } other)
+            throw new ArgumentException($"the custody service has not linked {other} with {about} as the same person");
+    }
+
+    // When he said it, and the opening; without one where he said something else than that he accepts the destination. What is sealed to others
+    // is left out.
+    private async Task<IEnumerable<(DateTimeOffset Spoken, ulong Position, ByteString? Opening)>> SaidBy(
+        string prisoner,
+        string @case,
+        string destination,
+        Func<string, MethodDescriptor, IMessage, Task<IMessage>> read
+    )
+    {
+        var list = Contract.Find("custody", "ListStatements")!;
+        var statements = new ListStatementsRequest
+        {
+            Case = @case,
+            Prisoner = prisoner,
+            PageSize = 200,
+        };
+        return (await Pages.Read(list, statements, r => read("custody", list, r)))
+            .Cast<Statement>()
+            .Where(s => s.State != StatementState.Corrected)
+            .Select(s => (Statement: s, Content: ContentOf(s, @case)))
+            .Where(s => s.Content is not null)
+            .Select(s =>
+                (
+                    (s.Statement.StatementTime ?? s.Statement.RecordTime)?.ToDateTimeOffset() ?? DateTimeOffset.MinValue,
+                    s.Statement.Position,
+                    OpeningOf(s.Statement, s.Content!, @case, prisoner, destination)
+                )
+            );
     }
 
     private const string Openings = "openings";
@@ -106,27 +163,28 @@ public sealed partial class MinistryClient
         return (transfer.Prisoner, request is ConfirmReturnRequest ? transfer.DetainingPower : transfer.Destination);
     }
 
-    // null: he does not accept it, or the statement is sealed to others. The commitments show whose statement it is: nobody can make one for
-    // this prisoner without the secret that is sealed in it.
-    private ByteString? OpeningOf(Statement statement, string @case, string prisoner, string destination)
+    // null: it is sealed to others, or is no content of a statement.
+    private StatementContent? ContentOf(Statement statement, string @case)
     {
         if (statement.Content is not { Content.IsEmpty: false } content)
             return null;
         try
         {
-            var said = Open<StatementContent>(content, @case, statement.Participant).Message;
-            if (said.WishSecret.Length != WishCommitments.Bytes)
-                return null;
-            var opening = WishCommitments.OpeningOf(@case, prisoner, destination, said.WishSecret.Span);
-            return
-                said.AcceptedDestinations.Contains(destination)
-                && WishCommitments.Matches(statement.Commitments, opening, @case, prisoner, destination)
-                ? opening
-                : null;
+            return Open<StatementContent>(content, @case, statement.Participant).Message;
         }
         catch (SealException)
         {
             return null;
         }
+    }
+
+    // null: he does not accept it, or it is another man's. The commitments show whose statement it is: nobody can make one for this prisoner
+    // without the secret that is sealed in it.
+    private static ByteString? OpeningOf(Statement statement, StatementContent said, string @case, string prisoner, string destination)
+    {
+        if (said.WishSecret.Length != WishCommitments.Bytes || !said.AcceptedDestinations.Contains(destination))
+            return null;
+        var opening = WishCommitments.OpeningOf(@case, prisoner, destination, said.WishSecret.Span);
+        return WishCommitments.Matches(statement.Commitments, opening, @case, prisoner, destination) ? opening : null;
     }
 }

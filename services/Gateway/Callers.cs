@@ -47,6 +47,43 @@ internal static class Callers
     public static Caller Of(HttpContext http) =>
         new(http.User.Identity?.Name ?? "", http.User.FindFirstValue(Official), http.User.FindFirstValue(Office));
 
+    // How many tokens of officials may be judged at once. While the provider cannot be asked, each waits for it.
+    private const int MostJudged = 64;
+
+    private static int _judged;
+
+    /// <summary>Refuses a token of the provider while too many wait to be judged, so that strangers cannot pile up calls while the provider is
+    /// away.</summary>
+    public static async Task Limit(HttpContext http, RequestDelegate next)
+    {
+        var settings = http.RequestServices.GetRequiredService<GatewaySettings>();
+        if (SchemeOf(http, settings) != JwtBearerDefaults.AuthenticationScheme)
+        {
+            await next(http);
+            return;
+        }
+        var judged = false;
+        try
+        {
+            if (Interlocked.Increment(ref _judged) > MostJudged)
+            {
+                await Problems.Answer(
+                    http,
+                    Problems.Of(new GatewayRefusedException(GatewayReason.Overloaded, "as many tokens wait for the provider as may"))
+                );
+                return;
+            }
+            await http.AuthenticateAsync(JwtBearerDefaults.AuthenticationScheme);
+            judged = true;
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _judged);
+        }
+        if (judged)
+            await next(http);
+    }
+
     private static string SchemeOf(HttpContext http, GatewaySettings settings)
     {
         if (BearerOf(http) is { } bearer)
@@ -96,7 +133,7 @@ internal static class Callers
             {
                 string? Claim(string name) => context.Principal?.FindFirstValue(name);
                 // Without a code in the agreement he could not act, and without a subject nobody could say later who it was.
-                if (Claim("sub") is not { } subject || Claim(officials.OfficialClaim) is not { } official)
+                if (Claim("sub") is not { Length: > 0 } subject || Claim(officials.OfficialClaim) is not { } official)
                 {
                     context.Fail($"the token has no claim {officials.OfficialClaim}");
                     return Task.CompletedTask;
@@ -137,6 +174,13 @@ internal static class Callers
             // It may have ended since the handshake.
             if (certificate.NotAfter.ToUniversalTime() < time.GetUtcNow())
                 return Task.FromResult(AuthenticateResult.Fail("the certificate has ended"));
+            // Without the extension a certificate is good for everything, which nobody meant to give.
+            if (
+                !certificate
+                    .Extensions.OfType<X509EnhancedKeyUsageExtension>()
+                    .Any(e => e.EnhancedKeyUsages[SystemSettings.ClientUse] is not null)
+            )
+                return Task.FromResult(AuthenticateResult.Fail("the certificate is not one of a client"));
             var names = certificate.Extensions.OfType<X509SubjectAlternativeNameExtension>().SelectMany(e => e.EnumerateDnsNames());
             return Task.FromResult(
                 names.FirstOrDefault(Options.Names.ContainsKey) is { } name

@@ -1,5 +1,6 @@
 using System.Net.Security;
 using System.Security.Authentication;
+using System.Security.Claims;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
@@ -24,8 +25,9 @@ internal sealed class Connections
     /// <summary>How many of them may be of one caller: 128, more than its calls and streams.</summary>
     internal const int MaxOfCaller = 128;
 
-    /// <summary>How many a caller can have however many others have: 4.</summary>
-    internal const int OwnOfCaller = 4;
+    /// <summary>How many a caller can have however many others have: 4, of 128 for all such callers.</summary>
+    internal const int OwnOfCaller = 4,
+        MaxBeyond = 128;
 
     /// <summary>How many connections of strangers there may be: 256.</summary>
     internal const int MaxStrangers = 256;
@@ -33,11 +35,18 @@ internal sealed class Connections
     /// <summary>How many of them may be of one address (of IPv6: of one /64): 128.</summary>
     internal const int MaxStrangersOfAddress = 128;
 
-    /// <summary>How many descriptors are kept for files, the database, the services and webhooks: 256.</summary>
+    /// <summary>How many descriptors are kept for files, the database, the services, webhooks and metrics: 256; and for a witness's
+    /// connections.</summary>
     private const int OwnDescriptors = 256;
+
+    /// <summary>With how few places for known callers a gateway does not start: 64.</summary>
+    private const int LeastKnown = 64;
 
     /// <summary>How long a connection may be a stranger's: 10 s. Then it is asked to end, and 5 s later it is ended.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a connection keeps its place after its last call if others need it: 2 min.</summary>
+    internal static readonly TimeSpan Unused = TimeSpan.FromMinutes(2);
 
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
@@ -46,12 +55,19 @@ internal sealed class Connections
     private readonly StrangersLimit _strangers = new(MaxStrangers, MaxStrangersOfAddress);
     private readonly Lock _lock = new();
     private readonly Dictionary<string, int> _ofCaller = [];
-    private int _known;
+    private readonly HashSet<Held> _known = [];
 
     /// <param name="time">The clock.</param>
     /// <param name="descriptors">How many descriptors the process may have; null: without limit.</param>
-    public Connections(TimeProvider time, int? descriptors) =>
-        (_time, _most) = (time, Math.Clamp((descriptors ?? int.MaxValue) - MaxStrangers - OwnDescriptors, OwnOfCaller, MaxKnown));
+    /// <param name="witness">Whether a witness runs beside, which has connections of its own.</param>
+    /// <exception cref="FormatException">They are too few.</exception>
+    public Connections(TimeProvider time, int? descriptors, bool witness)
+    {
+        var needed = MaxStrangers + MaxBeyond + OwnDescriptors + (witness ? WitnessServer.MaxConnections : 0);
+        if (descriptors < needed + LeastKnown)
+            throw new FormatException($"the process may have {descriptors} descriptors, and needs {needed + LeastKnown}: ulimit -n");
+        (_time, _most) = (time, Math.Min((descriptors ?? int.MaxValue) - needed, MaxKnown));
+    }
 
     /// <summary>Listens with TLS 1.3, and limits who holds connections.</summary>
     /// <param name="listen">The listener.</param>
@@ -97,18 +113,41 @@ internal sealed class Connections
     public static X509Certificate2? CertificateOf(HttpContext http) =>
         Items(http)?.ContainsKey(typeof(Vouched)) == true ? http.Connection.ClientCertificate : null;
 
-    /// <summary>After authentication: gives the connection to its first known caller. While that has as many as it may, its calls are
-    /// refused.</summary>
-    public Task Know(HttpContext http, RequestDelegate next) =>
-        http.User.Identity is not { IsAuthenticated: true, Name: { } caller }
-        || Items(http) is not { } items
-        || !items.TryGetValue(typeof(Held), out var value)
-        || Take((Held)value!, caller)
-            ? next(http)
-            : Problems.Answer(
+    /// <summary>Whose the caller is: a name counts with the scheme by which it is known, because a provider may give an official any name.</summary>
+    public static string KeyOf(HttpContext http) => $"{http.User.Identity?.AuthenticationType}\n{http.User.Identity?.Name}";
+
+    /// <summary>After authentication: gives the connection to its first known caller who has a role. While that has as many as it may, its
+    /// calls are refused.</summary>
+    public async Task Know(HttpContext http, RequestDelegate next)
+    {
+        if (
+            !http.User.HasClaim(c => c.Type == ClaimTypes.Role)
+            || Items(http) is not { } items
+            || !items.TryGetValue(typeof(Held), out var value)
+        )
+        {
+            await next(http);
+            return;
+        }
+        var held = (Held)value!;
+        if (!Take(held, KeyOf(http)))
+        {
+            await Problems.Answer(
                 http,
                 Problems.Of(new GatewayRefusedException(GatewayReason.Overloaded, "as many connections are open as may be"))
             );
+            return;
+        }
+        try
+        {
+            await next(http);
+        }
+        finally
+        {
+            lock (_lock)
+                (held.Calls, held.Called) = (held.Calls - 1, _time.GetTimestamp());
+        }
+    }
 
     private static IDictionary<object, object?>? Items(HttpContext http) => http.Features.Get<IConnectionItemsFeature>()?.Items;
 
@@ -131,31 +170,45 @@ internal sealed class Connections
     private void End(Held held)
     {
         lock (_lock)
-            if (held.Caller is not null)
+        {
+            // Without its place, nobody becomes known on it any more.
+            if (held.Caller is not null || held.Asked && !_strangers.Release(held.Connection))
                 return;
-        if (!held.Asked)
-            held.Connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
-        else
+        }
+        if (held.Asked)
             held.Connection.Abort(new ConnectionAbortedException("nobody whom the gateway knows has called"));
+        else
+            held.Connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
         held.Asked = true;
     }
 
+    // Notes a call of the connection's caller, and gives it a place with the first one.
     private bool Take(Held held, string caller)
     {
+        Held? unused = null;
         lock (_lock)
         {
-            if (held.Caller is not null)
-                return true;
-            var own = _ofCaller.GetValueOrDefault(caller);
-            if (own >= MaxOfCaller || own >= OwnOfCaller && _known >= _most)
-                return false;
-            // A newer connection has displaced this one meanwhile, and it ends.
-            if (!_strangers.Release(held.Connection))
-                return false;
-            held.Caller = caller;
-            _ofCaller[caller] = own + 1;
-            _known++;
+            if (held.Caller is null)
+            {
+                var own = _ofCaller.GetValueOrDefault(caller);
+                if (own >= MaxOfCaller || _known.Count >= (own < OwnOfCaller ? _most + MaxBeyond : _most))
+                {
+                    var among = own >= MaxOfCaller ? _known.Where(k => k.Caller == caller) : _known;
+                    unused = among.Where(k => k.Calls == 0).MinBy(k => k.Called);
+                    if (unused is null || _time.GetElapsedTime(unused.Called) < Unused)
+                        return false;
+                    Forget(unused);
+                }
+                // A newer connection has displaced this one meanwhile, and it ends.
+                if (!_strangers.Release(held.Connection))
+                    return false;
+                held.Caller = caller;
+                _ofCaller[caller] = _ofCaller.GetValueOrDefault(caller) + 1;
+                _known.Add(held);
+            }
+            held.Calls++;
         }
+        unused?.Connection.Abort(new ConnectionAbortedException("another connection needs its place"));
         held.Timer?.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         return true;
     }
@@ -163,15 +216,17 @@ internal sealed class Connections
     private void Leave(Held held)
     {
         lock (_lock)
-        {
-            if (held.Caller is not { } caller)
-                return;
-            _known--;
-            if (_ofCaller[caller] == 1)
-                _ofCaller.Remove(caller);
-            else
-                _ofCaller[caller]--;
-        }
+            Forget(held);
+    }
+
+    private void Forget(Held held)
+    {
+        if (!_known.Remove(held))
+            return;
+        if (_ofCaller[held.Caller!] == 1)
+            _ofCaller.Remove(held.Caller!);
+        else
+            _ofCaller[held.Caller!]--;
     }
 
     private sealed class Held(ConnectionContext connection)
@@ -180,6 +235,12 @@ internal sealed class Connections
 
         /// <summary>The first caller who was known on it; null: a stranger's.</summary>
         public string? Caller { get; set; }
+
+        /// <summary>How many of his calls are in progress.</summary>
+        public int Calls { get; set; }
+
+        /// <summary>When the last one ended, as a timestamp of the clock.</summary>
+        public long Called { get; set; }
 
         /// <summary>Ends it, unless a caller becomes known on it.</summary>
         public ITimer? Timer { get; set; }

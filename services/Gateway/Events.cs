@@ -40,10 +40,11 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";
         var cancel = http.RequestAborted;
+        var began = time.GetTimestamp();
         // What cannot be read at all is answered before the stream begins.
         var events = await mirror.Events(numbering, after, Page, cancel);
         await http.Response.StartAsync(cancel);
-        while (true)
+        while (time.GetElapsedTime(began) < GatewayHost.StreamTime)
         {
             foreach (var e in events)
             {

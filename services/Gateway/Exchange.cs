@@ -204,7 +204,14 @@ internal sealed class Exchange
             await _client.AddOpenings(
                 request,
                 wish,
-                async (service, method, get) => (await ReadSealed(service, method, get, null, cancel)).Message
+                async (service, method, get) =>
+                    await ReadSealed(service, method, get, null, cancel) is { SeenTime: null } read
+                        ? read.Message
+                        // He may have said something else since.
+                        : throw new GatewayRefusedException(
+                            GatewayReason.ServiceUnreachable,
+                            "what is opened must be as the service has it now, and it does not answer"
+                        )
             );
         }
         catch (ArgumentException e)

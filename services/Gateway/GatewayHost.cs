@@ -26,6 +26,12 @@ public static partial class GatewayHost
     internal const int Calls = 256,
         CallsOfOne = 64;
 
+    /// <summary>How many of callers who are not known may be: 16, such as of those who read the document.</summary>
+    internal const int CallsOfStrangers = 16;
+
+    /// <summary>How long a stream goes on: 10 min. Its reader comes again, goes on where he was, and shows again who he is.</summary>
+    internal static readonly TimeSpan StreamTime = TimeSpan.FromMinutes(10);
+
     /// <summary>How many streams of events and entries may be open: in total; of one caller. They last as long as their readers want, so they
     /// take no place of a call.</summary>
     internal const int Streams = 64,
@@ -85,7 +91,7 @@ public static partial class GatewayHost
             services.AddHostedService<MetricsBeside>();
         if (settings.Witness is not null)
             services.AddHostedService<WitnessBeside>();
-        var connections = new Connections(time, ProcessLimits.Descriptors());
+        var connections = new Connections(time, ProcessLimits.Descriptors(), settings.Witness is not null);
         services.AddSingleton(connections);
         ILogger? log = null;
         Listen(builder.WebHost, settings, connections, CertificateOf(settings, time, text => LogComplaint(log!, text)));
@@ -114,6 +120,7 @@ public static partial class GatewayHost
         app.UseStatusCodePages(context => Problems.Answer(context.HttpContext));
         app.Use(RefuseBrowsers);
         app.UseRouting();
+        app.Use(Callers.Limit);
         app.UseAuthentication();
         app.Use(app.Services.GetRequiredService<Connections>().Know);
         app.UseAuthorization();
@@ -163,12 +170,16 @@ public static partial class GatewayHost
                     : RateLimitPartition.GetConcurrencyLimiter(of, _ => new ConcurrencyLimiterOptions { PermitLimit = most })
             );
         options.GlobalLimiter = PartitionedRateLimiter.CreateChained(
-            Places(http => Lasts(http) is null ? ("calls", Calls) : ("streams", Streams)),
+            Places(http =>
+                http.User.Identity?.IsAuthenticated != true ? ("strangers", CallsOfStrangers)
+                : Lasts(http) is null ? ("calls", Calls)
+                : ("streams", Streams)
+            ),
             Places(http => Lasts(http) is { FromService: true } ? ("followers", Followers) : ("others", int.MaxValue)),
             Places(http =>
                 Lasts(http) is null
-                    ? ($"calls {http.User.Identity?.Name}", CallsOfOne)
-                    : ($"streams {http.User.Identity?.Name}", StreamsOfOne)
+                    ? ($"calls {Connections.KeyOf(http)}", CallsOfOne)
+                    : ($"streams {Connections.KeyOf(http)}", StreamsOfOne)
             )
         );
         options.OnRejected = (context, _) =>

@@ -61,6 +61,16 @@ public sealed record GatewayReason(string Name, int Status, StatusCode Code, str
         "Leave the actor's official and office out, or let that official call."
     );
 
+    /// <summary>The caller has no role that may do it.</summary>
+    public static readonly GatewayReason RoleMissing = new(
+        "ROLE_MISSING",
+        403,
+        StatusCode.PermissionDenied,
+        "a role that may do it",
+        "whoever gives out the gateway's roles",
+        "Have somebody call who has the role; tests/Gateway/matrix.txt says which."
+    );
+
     /// <summary>As many writes wait as may.</summary>
     public static readonly GatewayReason OutboxFull = new(
         "OUTBOX_FULL",

@@ -210,11 +210,14 @@ public sealed record MirrorSettings
 /// <summary>The systems that call with a certificate (mutual TLS).</summary>
 public sealed record SystemSettings
 {
-    /// <summary>File of the authorities that vouch for them (PEM). No other authority of the machine counts.</summary>
+    /// <summary>File of the authorities that vouch for them (PEM), read at the start. No other authority of the machine counts.</summary>
     public required string Authorities { get; init; }
 
     /// <summary>The roles of each system, by a DNS name in its certificate.</summary>
     public required IReadOnlyDictionary<string, IReadOnlyList<string>> Names { get; init; }
+
+    /// <summary>The use of a certificate by a client (RFC 5280, 4.2.1.12).</summary>
+    internal const string ClientUse = "1.3.6.1.5.5.7.3.2";
 
     /// <summary>How a system's certificate is judged: for use by a client, by these authorities and what the system has sent, without asking
     /// anybody on the network.</summary>
@@ -222,7 +225,7 @@ public sealed record SystemSettings
     {
         var policy = ServiceChannel.Offline();
         policy.CustomTrustStore.ImportFromPemFile(Authorities);
-        policy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
+        policy.ApplicationPolicy.Add(new Oid(ClientUse));
         return policy;
     }
 }

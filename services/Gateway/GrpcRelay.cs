@@ -61,10 +61,21 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
     private async Task Follow(FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> stream, ServerCallContext context)
     {
         var service = ServiceOf(Contract.Find("calllog", "FollowEntries")!, context);
-        await foreach (
-            var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, context.CancellationToken)
-        )
-            await stream.WriteAsync(response, context.CancellationToken);
+        using var time = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
+        time.CancelAfter(GatewayHost.StreamTime);
+        try
+        {
+            await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, time.Token))
+                await stream.WriteAsync(response, context.CancellationToken);
+        }
+        catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
+        {
+            throw Refusal(
+                StatusCode.Unavailable,
+                "STREAM_OVER",
+                $"a stream goes on for {GatewayHost.StreamTime.TotalMinutes:F0} min: follow again from the next_position received last"
+            );
+        }
     }
 
     private static string ServiceOf(MethodDescriptor method, ServerCallContext context)

@@ -181,7 +181,11 @@ internal static class JsonEndpoints
     {
         try
         {
-            return WishToShow.Read([.. http.Request.Query[Opens].OfType<string>()]);
+            var wish = WishToShow.Read([.. http.Request.Query[Opens].OfType<string>()]);
+            // It opens personal data to others, whatever the request.
+            return wish is null || http.User.IsInRole(Roles.Approver)
+                ? wish
+                : throw new GatewayRefusedException(GatewayReason.RoleMissing, "who opens a wish must be an approver", Opens);
         }
         catch (FormatException e)
         {

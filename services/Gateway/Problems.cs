@@ -89,7 +89,7 @@ internal static class Problems
             http.Response.StatusCode switch
             {
                 401 => New(401, "CALLER_UNKNOWN", "the caller has shown no token or certificate that counts"),
-                403 => New(403, "ROLE_MISSING", "the caller has no role that may do it"),
+                403 => Of(new GatewayRefusedException(GatewayReason.RoleMissing, "the caller has no role that may do it")),
                 404 => Of(new GatewayRefusedException(GatewayReason.NotFound, "there is nothing at this address")),
                 405 => New(405, "METHOD_NOT_ALLOWED", "the address takes another method"),
                 415 => New(415, "CONTENT_TYPE_WRONG", "the body must be application/json"),

@@ -41,7 +41,7 @@ public sealed class TokenFile
     public TokenFile(string path)
     {
         _path = path;
-        _read = (File.GetLastWriteTimeUtc(path), Read(path));
+        _read = (OwnFile.WrittenAt(path), Read(path));
     }
 
     /// <summary>The system whose token it is; null: nobody's.</summary>
@@ -76,17 +76,17 @@ public sealed class TokenFile
     {
         lock (_lock)
         {
-            var written = File.GetLastWriteTimeUtc(_path);
-            if (written != _read.Written)
-                try
-                {
+            try
+            {
+                var written = OwnFile.WrittenAt(_path);
+                if (written != _read.Written)
                     _read = (written, Read(_path));
-                }
-                catch (Exception e) when (e is IOException or FormatException or UnauthorizedAccessException)
-                {
-                    return [];
-                }
-            return _read.Tokens;
+                return _read.Tokens;
+            }
+            catch (Exception e) when (e is IOException or FormatException or UnauthorizedAccessException)
+            {
+                return [];
+            }
         }
     }
 

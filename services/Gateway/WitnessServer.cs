@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Security;
 using System.Security.Authentication;
@@ -76,8 +77,9 @@ public sealed record WitnessSettings
 /// <summary>A participant's witness as a server.</summary>
 public static partial class WitnessServer
 {
-    // Nobody who calls it is known. For one more, another is closed: the oldest of the address that has the most.
-    private const int MaxConnections = 256,
+    /// <summary>How many connections there may be: in total; of one address. Nobody who calls is known. For one more, another is closed: the
+    /// oldest of the address that has the most.</summary>
+    internal const int MaxConnections = 256,
         MaxConnectionsOfAddress = 64;
 
     private static void ToConsole(ILoggingBuilder logging) =>
@@ -263,6 +265,7 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
     private T? _value;
     private DateTime _written;
     private string? _complained;
+    private long? _failed;
 
     /// <summary>The value.</summary>
     /// <exception cref="FormatException">The file could never be read.</exception>
@@ -278,21 +281,25 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
 
     private T Newest()
     {
-        var written = File.GetLastWriteTimeUtc(path);
-        if (_value is not null && written == _written)
+        // A file that cannot be read is tried again once a second, whoever calls.
+        if (_value is not null && _failed is { } failed && Stopwatch.GetElapsedTime(failed) < TimeSpan.FromSeconds(1))
             return _value;
         try
         {
+            var written = OwnFile.WrittenAt(path);
+            if (_value is not null && written == _written)
+                return _value;
             var next = read();
             (_value as IDisposable)?.Dispose();
-            (_value, _written) = (next, written);
+            (_value, _written, _complained, _failed) = (next, written, null, null);
         }
         catch (Exception e)
             when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
         {
             if (_value is null)
                 throw new FormatException($"{path} cannot be read: {e.Message}", e);
-            // The file is tried with each request until it can be read, so the same failure is reported once.
+            _failed = Stopwatch.GetTimestamp();
+            // The same failure is reported once.
             if (_complained != e.Message)
                 complain($"{path} cannot be read, and what it held before stays in use: {e.Message}");
             _complained = e.Message;

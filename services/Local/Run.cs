@@ -191,9 +191,10 @@ public static class Run
         screen.Title(run);
         using var spans = remote is null ? new Spans() : new Spans(remote.Jaeger);
         screen.Progress(
-            remote is null ? "starting    three services, two witnesses, a certificate for each participant"
-            : remote.Gateways.Count == 0 ? "joining     three services, each participant with its certificate"
-            : $"joining     three services, by the gateways of {string.Join(", ", remote.Gateways.Keys)}"
+            remote is null ? "starting" : "joining",
+            remote is null ? "three services, two witnesses, a certificate for each participant"
+                : remote.Gateways.Count == 0 ? "three services, each participant with its certificate"
+                : $"three services, by the gateways of {string.Join(", ", remote.Gateways.Keys)}"
         );
         await using var participants = remote is null
             ? await Participants.Start(run, serve, OtlpEndpoint(), cancel)

@@ -7,7 +7,8 @@ namespace Ministries.Local;
 /// written without colours.</summary>
 public sealed class Screen
 {
-    private const int MaxWidth = 118;
+    private const int MaxWidth = 118,
+        MinWidth = 60;
 
     private readonly IAnsiConsole _console;
     private readonly bool _brief;
@@ -16,7 +17,8 @@ public sealed class Screen
     /// <param name="output">Where to.</param>
     /// <param name="redirected">Whether it is no terminal.</param>
     /// <param name="brief">Whether only the headings are shown, as progress.</param>
-    public Screen(TextWriter output, bool redirected, bool brief = false)
+    /// <param name="width">How many columns there are, from 60 on; null: as many as the terminal has, at most 118.</param>
+    public Screen(TextWriter output, bool redirected, bool brief = false, int? width = null)
     {
         _brief = brief;
         _console = AnsiConsole.Create(
@@ -28,8 +30,10 @@ public sealed class Screen
                 ColorSystem = redirected ? ColorSystemSupport.NoColors : ColorSystemSupport.Detect,
             }
         );
-        _console.Profile.Width = redirected ? MaxWidth : Math.Min(MaxWidth, _console.Profile.Width);
+        _console.Profile.Width = Math.Clamp(width ?? (redirected ? MaxWidth : _console.Profile.Width), MinWidth, MaxWidth);
     }
+
+    private int Width => _console.Profile.Width;
 
     /// <summary>Writes the first lines.</summary>
     public void Title(string data)
@@ -37,22 +41,32 @@ public sealed class Screen
         if (_brief)
             return;
         _console.WriteLine();
-        _console.MarkupLine("[bold]Ministries[/]  the case of 17 March 2025: three services in this process, a ledger each, TLS 1.3");
-        _console.MarkupLine($"[dim]data        {Escaped(data)}[/]");
+        Labelled("Ministries", "the case of 17 March 2025: three services in this process, a ledger each, TLS 1.3", "bold", "");
+        Labelled("data", data, "dim", "dim");
     }
 
     /// <summary>Writes a line of progress before the first step.</summary>
-    public void Progress(string what)
+    /// <param name="what">In a word.</param>
+    /// <param name="which">What it is done to.</param>
+    public void Progress(string what, string which)
     {
         if (!_brief)
-            _console.MarkupLine($"[dim]{Escaped(what)}[/]");
+            Labelled(what, which, "dim", "dim");
+    }
+
+    private void Labelled(string label, string text, string labelStyle, string style)
+    {
+        const int Label = 12;
+        foreach (var (i, line) in Wrap(text, Width - Label).Index())
+            _console.MarkupLine(Styled((i == 0 ? label : "").PadRight(Label), labelStyle) + Styled(line, style));
     }
 
     /// <summary>Writes the heading of a part.</summary>
     public void Chapter(int part, string title)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {part}  {Escaped(title)}[/]");
+        foreach (var (i, line) in Wrap(title, Width - 4).Index())
+            _console.MarkupLine($"[bold] {(i == 0 ? $"{part}" : " ")}  {Escaped(line)}[/]");
     }
 
     /// <summary>Writes a step and, where it was refused, why.</summary>
@@ -66,16 +80,16 @@ public sealed class Screen
             step.What,
             "",
             method,
-            step.Refusal is not null ? "[red]refused[/]"
-                : step.Position is { } position ? $"[dim]{Escaped(step.Service)} {position}[/]"
-                : ""
+            step.Refusal is not null ? ("refused", "red")
+                : step.Position is { } position ? ($"{step.Service} {position}", "dim")
+                : ("", "")
         );
         if (step.Refusal is not { } refusal)
             return;
         Note("", $"{refusal.Reason}  {refusal.Basis}: {refusal.Source}", "red");
-        Note("", $"missing      {refusal.Missing}", "dim");
-        Note("", $"supplied by  {refusal.Supplier}", "dim");
-        Note("", $"unlocked by  {refusal.Unlock}", "dim");
+        Note("", $"missing      {refusal.Missing}", "dim", 13);
+        Note("", $"supplied by  {refusal.Supplier}", "dim", 13);
+        Note("", $"unlocked by  {refusal.Unlock}", "dim", 13);
     }
 
     /// <summary>Writes what a service did by itself.</summary>
@@ -91,7 +105,7 @@ public sealed class Screen
         if (_brief)
             return;
         foreach (var group in fields.GroupBy(f => f.Match))
-            Note("", $"{group.Key, -13} {string.Join(", ", group.Select(f => f.Field.ToLowerInvariant()))}", "dim");
+            Note("", $"{group.Key, -13} {string.Join(", ", group.Select(f => f.Field.ToLowerInvariant()))}", "dim", 14);
     }
 
     /// <summary>Writes an expectation that does not hold.</summary>
@@ -155,21 +169,18 @@ public sealed class Screen
         var total = Math.Max(report.Trace.Max(s => s.OffsetMilliseconds + s.Milliseconds), 0.001);
         Heading("3  The trace of the call", $"one call, {report.Trace.Count} spans, {total:F0} ms until the last draft was told");
         var services = report.Trace.Max(s => s.Service.Length);
-        var names = Math.Max(40, _console.Profile.Width - 48 - services);
-        var grid = new Grid();
-        grid.AddColumn(new GridColumn().NoWrap().PadLeft(4).Width(names))
-            .AddColumn(new GridColumn().NoWrap().Width(services))
-            .AddColumn(new GridColumn().NoWrap().Width(BarWidth))
-            .AddColumn(new GridColumn().NoWrap().RightAligned());
-        var lines = Branches(report.Trace);
-        foreach (var (span, branch) in report.Trace.Zip(lines))
-            grid.AddRow(
-                $"[dim]{branch}[/]{Escaped(Short(span.Name, names - 1 - branch.Length))}",
-                $"[dim]{Escaped(span.Service)}[/]",
-                $"[blue]{Bar(span, total)}[/]",
-                $"{span.Milliseconds:F1} ms"
+        // The indentation, the time, and a space between two columns.
+        const int Time = 11;
+        var names = Width - 4 - (services + 1) - (BarWidth + 1) - Time;
+        foreach (var (span, branch) in report.Trace.Zip(Branches(report.Trace)))
+        {
+            var name = Short(span.Name, names - branch.Length);
+            _console.MarkupLine(
+                $"    [dim]{branch}[/]{Escaped(name)}{new string(' ', names - branch.Length - name.Length)} "
+                    + $"[dim]{Escaped(span.Service.PadRight(services))}[/] [blue]{Bar(span, total).PadRight(BarWidth)}[/]"
+                    + $"{$"{span.Milliseconds:F1} ms", Time}"
             );
-        _console.Write(grid);
+        }
         var answers = report
             .Timeline.Where(t => report.Links.Any(l => l.Trace == t.Trace && l.CauseTrace == report.Trace[0].Trace))
             .GroupBy(t => Last(t.Method))
@@ -178,10 +189,15 @@ public sealed class Screen
         Note("to the call's trace", string.Join(", ", answers), "");
     }
 
-    private const int BarWidth = 20;
+    private int BarWidth =>
+        Width >= 100 ? 20
+        : Width >= 76 ? 10
+        : 0;
 
-    private static string Bar(TraceSpan span, double total)
+    private string Bar(TraceSpan span, double total)
     {
+        if (BarWidth == 0)
+            return "";
         var from = Math.Clamp((int)(span.OffsetMilliseconds / total * BarWidth), 0, BarWidth - 1);
         var length = Math.Clamp((int)Math.Round(span.Milliseconds / total * BarWidth), 1, BarWidth - from);
         return new string(' ', from) + new string('━', length);
@@ -234,7 +250,7 @@ public sealed class Screen
             return;
         Note("an intruder", $"with {dump.File}", "dim");
         foreach (var line in dump.Lines)
-            _console.MarkupLine($"    {Escaped(line)}");
+            _console.MarkupLine($"    {Escaped(line[..Math.Min(line.Length, Width - 4)])}");
     }
 
     private static string StyleOf(string seen) => seen == "SUSPENDED" ? "yellow" : "";
@@ -288,12 +304,19 @@ public sealed class Screen
         Note("receipts", $"{receipts}, each verified, in receipts/<participant>", "");
     }
 
-    // Columns as wide as their widest text, two spaces apart, or one where the terminal is too narrow for two.
+    // Columns as wide as their widest text, two spaces apart, or one where the terminal is too narrow for two. Where it is too narrow for
+    // one, each row is a sentence.
     private void Columns(IReadOnlyList<(string Text, string Style)> head, IEnumerable<IReadOnlyList<(string Text, string Style)>> rows)
     {
         var all = rows.Prepend(head).ToList();
         var widths = head.Select((_, i) => all.Max(r => r[i].Text.Length)).ToList();
-        var gap = 4 + widths.Sum() + 2 * (widths.Count - 1) <= _console.Profile.Width ? 2 : 1;
+        if (2 + widths.Sum() + widths.Count - 1 > Width)
+        {
+            foreach (var row in all.Skip(1))
+                Note(row[0].Text, string.Join(", ", row.Zip(head, (cell, of) => $"{of.Text} {cell.Text.Trim()}").Skip(1)), "");
+            return;
+        }
+        var gap = 4 + widths.Sum() + 2 * (widths.Count - 1) <= Width ? 2 : 1;
         foreach (var row in all)
             _console.MarkupLine(
                 new string(' ', gap * 2)
@@ -308,51 +331,65 @@ public sealed class Screen
         var held = report.Checks.Count(c => c.Holds);
         Heading("What must be true", $"{held} of {report.Checks.Count}");
         foreach (var check in report.Checks)
-        foreach (
-            var (i, line) in Wrap(check.Holds ? check.What : $"{check.What}; found: {check.Found}", _console.Profile.Width - 6).Index()
-        )
+        foreach (var (i, line) in Wrap(check.Holds ? check.What : $"{check.What}; found: {check.Found}", Width - 6).Index())
             _console.MarkupLine(
                 $"    {(i > 0 ? " " : check.Holds ? "[green]✓[/]" : "[red]✗[/]")} {Styled(line, check.Holds ? "" : "red")}"
             );
         _console.WriteLine();
-        _console.MarkupLine(
-            report.Holds
-                ? $"    [bold green]All of it is true.[/]  [dim]Data: {Escaped(report.Data)}[/]"
-                : $"    [bold red]Not all of it is true.[/]  [dim]Data and logs: {Escaped(report.Data)}[/]"
-        );
+        _console.MarkupLine(report.Holds ? "    [bold green]All of it is true.[/]" : "    [bold red]Not all of it is true.[/]");
+        _console.MarkupLine($"    [dim]{(report.Holds ? "Data" : "Data and logs")}: {Escaped(report.Data)}[/]");
         _console.WriteLine();
     }
 
     private void Heading(string title, string beside)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {Escaped(title)}[/]  [dim]{Escaped(beside)}[/]");
+        if (1 + title.Length + 2 + beside.Length <= Width)
+        {
+            _console.MarkupLine($"[bold] {Escaped(title)}[/]  [dim]{Escaped(beside)}[/]");
+            return;
+        }
+        foreach (var line in Wrap(title, Width - 1))
+            _console.MarkupLine($"[bold] {Escaped(line)}[/]");
+        foreach (var line in Wrap(beside, Width - 4))
+            _console.MarkupLine($"    [dim]{Escaped(line)}[/]");
     }
 
     private const int WhoWidth = 19;
     private const int MethodWidth = 27;
     private const int WhereWidth = 12;
 
-    // The width that the other columns leave. In a narrow terminal the text takes more lines.
-    private int WhatWidth => Math.Max(20, _console.Profile.Width - 4 - WhoWidth - 1 - 1 - MethodWidth - WhereWidth);
-
-    // Writes who did what, by which method, and where it is recorded. A text that is too long goes on in the next line.
-    private void Row(string who, string what, string style, string method, string where)
+    // Writes who did what, by which method, and where it is recorded. A text that is too long goes on in the next line. In a narrow terminal,
+    // method and place have lines of their own.
+    private void Row(string who, string what, string style, string method, (string Text, string Style) place)
     {
-        var lines = Wrap(what, WhatWidth);
+        var rest = Width - 4 - WhoWidth - 1;
+        var beside = rest - 1 - MethodWidth - WhereWidth;
+        if (beside < MethodWidth)
+        {
+            Note(who, what, style);
+            if (method.Length + 2 + place.Text.Length > rest)
+            {
+                Note("", method, "dim");
+                Note("", place.Text, place.Style);
+            }
+            else
+                _console.MarkupLine($"    {"", -WhoWidth} [dim]{Escaped(method)}[/]  {Styled(place.Text, place.Style)}".TrimEnd());
+            return;
+        }
+        var lines = Wrap(what, beside);
         _console.MarkupLine(
-            $"    {Escaped(who), -WhoWidth} {Styled(lines[0].PadRight(WhatWidth), style)} [dim]{Escaped(method), -MethodWidth}[/]{where}".TrimEnd()
+            $"    {Escaped(who), -WhoWidth} {Styled(lines[0].PadRight(beside), style)} [dim]{Escaped(method), -MethodWidth}[/]{Styled(place.Text, place.Style)}".TrimEnd()
         );
         foreach (var line in lines[1..])
             _console.MarkupLine($"    {"", -WhoWidth} {Styled(line, style)}");
     }
 
-    // Writes a line that belongs to the row above, or what a service did.
-    private void Note(string who, string what, string style)
+    // Writes a line that belongs to the row above, or what a service did. Where it goes on in the next line, that is indented.
+    private void Note(string who, string what, string style, int indented = 0)
     {
-        var lines = Wrap(what, Math.Max(20, _console.Profile.Width - WhoWidth - 5));
-        for (var i = 0; i < lines.Count; i++)
-            _console.MarkupLine($"    [dim]{(i == 0 ? Escaped(who) : ""), -WhoWidth}[/] {Styled(lines[i], style)}");
+        foreach (var (i, line) in Wrap(what, Width - WhoWidth - 5, indented).Index())
+            _console.MarkupLine($"    [dim]{(i == 0 ? Escaped(who) : ""), -WhoWidth}[/] {Styled(line, style)}");
     }
 
     // Text from outside, without effect on a terminal and without markup.
@@ -360,16 +397,16 @@ public sealed class Screen
 
     private static string Styled(string text, string style) => style.Length == 0 ? Escaped(text) : $"[{style}]{Escaped(text)}[/]";
 
-    private static List<string> Wrap(string text, int width)
+    private static List<string> Wrap(string text, int width, int indented = 0)
     {
         var lines = new List<string> { "" };
         foreach (var word in text.Split(' '))
-            if (lines[^1].Length == 0)
-                lines[^1] = word;
+            if (string.IsNullOrWhiteSpace(lines[^1]))
+                lines[^1] += word;
             else if (lines[^1].Length + 1 + word.Length <= width)
                 lines[^1] += " " + word;
             else
-                lines.Add(word);
+                lines.Add(new string(' ', indented) + word);
         return lines;
     }
 

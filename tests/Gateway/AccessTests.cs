@@ -139,7 +139,7 @@ public class AccessTests(Services services)
         };
         using var slow = new HttpClient(handler) { BaseAddress = gateway.Settings.Listen };
         var held = new List<HttpResponseMessage>();
-        for (var i = 0; i < GatewayHost.CallsOfOne; i++)
+        for (var i = 0; i < GatewayHost.CallsOfStrangers; i++)
             held.Add(await slow.GetAsync("/scalar/scalar.js", HttpCompletionOption.ResponseHeadersRead, Cancel));
         using var stranger = gateway.Client(null);
 

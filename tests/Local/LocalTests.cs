@@ -66,6 +66,8 @@ public sealed partial class LocalTests : IDisposable
         Assert.Single(report.GetProperty("trace").EnumerateArray(), s => !s.TryGetProperty("parent", out _));
         Assert.All(report.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("holds").GetBoolean()));
 
+        ShowsInEveryWidth(JsonSerializer.Deserialize<Report>(output, JsonSerializerOptions.Web)!);
+
         string? Seen(string record, string party) =>
             report
                 .GetProperty("records")
@@ -74,6 +76,35 @@ public sealed partial class LocalTests : IDisposable
                 .GetProperty("seen")
                 .GetProperty(party)
                 .GetString();
+    }
+
+    // No line is broken where it was not meant to be: what goes on in the next line is indented. Nothing is left out.
+    private static void ShowsInEveryWidth(Report report)
+    {
+        foreach (var width in (int[])[60, 80, 100, 118])
+        {
+            using var text = new StringWriter();
+            var screen = new Screen(text, redirected: true, width: width);
+            screen.Title("/data");
+            screen.Progress("starting", "three services, two witnesses, a certificate for each participant");
+            screen.Chapter(1, "Seoul logs the call of 17 March: the position on citizenship, and that it will request a transfer");
+            foreach (var step in report.Timeline)
+                screen.Step(step);
+            screen.Show(report);
+            var lines = text.ToString().Split(Environment.NewLine);
+            Assert.All(lines, l => Assert.InRange(l.Length, 0, width));
+            Assert.Equal(
+                ["Ministries", "data", "starting"],
+                lines
+                    .Where(l => l.Length > 0 && l[0] != ' ' && !report.Data.Contains(l, StringComparison.Ordinal))
+                    .Select(l => l.Split(' ')[0])
+            );
+            foreach (var step in report.Timeline.Where(s => s.Position is not null))
+                Assert.Contains(lines, l => l.EndsWith($" {step.Service} {step.Position}", StringComparison.Ordinal));
+            foreach (var record in report.Records)
+                Assert.Contains(lines, l => l.TrimStart().StartsWith(record.Record, StringComparison.Ordinal));
+            Assert.All(report.Trace, s => Assert.Contains(lines, l => l.EndsWith($" {s.Milliseconds:F1} ms", StringComparison.Ordinal)));
+        }
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Types.V1;
 
@@ -46,8 +47,9 @@ public sealed class WatcherTests
         var after = fixture.RuleRunner.Accepted.Count;
         // The runner numbers requests. This one has an id of its own, so that it is the same in each run.
         var admission = fixture.AdmitRequest(CaseFixture.Unification, Part.RequestingState);
-        fixture.RuleRunner.Play(CaseFixture.Hq, admission, CaseRules.AdmitParty.Run, "AdmitParty", requestId: "own");
-        Assert.Equal(after + 1, fixture.RuleRunner.Accepted.Count);
+        const string Method = "ministries.custody.v1.CustodyService/AdmitParty";
+        var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Hq, admission, CaseRules.AdmitParty.Run, Method, requestId: "own");
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         var accepted = fixture.RuleRunner.Accepted;
         var reader = fixture.Reader(CaseFixture.Kr);
         await using var ledger = await WatchedLedger.Open("custody", covers);

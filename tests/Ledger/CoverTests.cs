@@ -256,7 +256,7 @@ public abstract class CoverTests
             while (one.Size < 16 * (i + 1))
                 await one.WaitForMore(one.Size, Cancel);
             Assert.Equal(16 * (i + 1), one.Size);
-            Assert.Single((await Task.WhenAll(both)).Where(o => !o.Repeated));
+            Assert.Single(await Task.WhenAll(both), o => !o.Repeated);
             Assert.Single((await Task.WhenAll(both)).Select(o => o.Position).Distinct());
         }
         Assert.Equal(15UL, (await two.Find(Kind, "c", null, Cancel))!.State.Sequence);

@@ -293,6 +293,8 @@ public static partial class ServiceHost
                 Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind, Shares.Kind],
                 CheckpointFile = settings.Checkpoint,
                 ExpectReplication = settings.ExpectReplication,
+                CoverInterval = settings.CoverInterval,
+                CoverLeaves = settings.CoverLeaves,
                 Key = CheckpointKey.Of($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
                 // The service's logger does not exist before its ledger is open.

@@ -376,6 +376,12 @@ internal sealed class Vitals : SupervisedService
     {
         Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => _ledger.Size);
         Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => _ledger.Waiting);
+        Gauge(
+            "ministries.cover.interval",
+            "s",
+            "How often the ledger commits, so that its size tells nothing; 0: whenever there is something to record.",
+            () => _ledger.CoverInterval.TotalSeconds
+        );
         Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => _bus.Backlog);
         Gauge(
             "ministries.relay.oldest.age",

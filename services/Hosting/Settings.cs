@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.Extensions.Configuration;
 using Ministries.Keys;
+using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 
@@ -15,6 +16,14 @@ public sealed record Settings
     /// <summary><c>Ledger:ExpectReplication</c>: whether it is reported that the database does not replicate synchronously, even while it
     /// has no standby. With a standby it is reported always. Default: no.</summary>
     public bool ExpectReplication { get; init; }
+
+    /// <summary><c>Ledger:CoverInterval</c>: every how many seconds the ledger commits, 1 to 5, so that nobody learns from its size how much
+    /// was recorded and when (<see cref="LedgerOptions.CoverInterval"/>). Default: 0, which means whenever there is something to record.
+    /// </summary>
+    public TimeSpan CoverInterval { get; init; }
+
+    /// <summary><c>Ledger:CoverLeaves</c>: the number of entries of each of these commits, 1 to 256. Default: 8.</summary>
+    public int CoverLeaves { get; init; } = 8;
 
     /// <summary><c>Broker:Uri</c>: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://…</c>, or <c>memory:</c> for one process. Several
     /// nodes of one cluster are separated by commas; user, password and virtual host are the same in all.</summary>
@@ -90,6 +99,8 @@ public sealed record Settings
         // Faults are told in the order of these lines.
         var (seconds, reflection) = (values.Whole("Drain:Seconds", 20, 1, 300), values.Flag("Reflection"));
         var expect = values.Flag("Ledger:ExpectReplication");
+        var interval = values.Whole("Ledger:CoverInterval", 0, 0, (int)LedgerOptions.MaxCoverInterval.TotalSeconds);
+        var leaves = values.Whole("Ledger:CoverLeaves", 8, 1, LedgerOptions.MostCoverLeaves);
         var ledger = values.Text("Ledger:Connection");
         var brokers = values.Brokers("Broker:Uri");
         Dictionary<string, List<Uri>> others = [];
@@ -97,6 +108,8 @@ public sealed record Settings
         {
             Ledger = ledger,
             ExpectReplication = expect,
+            CoverInterval = TimeSpan.FromSeconds(interval),
+            CoverLeaves = leaves,
             Broker = brokers[0],
             FurtherBrokers = brokers[1..],
             BrokerAuthority = values.Has("Broker:Authority") ? values.Readable("Broker:Authority") : null,

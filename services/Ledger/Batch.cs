@@ -5,7 +5,8 @@ namespace Ministries.Ledger;
 /// <summary>One attempt at committing some commands together.</summary>
 /// <param name="context">What every batch works with.</param>
 /// <param name="cache">What this process knows of the database.</param>
-/// <param name="commands">The commands, in the order in which they are decided.</param>
+/// <param name="commands">The commands, in the order in which they are decided. Where entries are covered, that order and their places are
+/// drawn (<see cref="Cover.Draw"/>), and there may be none.</param>
 internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyList<PendingCommand> commands)
 {
     /// <summary>How old the time of a batch may be when its commands are decided.</summary>
@@ -44,12 +45,14 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
             progress.Locked = true;
             var loader = new StateLoader(context, _cache, session);
             _decider = new CommandDecider(context, _cache, loader, _now);
-            var answered = await session.FindRequests([.. commands.Select(p => (p.Command.Participant, p.Command.RequestId)).Distinct()]);
+            var ids = commands.Select(p => (p.Command.Participant, p.Command.RequestId)).ToHashSet();
+            var answered = ids.Count == 0 ? [] : await session.FindRequests(ids);
             await loader.LoadCursors(commands.Select(p => p.Command.Intake?.Cursor).OfType<string>());
             await loader.Load(wanted);
-            foreach (var pending in commands)
-                await Take(pending, previews.GetValueOrDefault(pending), answered);
-            if (_decided.Count > 0)
+            foreach (var (place, pending) in (context.Leaves is { } leaves ? Cover.Draw(commands, leaves) : commands).Index())
+                if (pending is not null)
+                    await Take(pending, place, previews.GetValueOrDefault(pending), answered);
+            if (_decided.Count > 0 || context.Leaves is not null)
                 (_head, _tree) = await new BatchWriter(context, _cache, loader, _decider, session, _now).Write(
                     _decided,
                     _intakes,
@@ -94,7 +97,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
     }
 
     /// <summary>Answers what was answered before, and decides the rest.</summary>
-    private async Task Take(PendingCommand pending, Preview? preview, Dictionary<(string, string), FoundRequest> answered)
+    private async Task Take(PendingCommand pending, int place, Preview? preview, Dictionary<(string, string), FoundRequest> answered)
     {
         var command = pending.Command;
         var id = (command.Participant, command.RequestId);
@@ -118,7 +121,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
             else if (WasTakenIn(command))
                 _answers.Add((pending, () => new Outcome(null, _now, null, null, Repeated: true)));
             else
-                await Decide(pending, preview, digest);
+                await Decide(pending, place, preview, digest);
         }
         catch (LedgerException e)
         {
@@ -138,10 +141,11 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
             : intake.Sequence <= last;
     }
 
-    private async Task Decide(PendingCommand pending, Preview? preview, byte[] digest)
+    private async Task Decide(PendingCommand pending, int place, Preview? preview, byte[] digest)
     {
         var command = pending.Command;
-        var position = _head.Size + (ulong)_decided.Count;
+        // Where nothing is covered, the entries follow one upon the other. A place whose command makes no entry is covered.
+        var position = _head.Size + (ulong)(context.Leaves is null ? _decided.Count : place);
         var effect = await _decider.Decide(command, preview, position);
         if (effect.Decision.Refusal is { } refusal && !(command.StoresRefusal && Reasons.IsKept(refusal.Reason)))
         {

@@ -4,7 +4,7 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Ledger;
 
-/// <summary>Writes what a batch decided: entries, states, numbers and the tree, in the transaction that holds the head's lock.</summary>
+/// <summary>Writes what a batch decided, and what covers it: entries, states, numbers and the tree, in the transaction that holds the head's lock.</summary>
 internal sealed class BatchWriter(
     CommitContext context,
     CommitCache cache,
@@ -34,8 +34,7 @@ internal sealed class BatchWriter(
         await LoadNumbers(decided);
         var (events, streams) = (head.Events, head.Streams);
         var time = now.ToTimestamp();
-        foreach (var command in decided)
-            AddEntry(command, time, ref events);
+        AddEntries(decided, head.Size, time, ref events);
         foreach (var stream in decided.SelectMany(d => d.Effect.Touched.Select(t => (t.Stream, d, t.Indices))).GroupBy(c => c.Stream))
             AddStream(stream.Key, [.. stream.Select(c => (c.d, c.Indices))], ref streams);
         foreach (var (name, value) in intakes)
@@ -52,6 +51,7 @@ internal sealed class BatchWriter(
         await session.Commit();
         progress.Committed = true;
         context.RecentEntries.Keep(_rows, written.Size, _relisted);
+        Measures.Covered(leaves.Count - decided.Count);
         KeepPublished(leaves, head, written);
         cache.Time = written.Time;
         Probe.At("after-commit");
@@ -66,6 +66,17 @@ internal sealed class BatchWriter(
         var known = cache.Cursors.Count;
         await loader.LoadCursors(decided.SelectMany(d => d.Audience).Select(EntryBuilder.CursorOf));
         cache.Held += cache.Cursors.Count - known;
+    }
+
+    /// <summary>Adds what was decided, and cover entries at the places that are left.</summary>
+    private void AddEntries(IReadOnlyList<DecidedCommand> decided, ulong from, Timestamp time, ref ulong eventNumber)
+    {
+        var next = 0;
+        for (var position = from; position < from + (ulong)(context.Leaves ?? decided.Count); position++)
+            if (next < decided.Count && decided[next].Position == position)
+                AddEntry(decided[next++], time, ref eventNumber);
+            else
+                _rows.Entries.Add(Cover.Entry(context.Options.Service, position, time));
     }
 
     private void AddEntry(DecidedCommand decided, Timestamp time, ref ulong eventNumber)

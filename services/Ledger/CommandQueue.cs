@@ -68,39 +68,68 @@ internal sealed class CommandQueue(LedgerOptions options)
         }
     }
 
+    /// <summary>Whether it is closed and empty.</summary>
+    public bool IsOver
+    {
+        get
+        {
+            lock (_lock)
+                return _closed && _ranks.Count == 0;
+        }
+    }
+
     /// <summary>Takes the next commands, at least one; none: the queue is closed and empty.</summary>
     public List<PendingCommand> Take()
     {
-        var taken = new List<PendingCommand>();
         while (true)
         {
             lock (_lock)
             {
-                var bytes = 0L;
-                while (_ranks.Count > 0 && taken.Count < options.MaxBatch && bytes < options.MaxBatchBytes)
-                {
-                    var (precedence, rank) = _ranks.First();
-                    var turn = rank.First!.Value;
-                    var next = turn.Commands.First!.Value;
-                    if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes)
-                        break;
-                    turn.Commands.RemoveFirst();
-                    rank.RemoveFirst();
-                    if (turn.Commands.Count > 0)
-                        rank.AddLast(turn);
-                    if (rank.Count == 0)
-                        _ranks.Remove(precedence);
-                    ChangeCounts(next, -1);
-                    bytes += next.Command.Bytes.Length;
-                    taken.Add(next);
-                }
+                var taken = Next(options.MaxBatch);
                 if (taken.Count > 0 || _closed)
                     return taken;
             }
             _some.Wait();
-            // One wake-up covers all commands that came until now.
-            while (_some.Wait(0)) { }
+            Settle();
         }
+    }
+
+    /// <summary>Takes the next commands of those that wait now.</summary>
+    /// <param name="most">How many at most.</param>
+    public List<PendingCommand> TakeWaiting(int most)
+    {
+        Settle();
+        lock (_lock)
+            return Next(Math.Min(most, options.MaxBatch));
+    }
+
+    // One wake-up covers all commands that came until now.
+    private void Settle()
+    {
+        while (_some.Wait(0)) { }
+    }
+
+    private List<PendingCommand> Next(int most)
+    {
+        var (taken, bytes) = (new List<PendingCommand>(), 0L);
+        while (_ranks.Count > 0 && taken.Count < most && bytes < options.MaxBatchBytes)
+        {
+            var (precedence, rank) = _ranks.First();
+            var turn = rank.First!.Value;
+            var next = turn.Commands.First!.Value;
+            if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes)
+                break;
+            turn.Commands.RemoveFirst();
+            rank.RemoveFirst();
+            if (turn.Commands.Count > 0)
+                rank.AddLast(turn);
+            if (rank.Count == 0)
+                _ranks.Remove(precedence);
+            ChangeCounts(next, -1);
+            bytes += next.Command.Bytes.Length;
+            taken.Add(next);
+        }
+        return taken;
     }
 
     /// <summary>Takes no more commands from now on.</summary>

@@ -15,6 +15,9 @@ internal sealed class CommitContext(
     private readonly string _package = $"ministries.{options.Service}.v1.";
 
     public LedgerOptions Options { get; } = options;
+
+    /// <summary>How many entries each commit has, so that it shows nothing of how many were recorded; null: as many as were.</summary>
+    public int? Leaves { get; } = options.CoverInterval > TimeSpan.Zero ? options.CoverLeaves : null;
     public Store Store { get; } = store;
     public Checkpoints Checkpoints { get; } = checkpoints;
 

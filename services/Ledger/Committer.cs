@@ -1,19 +1,27 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 
 namespace Ministries.Ledger;
 
 /// <summary>Takes the commands that wait, decides them one after the other, commits them together, and answers. There is one in a
-/// process; the head row's lock orders those of several replicas.</summary>
+/// process; the head row's lock orders those of several replicas. Where entries are covered (<see cref="LedgerOptions.CoverInterval"/>),
+/// it commits by a schedule, whether commands wait or not.</summary>
 internal sealed class Committer(CommitContext context)
 {
     private static readonly ActivitySource Spans = new(Measures.Name);
 
     private readonly CommandQueue _queue = new(context.Options);
     private readonly string _service = context.Options.Service;
+    private readonly CoverSchedule? _schedule = context.Leaves is null
+        ? null
+        : new CoverSchedule(context.Options.Time, context.Options.CoverInterval);
+
+    // Commands of a scheduled commit that failed because of one of them. Each has a later one to itself.
+    private readonly ConcurrentQueue<PendingCommand> _alone = [];
     private CommitCache _cache = new();
 
     /// <summary>The number of commands that wait.</summary>
-    public int QueueLength => _queue.Count;
+    public int QueueLength => _queue.Count + _alone.Count;
 
     /// <summary>Ends with the thread that commits.</summary>
     public Task Running { get; private set; } = Task.CompletedTask;
@@ -92,6 +100,7 @@ internal sealed class Committer(CommitContext context)
     public async Task Drain()
     {
         _queue.Close();
+        _schedule?.Wake();
         // The supervisor has received the fault already.
         await Running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
@@ -101,6 +110,7 @@ internal sealed class Committer(CommitContext context)
         try
         {
             _queue.Close();
+            FailAll([.. _alone], () => new LedgerUnavailableException(fault));
             while (_queue.Take() is { Count: > 0 } rest)
                 FailAll(rest, () => new LedgerUnavailableException(fault));
         }
@@ -112,7 +122,7 @@ internal sealed class Committer(CommitContext context)
 
     private void Run()
     {
-        while (Next() is { Count: > 0 } commands)
+        while (Next() is { } commands)
         {
             try
             {
@@ -125,18 +135,32 @@ internal sealed class Committer(CommitContext context)
                 FailAll(commands, () => new CommitOutcomeUnknownException(e));
             }
         }
+    }
 
-        List<PendingCommand> Next()
-        {
-            Probe.At("before-take");
-            return _queue.Take();
-        }
+    /// <summary>The next commands to commit, which may be none where entries are covered; null: there will be no more.</summary>
+    private List<PendingCommand>? Next()
+    {
+        Probe.At("before-take");
+        if (_schedule is null)
+            return _queue.Take() is { Count: > 0 } taken ? taken : null;
+        _schedule.Wait(IsOver);
+        return IsOver() ? null
+            : _alone.TryDequeue(out var alone) ? [alone]
+            : _queue.TakeWaiting(context.Options.CoverLeaves);
+
+        bool IsOver() => _queue.IsOver && _alone.IsEmpty;
     }
 
     /// <summary>Commits some commands under a span of the batch, with a span for each of them in its own trace.</summary>
     private async Task Commit(List<PendingCommand> commands)
     {
         Activity.Current = null;
+        if (commands.Count == 0)
+        {
+            // Spans and measures are about commands.
+            await Commit([], null);
+            return;
+        }
         using var span = Spans.StartActivity($"batch {_service}", ActivityKind.Internal, default(ActivityContext));
         span?.SetTag("db.operation.batch.size", commands.Count);
         var (started, began) = (DateTime.UtcNow, Stopwatch.GetTimestamp());
@@ -148,9 +172,12 @@ internal sealed class Committer(CommitContext context)
         }
         finally
         {
-            foreach (var pending in commands)
+            // The others have a commit of their own still before them.
+            var done = commands.FindAll(p => p.Task.IsCompleted);
+            foreach (var pending in done)
                 pending.Span?.Dispose();
-            Measures.Batch(commands.Count, Stopwatch.GetElapsedTime(began));
+            if (done.Count > 0)
+                Measures.Batch(done.Count, Stopwatch.GetElapsedTime(began));
             Activity.Current = span;
         }
     }
@@ -175,7 +202,8 @@ internal sealed class Committer(CommitContext context)
         );
     }
 
-    /// <summary>Commits some commands together; where that fails because of one of them, each by itself.</summary>
+    /// <summary>Commits some commands together; where that fails because of one of them, each by itself: at once, or where entries are covered
+    /// in a scheduled commit of its own. The present one is then made without commands, so that it is not missing.</summary>
     private async Task Commit(List<PendingCommand> commands, Activity? span)
     {
         Activity.Current = span;
@@ -199,17 +227,26 @@ internal sealed class Committer(CommitContext context)
                 }
                 if (FaultOf(e, progress, commands) is { } fault)
                 {
-                    if (fault() is not CommandFailedException)
+                    var own = fault() is CommandFailedException;
+                    if (!own)
                         NoteFailure();
                     FailAll(commands, fault);
+                    if (own && _schedule is not null)
+                        break;
+                    if (_schedule is not null)
+                        Measures.NotCovered(fault());
                     return;
                 }
             }
-            foreach (var pending in commands)
-                if (!pending.Task.IsCompleted)
+            foreach (var pending in commands.Where(p => !p.Task.IsCompleted))
+                if (_schedule is null)
                     await Commit([pending], span);
-            return;
+                else
+                    _alone.Enqueue(pending);
+            break;
         }
+        if (_schedule is not null)
+            await Commit([], span);
     }
 
     /// <summary>What a batch's fault means for all of its commands; null: each is to be tried by itself.</summary>
@@ -233,9 +270,13 @@ internal sealed class Committer(CommitContext context)
             context.Store.Forget();
             return () => fault;
         }
-        return commands is [{ Command.Method: var method }]
-            ? () => new CommandFailedException(method, fault, "its entry could not be written")
-            : null;
+        return commands switch
+        {
+            // No command is to blame.
+            [] => () => new LedgerUnavailableException(fault),
+            [{ Command.Method: var method }] => () => new CommandFailedException(method, fault, "its entry could not be written"),
+            _ => null,
+        };
     }
 
     private static void FailAll(List<PendingCommand> commands, Func<Exception> fault)

@@ -82,6 +82,21 @@ public sealed class LedgerOptions
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>How often entries are committed, where it is to be hidden how many are recorded and when: zero, or up to
+    /// <see cref="MaxCoverInterval"/>. Zero: at once, and each commit has as many entries as were recorded. Otherwise each commit has
+    /// <see cref="CoverLeaves"/> entries. Default: zero.</summary>
+    public TimeSpan CoverInterval { get; init; }
+
+    /// <summary>The greatest <see cref="CoverInterval"/>: 5 s. Callers wait 10 s for an answer.</summary>
+    public static readonly TimeSpan MaxCoverInterval = TimeSpan.FromSeconds(5);
+
+    /// <summary>The number of entries of each commit where <see cref="CoverInterval"/> is set, 1 to <see cref="MostCoverLeaves"/>: at most as many commands, and
+    /// entries that nobody sees for the rest. Default: 8.</summary>
+    public int CoverLeaves { get; init; } = 8;
+
+    /// <summary>The greatest <see cref="CoverLeaves"/>: 256, as many as the commands that are committed together.</summary>
+    public const int MostCoverLeaves = 256;
+
     /// <summary>Receives lines about the progress of a migration that takes longer than two seconds; null: nobody does.</summary>
     public Action<string>? Progress { get; init; }
 }

@@ -44,11 +44,27 @@ internal static class Measures
         "Commands that were not committed although no rule refused them. An inconsistent database must not be served."
     );
 
+    private static readonly Counter<long> Covers = Meter.CreateCounter<long>(
+        "ministries.cover.entries",
+        "{entry}",
+        "Cover entries that were committed. The metrics of commands and batches do not count them."
+    );
+
+    private static readonly Counter<long> UnwrittenCovers = Meter.CreateCounter<long>(
+        "ministries.cover.failures",
+        "{commit}",
+        "Scheduled commits that were not made or whose outcome is not known, with or without commands."
+    );
+
     // A counter is reported as 0 first, because its first increase would not be seen otherwise.
     static Measures()
     {
+        Covers.Add(0);
         foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "clock", "failed"])
+        {
             Failures.Add(0, Reason(reason));
+            UnwrittenCovers.Add(0, Reason(reason));
+        }
     }
 
     internal static void Batch(int commands, TimeSpan took)
@@ -59,19 +75,26 @@ internal static class Measures
 
     internal static void Answered(long since) => Lags.Record(Stopwatch.GetElapsedTime(since).TotalSeconds);
 
-    internal static void Failed(Exception fault) =>
-        Failures.Add(
-            1,
-            Reason(
-                fault switch
-                {
-                    LedgerUnavailableException => "unavailable",
-                    CommitOutcomeUnknownException => "unknown",
-                    LedgerInconsistentException => "inconsistent",
-                    ClockNotTrustedException => "clock",
-                    _ => "failed",
-                }
-            )
+    internal static void Failed(Exception fault) => Failures.Add(1, ReasonOf(fault));
+
+    internal static void Covered(int entries)
+    {
+        if (entries > 0)
+            Covers.Add(entries);
+    }
+
+    internal static void NotCovered(Exception fault) => UnwrittenCovers.Add(1, ReasonOf(fault));
+
+    private static KeyValuePair<string, object?> ReasonOf(Exception fault) =>
+        Reason(
+            fault switch
+            {
+                LedgerUnavailableException => "unavailable",
+                CommitOutcomeUnknownException => "unknown",
+                LedgerInconsistentException => "inconsistent",
+                ClockNotTrustedException => "clock",
+                _ => "failed",
+            }
         );
 
     private static KeyValuePair<string, object?> Reason(string reason) => new("reason", reason);

@@ -38,8 +38,14 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
     /// <exception cref="ClockNotTrustedException">The ledger's last entry is ahead of this machine's clock.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><see cref="LedgerOptions.CoverInterval"/> or <see cref="LedgerOptions.CoverLeaves"/> is.
+    /// </exception>
     public static async Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.CoverInterval, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.CoverInterval, LedgerOptions.MaxCoverInterval);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.CoverLeaves, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.CoverLeaves, LedgerOptions.MostCoverLeaves);
         var store = Store.For(options);
         Checkpoints? checkpoints = null;
         try
@@ -281,7 +287,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// Then no more commands are accepted either.</summary>
     public Task Committing => _committer.Running;
 
-    /// <summary>Takes no more commands and returns when those that wait are answered.</summary>
+    /// <summary>How often it commits, so that it shows nothing of how many entries are recorded and when; zero: whenever there is something
+    /// to record.</summary>
+    public TimeSpan CoverInterval => _options.CoverInterval;
+
+    /// <summary>Takes no more commands and returns when those that wait are answered. Where entries are covered, that is by the schedule.
+    /// </summary>
     public Task Drain() => _committer.Drain();
 
     /// <summary>Drains and closes.</summary>

@@ -143,10 +143,11 @@ public sealed record DatabaseDump(string File, IReadOnlyList<string> Lines, int 
 /// <summary>A ledger, fetched again by all who may see an entry, and computed again.</summary>
 /// <param name="Service">The service.</param>
 /// <param name="Entries">The number of entries.</param>
-/// <param name="Gapless">Whether every position is there.</param>
+/// <param name="Gapless">Whether every position is there; in a ledger with cover entries, every number in every audience.</param>
 /// <param name="Digests">The number of parts whose digest was computed again and matched its header's; null: one did not match.</param>
-/// <param name="Root">The Merkle root computed from the headers, in hexadecimal.</param>
-/// <param name="Agrees">Whether it is the root of the service's checkpoint, of the same size.</param>
+/// <param name="Root">The Merkle root computed from the headers, in hexadecimal; in a ledger with cover entries, the checkpoint's.</param>
+/// <param name="Agrees">Whether it is the root of the service's checkpoint, of the same size; in a ledger with cover entries, whether each
+/// entry is proved to be under it.</param>
 /// <param name="Wrong">What is wrong; empty: nothing.</param>
 public sealed record LedgerCheck(
     string Service,

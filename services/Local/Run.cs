@@ -288,6 +288,7 @@ public static class Run
             var ledger = await Verification.Of(
                 service,
                 [.. participants.Ids.Where(p => p != "operator").Select(p => participants[p].LedgerOf(service))],
+                mayBeCovered: !isLocal,
                 cancel
             );
             ledgers.Add(ledger);

@@ -151,7 +151,75 @@ public sealed class WatcherTests
         Assert.Equal([CaseOpened.Descriptor], custody.Except(events.Select(e => e.Descriptor)));
     }
 
+    // What may have happened when a request was suspended: one cause each, or his word with the attestations of three who were there.
+    private static readonly Dictionary<string, Func<CaseFixture, string, Decision>> Happened = new(Hidden)
+    {
+        ["a statement and three attestations"] = (s, _) =>
+        {
+            var suspended = Lose(s, CaseFixture.Lost, new StatementRecorded());
+            for (var i = 0; i < 3; i++)
+                Happen(s, new StatementAttested());
+            return suspended;
+        },
+    };
+
+    public static TheoryData<string> Suspending => [.. Happened.Keys.Where(c => c != ByHand)];
+
+    [Theory]
+    [MemberData(nameof(Suspending))]
+    public async Task A_requesting_state_that_watches_the_covered_ledger_cannot_tell_why(string cause) =>
+        Assert.Equal(await Watched(ByHand, covers: true), await Watched(cause, covers: true));
+
+    /// <summary>The comparison finds what there is to find.</summary>
+    [Fact]
+    public async Task Without_cover_the_ledgers_growth_tells_a_statement_from_the_powers_own_act()
+    {
+        var byHand = await Watched(ByHand, covers: false);
+        Assert.Equal(byHand, await Watched("a corrected review", covers: false));
+        Assert.NotEqual(byHand, await Watched("a statement and three attestations", covers: false));
+    }
+
     // ------------------------------------------------------------------------------------------------------------------- the watch
+
+    // All that kr/mfa sees of the ledger, commit by commit, while it writes itself.
+    private static async Task<string> Watched(string cause, bool covers)
+    {
+        var before = 0;
+        var (fixture, _) = Suspended(
+            State.Scheduled,
+            (s, t) =>
+            {
+                before = s.RuleRunner.Accepted.Count;
+                return Happened[cause](s, t);
+            }
+        );
+        var after = fixture.RuleRunner.Accepted.Count;
+        var own = new RequestAccessRequest
+        {
+            Case = fixture.Case,
+            Prisoner = CaseFixture.First,
+            Actor = new Actor
+            {
+                Office = "o",
+                Official = "official-1",
+                Authority = "a",
+            },
+        };
+        // The runner numbers requests. This one has an id of its own, so that it is the same in each run.
+        const string Method = "ministries.consular.v1.ConsularService/RequestAccess";
+        var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Kr, own, Accesses.RequestAccess.Run, Method, requestId: "own");
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
+        var accepted = fixture.RuleRunner.Accepted;
+        var reader = Cases.ReaderOf(fixture.Participant(CaseFixture.Kr), fixture.RuleRunner.State(Cases.Kind, fixture.Case)!);
+        await using var ledger = await WatchedLedger.Open("consular", covers);
+        List<string> seen = [];
+        foreach (var one in accepted[..before])
+            seen.Add(await ledger.Pass(reader, one));
+        seen.Add(await ledger.Pass(reader, accepted[before..after]));
+        seen.Add(await ledger.Pass(reader));
+        seen.Add(await ledger.Pass(reader, accepted[after..]));
+        return string.Join('\n', seen);
+    }
 
     // All that kr/mfa sees and is answered, in words.
     private static string After(State from, string cause, Func<CaseFixture, string, Decision> suspend)

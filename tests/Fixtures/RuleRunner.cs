@@ -7,6 +7,15 @@ using Ministries.Types.V1;
 
 namespace Ministries.Fixtures;
 
+/// <summary>A command that a rule accepted.</summary>
+/// <param name="Participant">Whose.</param>
+/// <param name="Method">Its method, or the type of the event.</param>
+/// <param name="RequestId">Its id.</param>
+/// <param name="Request">The request.</param>
+/// <param name="Decision">What the rule decided.</param>
+/// <param name="Answer">The answer; null: there is none.</param>
+public sealed record Played(string Participant, string Method, string RequestId, IMessage Request, Decision Decision, IMessage? Answer);
+
 /// <summary>Runs rules without a ledger, on states in memory and at given times. It applies a decision's changes as the ledger
 /// would.</summary>
 public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreement = null)
@@ -29,6 +38,9 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
 
     /// <summary>What the entries published, in order.</summary>
     public List<IMessage> Events { get; } = [];
+
+    /// <summary>The commands that were accepted, in order.</summary>
+    public List<Played> Accepted { get; } = [];
 
     /// <summary>The state of a record, or null.</summary>
     public T? State<T>(StreamKind<T> kind, string key)
@@ -77,7 +89,9 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
             _states.Add((id, view.StateOf(id), view.VersionOf(id)));
         }
         Events.AddRange(decision.Changes.Select(c => c.Event));
-        return (decision, decision.Answer?.Invoke(view));
+        var answer = decision.Answer?.Invoke(view);
+        Accepted.Add(new(participant, method, context.RequestId, request, decision, answer));
+        return (decision, answer);
     }
 
     /// <summary>The reason of a refusal, or <see cref="Reason.Unspecified"/> where the command was accepted.</summary>

@@ -25,6 +25,8 @@ public class SettingsTests
                     ("Drain:Seconds", "0"),
                     ("Reflection", "perhaps"),
                     ("Ledger:ExpectReplication", "perhaps"),
+                    ("Ledger:CoverInterval", "6"),
+                    ("Ledger:CoverLeaves", "0"),
                     ("Peers:custody", "custody:7102"),
                     ("Metrics:Listen", "https://0.0.0.0:9464")
                 ),
@@ -38,6 +40,8 @@ public class SettingsTests
                 "Drain:Seconds must be a whole number from 1 to 300",
                 "Reflection must be true or false",
                 "Ledger:ExpectReplication must be true or false",
+                "Ledger:CoverInterval must be a whole number from 0 to 5",
+                "Ledger:CoverLeaves must be a whole number from 1 to 256",
                 "Ledger:Connection is not set",
                 "Broker:Uri must be an address that begins with amqp: or amqps: or memory:",
                 "Listen must be an address that begins with https:",

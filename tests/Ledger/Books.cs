@@ -85,7 +85,14 @@ public static class Counting
             due: state => state.Sequence % (3 * each) == 0 ? new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero) : null
         );
 
-    public static LedgerOptions Options(string connection, string? checkpoint = null, TimeProvider? time = null, StreamKind? kind = null) =>
+    public static LedgerOptions Options(
+        string connection,
+        string? checkpoint = null,
+        TimeProvider? time = null,
+        StreamKind? kind = null,
+        TimeSpan cover = default,
+        int leaves = 8
+    ) =>
         new()
         {
             Service = "custody",
@@ -97,6 +104,8 @@ public static class Counting
             // A test's clock does not agree with the database's.
             ComparesDatabaseClock = time is null,
             PollInterval = TimeSpan.FromMilliseconds(100),
+            CoverInterval = cover,
+            CoverLeaves = leaves,
         };
 
     /// <summary>Opens sealed data of the entry at a position to somebody else.</summary>

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Diagnostics.Metrics;
 using Ministries.Fixtures;
 using Npgsql;
 using static Ministries.Ledger.Tests.Counting;
@@ -38,8 +39,14 @@ public sealed class CrashTests : IDisposable
             int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_HITS")!)
         );
         await using var answers = new StreamWriter(Environment.GetEnvironmentVariable("LEDGER_TEST_ANSWERS")!) { AutoFlush = true };
+        var cover = int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_COVER")!);
         await using var ledger = await ServiceLedger.Open(
-            Options(connection, Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT")),
+            Options(
+                connection,
+                Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT"),
+                cover: TimeSpan.FromMilliseconds(cover),
+                leaves: 3
+            ),
             Cancel
         );
         Probe.Hook = reached =>
@@ -66,15 +73,23 @@ public sealed class CrashTests : IDisposable
     }
 
     [Theory]
-    [InlineData("sqlite", "before-commit")]
-    [InlineData("sqlite", "after-commit")]
-    [InlineData("sqlite", "before-checkpoint")]
-    [InlineData("sqlite", "after-checkpoint")]
-    [InlineData("postgres", "before-commit")]
-    [InlineData("postgres", "after-commit")]
-    [InlineData("postgres", "before-checkpoint")]
-    [InlineData("postgres", "after-checkpoint")]
-    public async Task Answered_commands_survive_a_kill_and_a_retry_does_the_rest_once(string engine, string point)
+    [InlineData("sqlite", "before-commit", 0)]
+    [InlineData("sqlite", "before-commit", 10)]
+    [InlineData("sqlite", "after-commit", 0)]
+    [InlineData("sqlite", "after-commit", 10)]
+    [InlineData("sqlite", "before-checkpoint", 0)]
+    [InlineData("sqlite", "before-checkpoint", 10)]
+    [InlineData("sqlite", "after-checkpoint", 0)]
+    [InlineData("sqlite", "after-checkpoint", 10)]
+    [InlineData("postgres", "before-commit", 0)]
+    [InlineData("postgres", "before-commit", 10)]
+    [InlineData("postgres", "after-commit", 0)]
+    [InlineData("postgres", "after-commit", 10)]
+    [InlineData("postgres", "before-checkpoint", 0)]
+    [InlineData("postgres", "before-checkpoint", 10)]
+    [InlineData("postgres", "after-checkpoint", 0)]
+    [InlineData("postgres", "after-checkpoint", 10)]
+    public async Task Answered_commands_survive_a_kill_and_a_retry_does_the_rest_once(string engine, string point, int cover)
     {
         var connection = await EngineOf(engine).Create();
         var (checkpoint, answers) = (Engine.NewFile("checkpoint"), Engine.NewFile("answers"));
@@ -94,6 +109,7 @@ public sealed class CrashTests : IDisposable
                 ["LEDGER_TEST_ANSWERS"] = answers,
                 ["LEDGER_TEST_POINT"] = point,
                 ["LEDGER_TEST_HITS"] = $"{hits}",
+                ["LEDGER_TEST_COVER"] = $"{cover}",
             },
         };
         using (var process = Process.Start(start)!)
@@ -104,6 +120,8 @@ public sealed class CrashTests : IDisposable
         }
 
         await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        if (cover > 0)
+            Assert.Equal(0UL, ledger.Size % 3);
         await LedgerTests.Audit(ledger);
         var answered = (await File.ReadAllLinesAsync(answers, Cancel))
             .Select(l => l.Split(' '))
@@ -166,6 +184,131 @@ public sealed class CrashTests : IDisposable
         Assert.Equal(3UL, outcomes.Select(o => o.Result.CountOf()).Max());
         Assert.Equal(5, batches);
         await LedgerTests.Audit(ledger);
+    }
+
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task A_scheduled_commit_that_fails_is_made_without_its_commands_and_each_of_them_has_a_later_one(string engine)
+    {
+        var clock = new SteppedClock();
+        await using var ledger = await ServiceLedger.Open(
+            Options(await EngineOf(engine).Create(), time: clock, cover: CoverTests.Interval),
+            Cancel
+        );
+        var commits = 0;
+        Probe.Hook = point =>
+        {
+            // The first with commands, and the first with one of them alone.
+            if (point == "before-commit" && commits++ is 0 or 2)
+                throw new InvalidOperationException("twice");
+        };
+        var running = new[] { Add("a", "1", "c"), Add("a", "2", "c"), Add("a", "3", "c") }.Select(c => ledger.Commit(c, Cancel)).ToArray();
+        await CoverTests.Tick(ledger, clock);
+        Assert.Equal((8UL, 3), (ledger.Size, ledger.Waiting));
+        Assert.DoesNotContain(running, r => r.IsCompleted);
+        await CoverTests.Tick(ledger, clock);
+        await Assert.ThrowsAsync<CommandFailedException>(() => running[0]);
+        await CoverTests.Tick(ledger, clock);
+        await CoverTests.Tick(ledger, clock);
+        Assert.Equal([1UL, 2UL], (await Task.WhenAll(running[1..])).Select(o => o.CountOf()));
+        Assert.Equal((32UL, 0), (ledger.Size, ledger.Waiting));
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await LedgerTests.Audit(ledger);
+    }
+
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task A_lost_answer_to_a_scheduled_commit_is_resolved_by_the_next_one(string engine)
+    {
+        var clock = new SteppedClock();
+        await using var ledger = await ServiceLedger.Open(
+            Options(await EngineOf(engine).Create(), time: clock, cover: CoverTests.Interval),
+            Cancel
+        );
+        Probe.Hook = point =>
+        {
+            if (point == "after-commit")
+                throw new IOException("the answer is lost");
+        };
+        var lost = ledger.Commit(Add("a", "1", "c"), Cancel);
+        clock.Step(CoverTests.Interval);
+        await Assert.ThrowsAsync<CommitOutcomeUnknownException>(() => lost);
+        Probe.Hook = null;
+        var again = ledger.Commit(Add("a", "1", "c"), Cancel);
+        clock.Step(CoverTests.Interval);
+        Assert.Equal((true, 1UL), ((await again).Repeated, (await again).CountOf()));
+        Assert.Equal(16UL, ledger.Size);
+        await LedgerTests.Audit(ledger);
+    }
+
+    [Fact]
+    public async Task While_the_database_is_away_scheduled_commits_fail_and_go_on_afterwards()
+    {
+        var server = await Postgres.Create();
+        try
+        {
+            var clock = new SteppedClock();
+            await using var ledger = await ServiceLedger.Open(
+                Options(await server.CreateDatabase(), time: clock, cover: CoverTests.Interval),
+                Cancel
+            );
+            await CoverTests.Tick(ledger, clock);
+            server.Crash();
+            for (var i = 0; i < 2; i++)
+            {
+                var failed = ledger.Commit(Add("a", "1", "c"), Cancel);
+                clock.Step(CoverTests.Interval);
+                await Assert.ThrowsAsync<LedgerUnavailableException>(() => failed);
+            }
+            Assert.False((await ledger.Examine(Cancel)).IsGood);
+            await server.Start();
+            var running = ledger.Commit(Add("a", "1", "c"), Cancel);
+            await CoverTests.Tick(ledger, clock);
+            Assert.Equal((false, 1UL), ((await running).Repeated, (await running).CountOf()));
+            Assert.Equal(16UL, ledger.Size);
+            Assert.True((await ledger.Examine(Cancel)).IsGood);
+            await LedgerTests.Audit(ledger);
+        }
+        finally
+        {
+            server.Stop();
+        }
+    }
+
+    [Fact]
+    public async Task The_measures_of_commands_and_batches_do_not_count_what_covers_them()
+    {
+        var counted = new ConcurrentQueue<(string Name, long Value)>();
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, l) =>
+            {
+                if (instrument.Meter.Name == Measures.Name)
+                    l.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) => counted.Enqueue((instrument.Name, value)));
+        listener.SetMeasurementEventCallback<int>((instrument, value, _, _) => counted.Enqueue((instrument.Name, value)));
+        listener.SetMeasurementEventCallback<double>((instrument, _, _, _) => counted.Enqueue((instrument.Name, 1)));
+        var clock = new SteppedClock();
+        var options = Options(await new Sqlite().Create(), time: clock, cover: CoverTests.Interval);
+        await using (var ledger = await ServiceLedger.Open(options, Cancel))
+        {
+            listener.Start();
+            await CoverTests.Tick(ledger, clock);
+            var running = Enumerable.Range(0, 3).Select(i => ledger.Commit(Add("a", $"{i}", "c"), Cancel)).ToList();
+            await CoverTests.Tick(ledger, clock);
+            await Task.WhenAll(running);
+            clock.Set = TimeSpan.FromDays(1);
+            var failed = ledger.Commit(Add("a", "4", "c"), Cancel);
+            clock.Step(CoverTests.Interval);
+            await Assert.ThrowsAsync<ClockNotTrustedException>(() => failed);
+        }
+        long Sum(string name) => counted.Where(c => c.Name == $"ministries.{name}").Sum(c => c.Value);
+        Assert.Equal((13, 4, 2), (Sum("cover.entries"), Sum("batch.size"), Sum("commit.duration")));
+        Assert.Equal((3, 1, 1), (Sum("commit.lag"), Sum("commit.failures"), Sum("cover.failures")));
     }
 
     [Fact]
@@ -240,6 +383,52 @@ public sealed class CrashTests : IDisposable
         Probe.SkipRequestIds = true;
         await ledger.Commit(Add("a", "1", "c"), Cancel);
         Assert.Equal(2UL, (await ledger.Commit(Add("a", "1", "c"), Cancel)).CountOf());
+    }
+
+    /// <summary>Not a test: prints what cover entries take, by 256 in a commit and by 8.</summary>
+    [Theory(Explicit = true)]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task Measure_cover(string engine)
+    {
+        var output = TestContext.Current.TestOutputHelper!;
+        var (connection, checkpoint, clock) = (await EngineOf(engine).Create(), Engine.NewFile("checkpoint"), new SteppedClock());
+        foreach (var (leaves, ticks) in ((int, int)[])[(256, 800), (8, 4000)])
+        {
+            await using var ledger = await ServiceLedger.Open(
+                Options(connection, checkpoint, clock, cover: CoverTests.Interval, leaves: leaves),
+                Cancel
+            );
+            var (before, log, took) = (await Bytes(), await Log(), Stopwatch.StartNew());
+            for (var i = 0; i < ticks; i++)
+                await CoverTests.Tick(ledger, clock);
+            var (entries, commit) = (leaves * ticks, took.Elapsed.TotalMilliseconds / ticks);
+            output.WriteLine(
+                $"{engine}, {leaves} a commit, {entries} entries: {(double)(await Bytes() - before) / entries:F0} bytes each in the database, "
+                    + $"{(double)(await Log() - log) / entries:F0} in the log; {commit:F1} ms a commit"
+            );
+            took.Restart();
+            var (pages, from) = (0, 0UL);
+            for (var complete = false; !complete; pages++)
+            {
+                var page = await ledger.ReadEntries(from, null, new HashSet<string> { Audience.Everybody }, 100, Cancel);
+                (from, complete) = (page.Next, page.Complete);
+            }
+            output.WriteLine($"{from} entries are passed over in {took.Elapsed.TotalMilliseconds:F0} ms, {pages} pages");
+        }
+
+        async Task<long> Bytes() =>
+            engine == "sqlite"
+                ? new FileInfo(connection["sqlite:".Length..]).Length
+                : await Ask("select pg_database_size(current_database())");
+        async Task<long> Log() => engine == "sqlite" ? 0 : await Ask("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint");
+        async Task<long> Ask(string sql)
+        {
+            await using var open = new NpgsqlConnection(connection);
+            await open.OpenAsync(Cancel);
+            await using var command = new NpgsqlCommand(sql, open);
+            return (long)(await command.ExecuteScalarAsync(Cancel))!;
+        }
     }
 
     /// <summary>Not a test: prints the throughput of this machine.</summary>

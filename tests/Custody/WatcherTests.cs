@@ -1,0 +1,64 @@
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Types.V1;
+
+namespace Ministries.Custody.Tests;
+
+/// <summary>What a party that watches custody's ledger sees of what the prisoner says: nothing, where the ledger is covered (D22).</summary>
+public sealed class WatcherTests
+{
+    private const string Nothing = "nothing";
+
+    private static readonly Dictionary<string, Action<CaseFixture>> Hidden = new()
+    {
+        [Nothing] = _ => { },
+        ["a statement"] = f => f.Record(f.StatementRequest(CaseFixture.Icrc, "KR")),
+        ["a statement and three attestations"] = f => f.Says("KR"),
+        ["a statement that accepts nothing, and three attestations"] = f => f.Says(),
+        ["unfit"] = f => f.Do(CaseFixture.Hq, f.FitnessRequest(fit: false), Prisoners.RecordFitness),
+        ["proceedings"] = f => f.Do(CaseFixture.Hq, f.ProceedingsRequest(), Prisoners.RecordProceedings),
+    };
+
+    public static TheoryData<string> Happened => [.. Hidden.Keys.Where(h => h != Nothing)];
+
+    [Theory]
+    [MemberData(nameof(Happened))]
+    public async Task A_party_that_watches_the_covered_ledger_cannot_tell_that_it_was_recorded(string happened) =>
+        Assert.Equal(await Watched(Nothing, covers: true), await Watched(happened, covers: true));
+
+    /// <summary>The comparison finds what there is to find.</summary>
+    [Theory]
+    [MemberData(nameof(Happened))]
+    public async Task Without_cover_the_ledgers_growth_tells(string happened)
+    {
+        var nothing = await Watched(Nothing, covers: false);
+        Assert.Equal(nothing, await Watched(Nothing, covers: false));
+        Assert.NotEqual(nothing, await Watched(happened, covers: false));
+    }
+
+    // All that kr/mfa sees of the ledger, commit by commit.
+    private static async Task<string> Watched(string happened, bool covers)
+    {
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var before = fixture.RuleRunner.Accepted.Count;
+        Hidden[happened](fixture);
+        var after = fixture.RuleRunner.Accepted.Count;
+        // The runner numbers requests. This one has an id of its own, so that it is the same in each run.
+        var admission = fixture.AdmitRequest(CaseFixture.Unification, Part.RequestingState);
+        const string Method = "ministries.custody.v1.CustodyService/AdmitParty";
+        var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Hq, admission, CaseRules.AdmitParty.Run, Method, requestId: "own");
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
+        var accepted = fixture.RuleRunner.Accepted;
+        var reader = fixture.Reader(CaseFixture.Kr);
+        await using var ledger = await WatchedLedger.Open("custody", covers);
+        List<string> seen = [];
+        foreach (var one in accepted[..before])
+            seen.Add(await ledger.Pass(reader, one));
+        seen.Add(await ledger.Pass(reader, accepted[before..after]));
+        seen.Add(await ledger.Pass(reader));
+        seen.Add(await ledger.Pass(reader, accepted[after..]));
+        return string.Join('\n', seen);
+    }
+}

@@ -178,6 +178,46 @@ public class AccessTests(Services services)
     }
 
     [Fact]
+    public async Task A_token_that_is_withdrawn_behind_a_link_counts_no_more()
+    {
+        var folder = Directory.CreateTempSubdirectory("tokens").FullName;
+        var (file, link) = (Path.Combine(folder, "tokens.json"), Path.Combine(folder, "link.json"));
+        var token = TokenFile.Add(file, "case-system", [Roles.Administrator]);
+        File.CreateSymbolicLink(link, file);
+        var tokens = new TokenFile(link);
+        Assert.NotNull(tokens.Find(token));
+        await File.WriteAllTextAsync(file, "[]", Cancel);
+        File.SetLastWriteTimeUtc(file, DateTime.UtcNow.AddSeconds(5));
+        Assert.Null(tokens.Find(token));
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task Who_opens_a_wish_must_be_an_approver_whatever_the_request()
+    {
+        var file = Path.Combine(Directory.CreateTempSubdirectory("tokens").FullName, "tokens.json");
+        var (official, approver) = (
+            TokenFile.Add(file, "desk", [Roles.Official]),
+            TokenFile.Add(file, "chief", [Roles.Official, Roles.Approver])
+        );
+        await using var gateway = await RunningGateway.Start(services, "ua/coordination-hq", s => s with { Tokens = file });
+        async Task<string?> ReasonOf(string token)
+        {
+            using var http = gateway.Client(token);
+            var body = new JsonObject
+            {
+                ["case"] = services.Case,
+                ["prisoner"] = services.Prisoners[0],
+                ["status"] = "CUSTODY_STATE_RELEASED",
+            };
+            return (string?)
+                (await gateway.Post($"/v1/custody/RecordStatus?opens={services.Prisoners[0]}=KR", body, http: http)).Body["reason"];
+        }
+        Assert.Equal("ROLE_MISSING", await ReasonOf(official));
+        Assert.NotEqual("ROLE_MISSING", await ReasonOf(approver));
+    }
+
+    [Fact]
     public void A_file_of_tokens_that_others_may_read_is_refused()
     {
         var file = Path.Combine(Directory.CreateTempSubdirectory("tokens").FullName, "tokens.json");

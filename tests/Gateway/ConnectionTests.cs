@@ -102,6 +102,29 @@ public sealed class ConnectionTests(Services services)
     }
 
     [Fact]
+    public async Task A_place_that_was_not_used_goes_to_another_connection_of_the_same_caller()
+    {
+        var time = new Manual();
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa", time: time);
+        var callers = Enumerable.Range(0, Connections.MaxOfCaller).Select(_ => new Caller(gateway)).ToList();
+        try
+        {
+            foreach (var caller in callers)
+                Assert.Equal(200, await caller.Status());
+            // Who holds them keeps them open with calls that say nothing of who he is.
+            Assert.Equal(200, await callers[0].Status("/health/live", anonymous: true));
+            using var next = new Caller(gateway);
+            Assert.Equal(503, await next.Status());
+            time.Moved = Connections.Unused + TimeSpan.FromSeconds(1);
+            Assert.Equal(200, await next.Status());
+        }
+        finally
+        {
+            callers.ForEach(c => c.Dispose());
+        }
+    }
+
+    [Fact]
     public async Task Readers_of_services_ledgers_leave_places_for_the_gateways_own()
     {
         var folder = Directory.CreateTempSubdirectory("callers").FullName;
@@ -252,9 +275,12 @@ public sealed class ConnectionTests(Services services)
         /// <summary>How many connections were opened.</summary>
         public int Opened => _opened;
 
-        public async Task<int> Status()
+        public async Task<int> Status(string path = "/status", bool anonymous = false)
         {
-            using var answer = await _http.GetAsync("/status", Cancel);
+            using var request = new HttpRequestMessage(HttpMethod.Get, path);
+            if (anonymous)
+                request.Headers.TryAddWithoutValidation("Authorization", "");
+            using var answer = await _http.SendAsync(request, Cancel);
             return (int)answer.StatusCode;
         }
 
@@ -384,6 +410,10 @@ public sealed class ConnectionTests(Services services)
     private sealed class Manual : TimeProvider
     {
         private readonly System.Collections.Concurrent.ConcurrentBag<(TimeSpan Due, Held Timer)> _held = [];
+
+        public TimeSpan Moved { get; set; }
+
+        public override long GetTimestamp() => base.GetTimestamp() + Moved.Ticks * (TimestampFrequency / TimeSpan.TicksPerSecond);
 
         public void FireAll(TimeSpan due)
         {

@@ -79,6 +79,7 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
             {
                 Case = services.Case,
                 Prisoner = prisoner,
+                Status = CustodyState.Released,
                 Destination = "KR",
             },
         ];
@@ -107,6 +108,64 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
         await Assert.ThrowsAsync<ArgumentException>(() =>
             services.As("ua/coordination-hq").AddOpenings(new SuspendTransferRequest(), new("KR", [prisoner]), Reading(_ => { }, _ => { }))
         );
+    }
+
+    [Fact]
+    public async Task A_request_that_moves_nobody_shows_no_wish()
+    {
+        IMessage[] requests =
+        [
+            new DecideTransferRequest { Case = services.Case, Transfer = "transfer_00000000000000000000000001" },
+            new RecordStatusRequest
+            {
+                Case = services.Case,
+                Prisoner = services.Prisoners[0],
+                Status = CustodyState.Died,
+                Destination = "KR",
+            },
+        ];
+        foreach (var request in requests)
+        {
+            var before = request.ToByteString();
+            await services.As("ua/coordination-hq").AddOpenings(request, new("KR", [services.Prisoners[0]]), Reading(_ => { }, _ => { }));
+            Assert.Equal(before, request.ToByteString());
+        }
+    }
+
+    [Theory]
+    [InlineData(2, 1, 0)]
+    [InlineData(1, 2, 1)]
+    public async Task What_he_said_before_he_said_something_else_is_not_shown(int objected, int accepted, int openings)
+    {
+        var decision = Decision();
+        await services
+            .As("ua/coordination-hq")
+            .AddOpenings(
+                decision,
+                new("KR", [services.Prisoners[0]]),
+                Reading(
+                    s => s.StatementTime = new() { Seconds = accepted },
+                    _ => { },
+                    Said(["CH"], s => s.StatementTime = new() { Seconds = objected })
+                )
+            );
+        Assert.Equal(openings, decision.Openings.Count);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_further_reference_must_be_linked_by_the_custody_service_too(bool linked)
+    {
+        var decision = Decision();
+        var wish = new WishToShow("KR", [services.Prisoners[0], Other]);
+        Task Add() =>
+            services.As("ua/coordination-hq").AddOpenings(decision, wish, Reading(_ => { }, _ => { }, duplicates: linked ? [Other] : []));
+        if (linked)
+            await Add();
+        else
+            await Assert.ThrowsAsync<ArgumentException>(Add);
+        Assert.Equal(linked ? 1 : 0, decision.Openings.Count);
     }
 
     [Fact]
@@ -141,11 +200,11 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
             Agreed = true,
         };
 
-    // What the services answer, changed.
-    private Func<string, MethodDescriptor, IMessage, Task<IMessage>> Reading(Action<Statement> statement, Action<Transfer> transfer)
+    // A statement about where he would go.
+    private Statement Said(IEnumerable<string> accepts, Action<Statement> but)
     {
         var request = new RecordStatementRequest { Case = services.Case, Prisoner = services.Prisoners[0] };
-        var wish = new StatementContent { AcceptedDestinations = { "KR", "CH" }, WishSecret = ByteString.CopyFrom(Secret) };
+        var wish = new StatementContent { AcceptedDestinations = { accepts }, WishSecret = ByteString.CopyFrom(Secret) };
         services.As("icrc").Seal(request, wish, ["icrc", "ua/coordination-hq"]);
         var said = new Statement
         {
@@ -155,7 +214,19 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
             Content = request.Content,
             Commitments = { WishCommitments.Make(services.Case, services.Prisoners[0], wish.AcceptedDestinations, Secret) },
         };
-        statement(said);
+        but(said);
+        return said;
+    }
+
+    // What the services answer, changed.
+    private Func<string, MethodDescriptor, IMessage, Task<IMessage>> Reading(
+        Action<Statement> statement,
+        Action<Transfer> transfer,
+        Statement? further = null,
+        IReadOnlyList<string>? duplicates = null
+    )
+    {
+        var said = Said(["KR", "CH"], statement);
         var asked = new Transfer
         {
             Case = services.Case,
@@ -163,11 +234,16 @@ public sealed class OpeningsTests(Services services) : IClassFixture<Services>
             Destination = "KR",
         };
         transfer(asked);
-        return (_, method, _) =>
+        return (_, method, request) =>
             Task.FromResult<IMessage>(
-                method.Name == "GetTransfer"
-                    ? new GetTransferResponse { Transfer = asked }
-                    : new ListStatementsResponse { Statements = { said } }
+                (method.Name, request) switch
+                {
+                    ("GetTransfer", _) => new GetTransferResponse { Transfer = asked },
+                    ("GetPrisoner", _) => new GetPrisonerResponse { Prisoner = new Prisoner { Duplicates = { duplicates ?? [] } } },
+                    (_, ListStatementsRequest { Prisoner: Other }) => new ListStatementsResponse(),
+                    _ when further is null => new ListStatementsResponse { Statements = { said } },
+                    _ => new ListStatementsResponse { Statements = { said, further } },
+                }
             );
     }
 }

@@ -34,6 +34,7 @@ internal static class Callers
     /// <param name="tokens">The tokens; null: none count.</param>
     public static void Add(IServiceCollection services, GatewaySettings settings, TokenFile? tokens)
     {
+        services.AddSingleton<Judging>();
         var builder = services.AddAuthentication(Selected);
         builder.AddPolicyScheme(Selected, null, options => options.ForwardDefaultSelector = http => SchemeOf(http, settings));
         builder.AddScheme<TokenOptions, TokenAuthentication>(Tokens, options => options.File = tokens);
@@ -47,17 +48,15 @@ internal static class Callers
     public static Caller Of(HttpContext http) =>
         new(http.User.Identity?.Name ?? "", http.User.FindFirstValue(Official), http.User.FindFirstValue(Office));
 
-    // How many tokens of officials may be judged at once. While the provider cannot be asked, each waits for it.
-    private const int MostJudged = 64;
-
-    private static int _judged;
+    /// <summary>How many tokens of officials may be judged at once: 64. While the provider cannot be asked, each waits for it.</summary>
+    internal const int MostJudged = 64;
 
     /// <summary>Refuses a token of the provider while too many wait to be judged, so that strangers cannot pile up calls while the provider is
     /// away.</summary>
     public static async Task Limit(HttpContext http, RequestDelegate next)
     {
-        var settings = http.RequestServices.GetRequiredService<GatewaySettings>();
-        if (SchemeOf(http, settings) != JwtBearerDefaults.AuthenticationScheme)
+        var judging = http.RequestServices.GetRequiredService<Judging>();
+        if (SchemeOf(http, http.RequestServices.GetRequiredService<GatewaySettings>()) != JwtBearerDefaults.AuthenticationScheme)
         {
             await next(http);
             return;
@@ -65,7 +64,7 @@ internal static class Callers
         var judged = false;
         try
         {
-            if (Interlocked.Increment(ref _judged) > MostJudged)
+            if (Interlocked.Increment(ref judging.Tokens) > MostJudged)
             {
                 await Problems.Answer(
                     http,
@@ -78,7 +77,7 @@ internal static class Callers
         }
         finally
         {
-            Interlocked.Decrement(ref _judged);
+            Interlocked.Decrement(ref judging.Tokens);
         }
         if (judged)
             await next(http);
@@ -143,6 +142,12 @@ internal static class Callers
                 return Task.CompletedTask;
             },
         };
+    }
+
+    // How many tokens are judged now.
+    private sealed class Judging
+    {
+        public int Tokens;
     }
 
     // A caller who is not known is told how to become it.

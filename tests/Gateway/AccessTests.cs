@@ -312,6 +312,46 @@ public class AccessTests(Services services)
         Assert.Equal(401, await StatusOf(gateway, Unsigned(provider.Token(official: "o-17", roles: ["desk"]))));
     }
 
+    [Fact]
+    public async Task A_provider_that_does_not_answer_holds_up_a_limited_number_of_callers_and_none_who_needs_no_provider()
+    {
+        using var silent = new TcpListener(IPAddress.Loopback, 0);
+        silent.Start();
+        await using var provider = await TestProvider.Start();
+        var file = Path.Combine(Directory.CreateTempSubdirectory("tokens").FullName, "tokens.json");
+        var token = TokenFile.Add(file, "case-system", [Roles.Administrator]);
+        await using var gateway = await RunningGateway.Start(
+            services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    Tokens = file,
+                    Officials = new OfficialSettings
+                    {
+                        Authority = new Uri($"https://localhost:{((IPEndPoint)silent.LocalEndpoint).Port}/"),
+                        Audience = "ministries-gateway",
+                        Authorities = provider.Root,
+                    },
+                }
+        );
+        using var officials = gateway.Client(provider.Token(official: "o-17", roles: [Roles.Clerk]));
+        using var enough = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        var calls = Enumerable.Range(0, Callers.MostJudged + 8).Select(_ => officials.GetAsync("/status", enough.Token)).ToList();
+        for (var refused = 0; refused < 8; refused++)
+        {
+            var answered = await Task.WhenAny(calls);
+            calls.Remove(answered);
+            using var answer = await answered;
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, answer.StatusCode);
+        }
+        using var system = gateway.Client(token);
+        Assert.Equal(200, (await gateway.Get("/status", system)).Status);
+        await enough.CancelAsync();
+        foreach (var call in calls)
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => call);
+    }
+
     private async Task<int> StatusOf(RunningGateway gateway, string token)
     {
         using var http = gateway.Client(token);

@@ -53,6 +53,25 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Directory.Delete(state, recursive: true);
     }
 
+    [Fact]
+    public async Task A_stream_ends_after_its_time_so_that_its_reader_shows_again_who_he_is()
+    {
+        var time = new Movable();
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", time: time);
+        using var stream = await gateway.Http.GetAsync("/events?from=now", HttpCompletionOption.ResponseHeadersRead, Cancel);
+        time.Moved = GatewayHost.StreamTime + TimeSpan.FromSeconds(1);
+        // The stream looks at the time when something comes.
+        Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
+        await stream.Content.ReadAsStringAsync(Cancel);
+    }
+
+    private sealed class Movable : TimeProvider
+    {
+        public TimeSpan Moved { get; set; }
+
+        public override long GetTimestamp() => base.GetTimestamp() + Moved.Ticks * (TimestampFrequency / TimeSpan.TicksPerSecond);
+    }
+
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
     public async Task A_webhook_gets_each_event_signed_and_in_order_and_what_it_does_not_take_is_a_dead_letter(Engine engine)
     {

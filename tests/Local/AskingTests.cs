@@ -169,12 +169,14 @@ public sealed class AskingTests : IAsyncLifetime
         await Assert.ThrowsAsync<ArgumentException>(() => OpeningsBy("ua/coordination-hq", destination: "UA"));
         await Assert.ThrowsAsync<ArgumentException>(() => OpeningsBy("ua/coordination-hq", of: "pris_00000000000000000000000009"));
 
-        // He accepts again, and then another state only: that statement has no opening to show.
+        // He accepts again: what he said since counts with it.
         var again = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
         await HeAccepts("KR", again);
         ByteString[] both = [WishCommitments.OpeningOf(Hq.Case, Prisoner, "KR", again), .. first];
-        var position = await HeAccepts("CH", RandomNumberGenerator.GetBytes(WishCommitments.Bytes));
         Assert.Equal(both, await OpeningsBy("ua/coordination-hq"));
+        // Then another state only: what he said before proves nothing, and is shown to nobody. Nor could it be used.
+        var position = await HeAccepts("CH", RandomNumberGenerator.GetBytes(WishCommitments.Bytes));
+        Assert.Empty(await OpeningsBy("ua/coordination-hq"));
         await _participants.WaitUntilProcessed("consular", "custody", position, Cancel);
         var decision = new DecideTransferRequest
         {

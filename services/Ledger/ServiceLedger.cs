@@ -92,6 +92,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
+    /// <summary>How often tables are made again if the server answers with a fault that passes: 10, a second apart.</summary>
+    private const int MakeTries = 10;
+
     /// <summary>Makes the tables of a ledger in PostgreSQL, or brings them up to date, as their owner, and lets another role serve from
     /// them: that role can add to what was recorded, but not change or delete it, except to erase a request.</summary>
     /// <param name="connection">How the owner reaches the database: a Npgsql connection string.</param>
@@ -111,9 +114,19 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     {
         try
         {
-            await using var open = new Npgsql.NpgsqlConnection(connection);
-            await open.OpenAsync(cancel);
-            await PostgresSchema.Make(open, service, serving, TimeProvider.System, progress, cancel);
+            for (var tries = 1; ; tries++)
+                try
+                {
+                    await using var open = new Npgsql.NpgsqlConnection(connection);
+                    await open.OpenAsync(cancel);
+                    await PostgresSchema.Make(open, service, serving, TimeProvider.System, progress, cancel);
+                    return;
+                }
+                // Such as a deadlock with a service that uses the tables, or a server that is starting. Nothing was done then.
+                catch (Npgsql.PostgresException e) when (e.IsTransient && tries < MakeTries)
+                {
+                    await Task.Delay(TimeSpan.FromSeconds(1), cancel);
+                }
         }
         catch (Exception e) when (e is Npgsql.NpgsqlException or ArgumentException or System.Net.Sockets.SocketException)
         {

@@ -43,6 +43,39 @@ public sealed class ServingRoleTests
     }
 
     [Fact]
+    public async Task Tables_that_a_service_uses_are_made_again_when_the_server_gave_up_waiting_for_them()
+    {
+        var (admin, owner, serving) = await Roles();
+        await ServiceLedger.MakeTables(owner, "custody", RoleOf(serving), Cancel);
+        await using var user = new NpgsqlConnection(admin);
+        await user.OpenAsync(Cancel);
+        var transaction = await user.BeginTransactionAsync(Cancel);
+        await Sql("lock table tiles in access exclusive mode");
+        var impatient = new NpgsqlConnectionStringBuilder(owner) { Options = "-c lock_timeout=100ms", Pooling = false };
+        var made = ServiceLedger.MakeTables(impatient.ToString(), "custody", RoleOf(serving), Cancel);
+        var tried = new HashSet<int>();
+        while (tried.Count < 2)
+        {
+            Assert.False(made.IsFaulted, made.Exception?.ToString());
+            await using var waiting = new NpgsqlCommand(
+                "select pid from pg_locks join pg_database d on d.oid = database where not granted and datname = current_database()",
+                user
+            );
+            await using var reader = await waiting.ExecuteReaderAsync(Cancel);
+            while (await reader.ReadAsync(Cancel))
+                tried.Add(reader.GetInt32(0));
+        }
+        await transaction.RollbackAsync(Cancel);
+        await made;
+
+        async Task Sql(string sql)
+        {
+            await using var command = new NpgsqlCommand(sql, user);
+            await command.ExecuteNonQueryAsync(Cancel);
+        }
+    }
+
+    [Fact]
     public async Task A_service_does_all_it_does_with_the_role_that_owns_nothing()
     {
         var (_, owner, serving) = await Roles();

@@ -54,8 +54,7 @@ internal sealed class Connections
     private readonly int _most;
     private readonly StrangersLimit _strangers = new(MaxStrangers, MaxStrangersOfAddress);
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, int> _ofCaller = [];
-    private readonly HashSet<Held> _known = [];
+    private readonly Owned<Held> _known = new();
 
     /// <param name="time">The clock.</param>
     /// <param name="descriptors">How many descriptors the process may have; null: without limit.</param>
@@ -163,7 +162,8 @@ internal sealed class Connections
             }
             finally
             {
-                Leave(held);
+                lock (_lock)
+                    _known.Remove(held);
             }
         });
 
@@ -190,43 +190,26 @@ internal sealed class Connections
         {
             if (held.Caller is null)
             {
-                var own = _ofCaller.GetValueOrDefault(caller);
+                var own = _known.CountOf(caller);
                 if (own >= MaxOfCaller || _known.Count >= (own < OwnOfCaller ? _most + MaxBeyond : _most))
                 {
-                    var among = own >= MaxOfCaller ? _known.Where(k => k.Caller == caller) : _known;
+                    var among = own >= MaxOfCaller ? _known.All.Where(k => k.Caller == caller) : _known.All;
                     unused = among.Where(k => k.Calls == 0).MinBy(k => k.Called);
                     if (unused is null || _time.GetElapsedTime(unused.Called) < Unused)
                         return false;
-                    Forget(unused);
+                    _known.Remove(unused);
                 }
                 // A newer connection has displaced this one meanwhile, and it ends.
                 if (!_strangers.Release(held.Connection))
                     return false;
                 held.Caller = caller;
-                _ofCaller[caller] = _ofCaller.GetValueOrDefault(caller) + 1;
-                _known.Add(held);
+                _known.Add(held, caller);
             }
             held.Calls++;
         }
         unused?.Connection.Abort(new ConnectionAbortedException("another connection needs its place"));
         held.Timer?.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         return true;
-    }
-
-    private void Leave(Held held)
-    {
-        lock (_lock)
-            Forget(held);
-    }
-
-    private void Forget(Held held)
-    {
-        if (!_known.Remove(held))
-            return;
-        if (_ofCaller[held.Caller!] == 1)
-            _ofCaller.Remove(held.Caller!);
-        else
-            _ofCaller[held.Caller!]--;
     }
 
     private sealed class Held(ConnectionContext connection)

@@ -59,8 +59,7 @@ internal sealed class Connections : IDisposable
     private readonly ITimer _sweep;
     private readonly Lock _lock = new();
     private readonly Newcomers<Held> _unidentified;
-    private readonly HashSet<Held> _served = [];
-    private readonly Dictionary<string, int> _servedOf = [];
+    private readonly Owned<Held> _served = new();
 
     public Connections(EdgeLimits limits, Agreements agreements, TimeProvider time, ILogger<Connections> log)
     {
@@ -149,7 +148,7 @@ internal sealed class Connections : IDisposable
     {
         lock (_lock)
         {
-            var own = _servedOf.GetValueOrDefault(participant);
+            var own = _served.CountOf(participant);
             if (own >= _limits.MaxConnectionsPerParticipant)
                 return Rejection.ParticipantFull;
             if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections)
@@ -157,9 +156,7 @@ internal sealed class Connections : IDisposable
             // A newer connection has displaced this one meanwhile.
             if (!_unidentified.Remove(held))
                 return Rejection.Displaced;
-            _served.Add(held);
-            _servedOf[participant] = own + 1;
-            held.Participant = participant;
+            _served.Add(held, participant);
         }
         // Up to a tenth less, so that not all peers are asked to reconnect at once.
         held.Timer?.Change(_limits.MaxConnectionAge * (1 - Random.Shared.NextDouble() / 10), Timeout.InfiniteTimeSpan);
@@ -172,7 +169,7 @@ internal sealed class Connections : IDisposable
         Held? displaced;
         lock (_lock)
         {
-            if (!GiveBack(held))
+            if (!_served.Remove(held))
                 return;
             held.Why = Rejection.CertificateNotAccepted;
             held.Closing = false;
@@ -182,24 +179,12 @@ internal sealed class Connections : IDisposable
         displaced?.Reject(Rejection.Displaced);
     }
 
-    private bool GiveBack(Held held)
-    {
-        if (!_served.Remove(held))
-            return false;
-        var participant = held.Participant!;
-        if (_servedOf[participant] == 1)
-            _servedOf.Remove(participant);
-        else
-            _servedOf[participant]--;
-        return true;
-    }
-
     private void Leave(Held held)
     {
         bool served;
         lock (_lock)
         {
-            served = GiveBack(held);
+            served = _served.Remove(held);
             _unidentified.Remove(held);
         }
         if (served)
@@ -234,7 +219,7 @@ internal sealed class Connections : IDisposable
     {
         Held[] served;
         lock (_lock)
-            served = [.. _served];
+            served = [.. _served.All];
         foreach (var held in served)
             if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified)
                 Return(held);
@@ -255,9 +240,6 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
 
     /// <summary>Who is at its other end; null: that is not known yet.</summary>
     public Peer? Peer { get; set; }
-
-    /// <summary>The participant for whom it is served; null: it is not served.</summary>
-    public string? Participant { get; set; }
 
     /// <summary>Why it was rejected; null: it was not.</summary>
     public Rejection? Why { get; set; }

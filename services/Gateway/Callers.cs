@@ -2,6 +2,7 @@ using System.Net;
 using System.Security.Claims;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Encodings.Web;
+using System.Threading.RateLimiting;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Http;
@@ -34,7 +35,7 @@ internal static class Callers
     /// <param name="tokens">The tokens; null: none count.</param>
     public static void Add(IServiceCollection services, GatewaySettings settings, TokenFile? tokens)
     {
-        services.AddSingleton<Judging>();
+        services.AddSingleton(_ => new ConcurrencyLimiter(new() { PermitLimit = MostJudged }));
         var builder = services.AddAuthentication(Selected);
         builder.AddPolicyScheme(Selected, null, options => options.ForwardDefaultSelector = http => SchemeOf(http, settings));
         builder.AddScheme<TokenOptions, TokenAuthentication>(Tokens, options => options.File = tokens);
@@ -55,32 +56,20 @@ internal static class Callers
     /// away.</summary>
     public static async Task Limit(HttpContext http, RequestDelegate next)
     {
-        var judging = http.RequestServices.GetRequiredService<Judging>();
-        if (SchemeOf(http, http.RequestServices.GetRequiredService<GatewaySettings>()) != JwtBearerDefaults.AuthenticationScheme)
+        var services = http.RequestServices;
+        if (SchemeOf(http, services.GetRequiredService<GatewaySettings>()) == JwtBearerDefaults.AuthenticationScheme)
         {
-            await next(http);
-            return;
-        }
-        var judged = false;
-        try
-        {
-            if (Interlocked.Increment(ref judging.Tokens) > MostJudged)
+            using var place = services.GetRequiredService<ConcurrencyLimiter>().AttemptAcquire();
+            if (!place.IsAcquired)
             {
-                await Problems.Answer(
-                    http,
-                    Problems.Of(new GatewayRefusedException(GatewayReason.Overloaded, "as many tokens wait for the provider as may"))
-                );
+                var refusal = new GatewayRefusedException(GatewayReason.Overloaded, "as many tokens wait for the provider as may");
+                await Problems.Answer(http, Problems.Of(refusal));
                 return;
             }
+            // What it finds is kept for the call.
             await http.AuthenticateAsync(JwtBearerDefaults.AuthenticationScheme);
-            judged = true;
         }
-        finally
-        {
-            Interlocked.Decrement(ref judging.Tokens);
-        }
-        if (judged)
-            await next(http);
+        await next(http);
     }
 
     private static string SchemeOf(HttpContext http, GatewaySettings settings)
@@ -142,12 +131,6 @@ internal static class Callers
                 return Task.CompletedTask;
             },
         };
-    }
-
-    // How many tokens are judged now.
-    private sealed class Judging
-    {
-        public int Tokens;
     }
 
     // A caller who is not known is told how to become it.

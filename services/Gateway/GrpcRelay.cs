@@ -15,7 +15,7 @@ namespace Ministries.Gateway;
 /// <c>plain/ministries.type.v1.PersonIdentity</c>. The methods that every
 /// service serves, such as those of its ledger, need the header <c>ministries-service</c>.
 /// </summary>
-internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
+internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimeProvider time)
 {
     /// <summary>The header that names the service whose ledger is meant.</summary>
     public const string ServiceHeader = "ministries-service";
@@ -61,11 +61,11 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
     private async Task Follow(FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> stream, ServerCallContext context)
     {
         var service = ServiceOf(Contract.Find("calllog", "FollowEntries")!, context);
-        using var time = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken);
-        time.CancelAfter(GatewayHost.StreamTime);
+        using var over = new CancellationTokenSource(GatewayHost.StreamTime, time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, over.Token);
         try
         {
-            await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, time.Token))
+            await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, either.Token))
                 await stream.WriteAsync(response, context.CancellationToken);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)

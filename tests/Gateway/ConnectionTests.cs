@@ -48,7 +48,7 @@ public sealed class ConnectionTests(Services services)
     [InlineData(true)]
     public async Task A_connection_on_which_nobody_known_calls_ends(bool handshaken)
     {
-        var time = new Manual();
+        var time = new Manual(Connections.Patience);
         await using var gateway = await RunningGateway.Start(services, "kr/mfa", time: time);
         using var known = new Caller(gateway);
         Assert.Equal(200, await known.Status());
@@ -63,8 +63,8 @@ public sealed class ConnectionTests(Services services)
             await tls.WriteAsync("GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"u8.ToArray(), Cancel);
             Assert.StartsWith("HTTP/1.1 200", await ReadSome(tls));
         }
-        time.FireAll(Connections.Patience);
-        time.FireAll(Connections.Patience);
+        time.FireAll();
+        time.FireAll();
         await Idle.Ends(stream);
         Assert.Equal(200, await known.Status());
         Assert.Equal(1, known.Opened);
@@ -104,7 +104,7 @@ public sealed class ConnectionTests(Services services)
     [Fact]
     public async Task A_place_that_was_not_used_goes_to_another_connection_of_the_same_caller()
     {
-        var time = new Manual();
+        var time = new Manual(Connections.Patience);
         await using var gateway = await RunningGateway.Start(services, "kr/mfa", time: time);
         var callers = Enumerable.Range(0, Connections.MaxOfCaller).Select(_ => new Caller(gateway)).ToList();
         try
@@ -155,6 +155,34 @@ public sealed class ConnectionTests(Services services)
             channels.ForEach(c => c.Dispose());
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    [Fact]
+    public async Task A_stream_of_a_services_ledger_ends_after_its_time_and_goes_on_with_a_new_one()
+    {
+        var time = new Manual(GatewayHost.StreamTime);
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa", time: time);
+        using var channel = ChannelTo(gateway);
+        AsyncServerStreamingCall<FollowEntriesResponse> Follow() =>
+            new LedgerService.LedgerServiceClient(channel).FollowEntries(
+                new FollowEntriesRequest(),
+                new Metadata
+                {
+                    { GrpcRelay.ServiceHeader, "calllog" },
+                    { "authorization", $"{gateway.Http.DefaultRequestHeaders.Authorization}" },
+                },
+                cancellationToken: Cancel
+            );
+        using var stream = Follow();
+        Assert.True(await stream.ResponseStream.MoveNext(Cancel));
+        time.FireAll();
+        async Task ReadOn()
+        {
+            while (await stream.ResponseStream.MoveNext(Cancel)) { }
+        }
+        Assert.Equal(StatusCode.Unavailable, (await Assert.ThrowsAsync<RpcException>(ReadOn)).StatusCode);
+        using var next = Follow();
+        Assert.True(await next.ResponseStream.MoveNext(Cancel));
     }
 
     [Fact]
@@ -407,27 +435,26 @@ public sealed class ConnectionTests(Services services)
     }
 
     /// <summary>A clock whose timers of one length fire when they are told to; the others are real.</summary>
-    private sealed class Manual : TimeProvider
+    private sealed class Manual(TimeSpan ofLength) : TimeProvider
     {
-        private readonly System.Collections.Concurrent.ConcurrentBag<(TimeSpan Due, Held Timer)> _held = [];
+        private readonly System.Collections.Concurrent.ConcurrentBag<Held> _held = [];
 
         public TimeSpan Moved { get; set; }
 
         public override long GetTimestamp() => base.GetTimestamp() + Moved.Ticks * (TimestampFrequency / TimeSpan.TicksPerSecond);
 
-        public void FireAll(TimeSpan due)
+        public void FireAll()
         {
-            foreach (var (of, timer) in _held)
-                if (of == due)
-                    timer.Fire();
+            foreach (var timer in _held)
+                timer.Fire();
         }
 
         public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
         {
-            if (dueTime != Connections.Patience)
+            if (dueTime != ofLength)
                 return base.CreateTimer(callback, state, dueTime, period);
             var held = new Held(() => callback(state));
-            _held.Add((dueTime, held));
+            _held.Add(held);
             return held;
         }
 

@@ -4,6 +4,7 @@ using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Sealing;
+using Ministries.Trust;
 
 namespace Ministries.Client;
 
@@ -32,12 +33,13 @@ public sealed partial class MinistryClient
     // As many as a request may hold (DecideTransferRequest.openings).
     private const int MostOpenings = 16;
 
-    /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9): the openings of the
-    /// statements that the participant can open and in which he accepts it, the latest 16, of those since he last said something else.
-    /// Every side of the transfer sees them. The
-    /// request is that of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Nothing is added to
-    /// a decision that does not agree, to a status other than RELEASED and REPATRIATED, and to a request that has openings already or is
-    /// approved.</summary>
+    private const string Openings = "openings";
+
+    /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9). The request is that
+    /// of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Added are the openings of the statements
+    /// that the participant can open and in which he accepts the destination: those since he last said something else, and of them the latest
+    /// 16. Every side of the transfer sees them. Nothing is added to a decision that does not agree, to a status other than RELEASED and
+    /// REPATRIATED, and to a request that has openings already or is approved.</summary>
     /// <remarks>The caller names the prisoner and the destination. If a service could name them, it could ask for the wish of
     /// anybody.</remarks>
     /// <param name="request">The request; it names the case, and the transfer or the prisoner.</param>
@@ -65,9 +67,7 @@ public sealed partial class MinistryClient
         if (!TakesOpenings(request.Descriptor))
             throw new ArgumentException($"a {request.Descriptor.Name} takes no openings", nameof(request));
         var openings = (RepeatedField<ByteString>)request.Descriptor.FindFieldByName(Openings).Accessor.GetValue(request);
-        var approved =
-            request.Descriptor.FindFieldByName("approvals").Accessor.GetValue(request) is System.Collections.IList { Count: > 0 };
-        if (openings.Count > 0 || approved || !ShowsWish(request))
+        if (openings.Count > 0 || Approvals.IsIn(request) || !ShowsWish(request))
             return;
         var (about, to) = await JourneyOf(request, read);
         if (to != wish.Destination || !wish.Prisoners.Contains(about))
@@ -142,8 +142,6 @@ public sealed partial class MinistryClient
                 )
             );
     }
-
-    private const string Openings = "openings";
 
     /// <summary>Whether a request has openings that <see cref="AddOpenings(IMessage, WishToShow, Func{string, MethodDescriptor, IMessage, Task{IMessage}})"/>
     /// can add.</summary>

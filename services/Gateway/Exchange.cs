@@ -3,10 +3,10 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Sealing;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Gateway;
@@ -178,7 +178,7 @@ internal sealed class Exchange
     {
         var plain = Seals.WithPaths(request).Where(s => PlainJson.IsPlain(s.Sealed.Scheme)).ToList();
         if (
-            request.Descriptor.FindFieldByName("approvals")?.Accessor.GetValue(request) is System.Collections.IList { Count: > 0 }
+            Approvals.IsIn(request)
             && (
                 plain.Count > 0 || Contract.TextOf(request, "request_id").Length == 0 || RecordReference.WithoutEtag(service, request).Any()
             )

@@ -5,7 +5,6 @@ using Google.Protobuf.Reflection;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
-using Ministries.Consular.V1;
 
 namespace Ministries.Gateway;
 

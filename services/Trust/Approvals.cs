@@ -54,6 +54,11 @@ public static class Approvals
         return (officials, null);
     }
 
+    /// <summary>Whether officials have approved a request: then it must not change any more.</summary>
+    public static bool IsIn(IMessage request) =>
+        request.Descriptor.FindFieldByNumber(Field) is { Name: "approvals" } field
+        && field.Accessor.GetValue(request) is RepeatedField<Approval> { Count: > 0 };
+
     /// <summary>Adds an official's approval to a request. Afterwards nothing of the request may change but its approvals.</summary>
     /// <param name="request">The request of a write, with its request id.</param>
     /// <param name="trustDomain">The agreement's trust domain.</param>

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Ministries.Consular.V1;
 using PlainText = Ministries.Ledger.PlainText;
 
 namespace Ministries.Ministry;

@@ -209,16 +209,8 @@ public sealed class WatcherTests
         const string Method = "ministries.consular.v1.ConsularService/RequestAccess";
         var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Kr, own, Accesses.RequestAccess.Run, Method, requestId: "own");
         Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
-        var accepted = fixture.RuleRunner.Accepted;
         var reader = Cases.ReaderOf(fixture.Participant(CaseFixture.Kr), fixture.RuleRunner.State(Cases.Kind, fixture.Case)!);
-        await using var ledger = await WatchedLedger.Open("consular", covers);
-        List<string> seen = [];
-        foreach (var one in accepted[..before])
-            seen.Add(await ledger.Pass(reader, one));
-        seen.Add(await ledger.Pass(reader, accepted[before..after]));
-        seen.Add(await ledger.Pass(reader));
-        seen.Add(await ledger.Pass(reader, accepted[after..]));
-        return string.Join('\n', seen);
+        return await WatchedLedger.Watch("consular", covers, reader, fixture.RuleRunner.Accepted, before..after);
     }
 
     // All that kr/mfa sees and is answered, in words.

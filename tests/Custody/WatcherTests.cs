@@ -50,15 +50,7 @@ public sealed class WatcherTests
         const string Method = "ministries.custody.v1.CustodyService/AdmitParty";
         var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Hq, admission, CaseRules.AdmitParty.Run, Method, requestId: "own");
         Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
-        var accepted = fixture.RuleRunner.Accepted;
         var reader = fixture.Reader(CaseFixture.Kr);
-        await using var ledger = await WatchedLedger.Open("custody", covers);
-        List<string> seen = [];
-        foreach (var one in accepted[..before])
-            seen.Add(await ledger.Pass(reader, one));
-        seen.Add(await ledger.Pass(reader, accepted[before..after]));
-        seen.Add(await ledger.Pass(reader));
-        seen.Add(await ledger.Pass(reader, accepted[after..]));
-        return string.Join('\n', seen);
+        return await WatchedLedger.Watch("custody", covers, reader, fixture.RuleRunner.Accepted, before..after);
     }
 }

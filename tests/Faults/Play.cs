@@ -269,34 +269,8 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
 
     private static Account AccountOf(Played played)
     {
-        var account = new Account
-        {
-            StartTime = new ZonedTime
-            {
-                Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddMinutes(-5)),
-                TimeZone = "Asia/Seoul",
-            },
-            Channel = Channel.Telephone,
-            Attendees =
-            {
-                new Attendee { Participant = "kr/mfa", Office = "minister" },
-                new Attendee { Participant = "ua/mfa", Office = "minister" },
-            },
-            Subjects = { Subject.Transfer },
-            Prisoners = { played.Prisoners },
-            Commitments =
-            {
-                new CommitmentTerms
-                {
-                    Participant = "kr/mfa",
-                    Kind = CommitmentKind.RequestTransfer,
-                    Prisoners = { played.Prisoners },
-                    Route = Route.Article12Transfer,
-                    Destination = "KR",
-                },
-            },
-            Minutes = SealedForm.To("kr/mfa"),
-        };
+        var account = LoggedCalls.About(DateTimeOffset.UtcNow.AddMinutes(-5), null, played.Prisoners);
+        account.Minutes = SealedForm.To("kr/mfa");
         return account;
     }
 

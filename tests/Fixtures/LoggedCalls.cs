@@ -2,18 +2,19 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Types.V1;
 
-namespace Ministries.Tracing.Tests;
+namespace Ministries.Fixtures;
 
-/// <summary>What kr/mfa logs in these tests.</summary>
-internal static class Calls
+/// <summary>What kr/mfa logs in tests.</summary>
+public static class LoggedCalls
 {
-    /// <summary>An account of a call in which it promised to request a prisoner's transfer: the consular service drafts the request.</summary>
-    /// <param name="prisoner">The prisoner's reference.</param>
-    /// <param name="start">When the call began (UTC).</param>
-    public static Account About(string prisoner, DateTime start) =>
+    /// <summary>An account of a call in which it promised to request prisoners' transfer: the consular service drafts the requests.</summary>
+    /// <param name="start">When the call began.</param>
+    /// <param name="due">By when they are due; null: nothing was said of it.</param>
+    /// <param name="prisoners">The prisoners' references.</param>
+    public static Account About(DateTimeOffset start, DateTimeOffset? due, params IReadOnlyCollection<string> prisoners) =>
         new()
         {
-            StartTime = new ZonedTime { Time = Timestamp.FromDateTime(start), TimeZone = "Asia/Seoul" },
+            StartTime = new ZonedTime { Time = start.ToTimestamp(), TimeZone = "Asia/Seoul" },
             Channel = Channel.Telephone,
             Attendees =
             {
@@ -21,17 +22,17 @@ internal static class Calls
                 new Attendee { Participant = "ua/mfa", Office = "minister" },
             },
             Subjects = { Subject.Transfer },
-            Prisoners = { prisoner },
+            Prisoners = { prisoners },
             Commitments =
             {
                 new CommitmentTerms
                 {
                     Participant = "kr/mfa",
                     Kind = CommitmentKind.RequestTransfer,
-                    Prisoners = { prisoner },
+                    Prisoners = { prisoners },
                     Route = Route.Article12Transfer,
                     Destination = "KR",
-                    DueTime = Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
+                    DueTime = due?.ToTimestamp(),
                 },
             },
         };

@@ -26,7 +26,7 @@ public sealed class WatchedLedger : IAsyncDisposable
     /// <summary>A new one.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="covers">Whether it commits by a schedule, with cover entries.</param>
-    public static async Task<WatchedLedger> Open(string service, bool covers)
+    private static async Task<WatchedLedger> Open(string service, bool covers)
     {
         var folder = Directory.CreateTempSubdirectory("ministries-watched-").FullName;
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Directory.Delete(folder, recursive: true);
@@ -49,11 +49,32 @@ public sealed class WatchedLedger : IAsyncDisposable
         return new(ledger, clock, covers);
     }
 
+    /// <summary>Plays accepted commands into a new one. What comes first and last has intervals of its own. What is hidden comes in one
+    /// interval, after which nothing comes for another.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="covers">Whether it commits by a schedule, with cover entries.</param>
+    /// <param name="reader">The reader.</param>
+    /// <param name="accepted">The commands.</param>
+    /// <param name="hidden">Which of them are hidden from the reader.</param>
+    /// <returns>All that the reader sees, commit by commit.</returns>
+    public static async Task<string> Watch(string service, bool covers, Reader reader, IReadOnlyList<Played> accepted, Range hidden)
+    {
+        await using var ledger = await Open(service, covers);
+        var (first, count) = hidden.GetOffsetAndLength(accepted.Count);
+        List<string> seen = [];
+        foreach (var one in accepted.Take(first))
+            seen.Add(await ledger.Pass(reader, one));
+        seen.Add(await ledger.Pass(reader, [.. accepted.Skip(first).Take(count)]));
+        seen.Add(await ledger.Pass(reader));
+        seen.Add(await ledger.Pass(reader, [.. accepted.Skip(first + count)]));
+        return string.Join('\n', seen);
+    }
+
     /// <summary>Lets an interval pass in which commands come.</summary>
     /// <param name="reader">The reader.</param>
     /// <param name="played">The commands, at most as many as one commit takes.</param>
     /// <returns>What the reader sees at its end that he did not see before.</returns>
-    public async Task<string> Pass(Reader reader, params IReadOnlyCollection<Played> played)
+    private async Task<string> Pass(Reader reader, params IReadOnlyCollection<Played> played)
     {
         Assert.InRange(played.Count, 0, Leaves);
         var (before, size) = (_ledger.Size, _ledger.Size);

@@ -186,16 +186,16 @@ public sealed class CrashTests : IDisposable
         await LedgerTests.Audit(ledger);
     }
 
+    private static async Task<ServiceLedger> OpenCovered(string engine, SteppedClock clock) =>
+        await ServiceLedger.Open(Options(await EngineOf(engine).Create(), time: clock, cover: CoverTests.Interval), Cancel);
+
     [Theory]
     [InlineData("sqlite")]
     [InlineData("postgres")]
     public async Task A_scheduled_commit_that_fails_is_made_without_its_commands_and_each_of_them_has_a_later_one(string engine)
     {
         var clock = new SteppedClock();
-        await using var ledger = await ServiceLedger.Open(
-            Options(await EngineOf(engine).Create(), time: clock, cover: CoverTests.Interval),
-            Cancel
-        );
+        await using var ledger = await OpenCovered(engine, clock);
         var commits = 0;
         Probe.Hook = point =>
         {
@@ -223,10 +223,7 @@ public sealed class CrashTests : IDisposable
     public async Task A_lost_answer_to_a_scheduled_commit_is_resolved_by_the_next_one(string engine)
     {
         var clock = new SteppedClock();
-        await using var ledger = await ServiceLedger.Open(
-            Options(await EngineOf(engine).Create(), time: clock, cover: CoverTests.Interval),
-            Cancel
-        );
+        await using var ledger = await OpenCovered(engine, clock);
         Probe.Hook = point =>
         {
             if (point == "after-commit")

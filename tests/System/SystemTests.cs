@@ -413,29 +413,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         );
         foreach (var service in new[] { "calllog", "consular" })
             await Heard(participants, service, admitted.Receipt.Position);
-        var account = new Account
-        {
-            StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" },
-            Channel = Channel.Telephone,
-            Attendees =
-            {
-                new Attendee { Participant = "kr/mfa", Office = "minister" },
-                new Attendee { Participant = "ua/mfa", Office = "minister" },
-            },
-            Subjects = { Subject.Citizenship, Subject.Transfer },
-            Prisoners = { prisoners },
-        };
-        account.Commitments.Add(
-            new CommitmentTerms
-            {
-                Participant = "kr/mfa",
-                Kind = CommitmentKind.RequestTransfer,
-                Prisoners = { prisoners },
-                Route = Route.Article12Transfer,
-                Destination = "KR",
-                DueTime = DateTimeOffset.UtcNow.AddDays(30).ToTimestamp(),
-            }
-        );
+        var account = LoggedCalls.About(new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero), DateTimeOffset.UtcNow.AddDays(30), prisoners);
+        account.Subjects.Add(Subject.Citizenship);
         var logged = await Write(
             seoul,
             new LogCallRequest { Counterpart = "ua/mfa", Account = account },

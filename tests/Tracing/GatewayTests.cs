@@ -287,7 +287,7 @@ public sealed partial class GatewayTests(Gateways gateways) : IClassFixture<Gate
             Case = headquarters.Case,
             Actor = participants["kr/mfa"].Actor,
             Counterpart = "ua/mfa",
-            Account = Calls.About(prisoner, DateTime.UtcNow.AddDays(-1)),
+            Account = LoggedCalls.About(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(30), prisoner),
         };
     }
 }

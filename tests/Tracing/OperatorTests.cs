@@ -168,7 +168,7 @@ public sealed class OperatorFixture : IAsyncLifetime
         {
             RequestId = Guid.CreateVersion7().ToString(),
             Counterpart = "ua/mfa",
-            Account = Calls.About(Prisoner, new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
+            Account = LoggedCalls.About(new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero), DateTimeOffset.UtcNow.AddDays(30), Prisoner),
         };
 
     public async ValueTask DisposeAsync()

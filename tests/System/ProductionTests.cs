@@ -136,7 +136,7 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         await using var participants = await Deployment.Join(Cancel);
         await Deployment.Until(
             "all three have cosigned",
-            () => Cosigned("icrc", "kr/mfa", "ua/mfa"),
+            await Cosigned("icrc", "kr/mfa", "ua/mfa"),
             Cancel,
             () => Deployment.Log("witness-icrc")
         );
@@ -145,23 +145,36 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         Assert.True(played.Code == 0, played.All);
         await Deployment.Until(
             "two have cosigned what came since",
-            () => Cosigned("icrc", "ua/mfa"),
+            await Cosigned("icrc", "ua/mfa"),
             Cancel,
             () => Deployment.Log("witness-icrc")
         );
         await Deployment.StartAgain("witness-kr-mfa");
-        await Deployment.Until("all three have cosigned again", () => Cosigned("icrc", "kr/mfa", "ua/mfa"), Cancel);
+        await Deployment.Until("all three have cosigned again", await Cosigned("icrc", "kr/mfa", "ua/mfa"), Cancel);
 
-        async Task<bool> Cosigned(params string[] witnesses)
+        // Whether they have cosigned all that there is now. The ledgers grow by themselves, so there is more meanwhile.
+        async Task<Func<Task<bool>>> Cosigned(params string[] witnesses)
         {
+            Dictionary<string, ulong> sizes = [];
             foreach (var service in Deployment.Services)
+                sizes[service] = (await Checkpoint(service)).TreeSize;
+            return async () =>
             {
-                var newest = await participants["icrc"].LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: Cancel);
-                if (witnesses.Any(w => !newest.Checkpoint.Contains($"\u2014 ministries.example/witness/{w} ")))
-                    return false;
-            }
-            return true;
+                foreach (var (service, size) in sizes)
+                {
+                    var now = await Checkpoint(service);
+                    if (
+                        now.CosignedTreeSize < size
+                        || witnesses.Any(w => !now.CosignedCheckpoint.Contains($"\u2014 ministries.example/witness/{w} "))
+                    )
+                        return false;
+                }
+                return true;
+            };
         }
+
+        async Task<Ledger.V1.GetCheckpointResponse> Checkpoint(string service) =>
+            await participants["icrc"].LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: Cancel);
     }
 
     [Fact]

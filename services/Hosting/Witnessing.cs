@@ -19,8 +19,8 @@ public sealed record WitnessingOptions
     /// </summary>
     public TimeSpan Pause { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>The longest wait while witnesses are missing: 15 seconds. The wait begins at <see cref="Pause"/> and doubles each
-    /// time.</summary>
+    /// <summary>The longest wait until a witness that is missing is asked again: 15 seconds. It begins at <see cref="Pause"/> and doubles each
+    /// time. The others are not waited for meanwhile. So it is where the ledger cannot be read.</summary>
     public TimeSpan LongestPause { get; init; } = TimeSpan.FromSeconds(15);
 
     /// <summary>How long a witness may take to answer: 5 seconds.</summary>
@@ -49,12 +49,16 @@ public sealed partial class Witnessing : SupervisedService
     private long _waitingSince;
     private bool _saidLate;
 
-    // The way to a witness, and the size of the tree that it cosigned last.
+    // The way to a witness, the size of the tree that it cosigned last, and for how long it is left alone since it was missing.
     private sealed class Way(HttpClient client)
     {
         public HttpClient Client => client;
 
         public ulong Size { get; set; }
+
+        public TimeSpan Pause { get; set; }
+
+        public long Missed { get; set; }
     }
 
     /// <summary>Makes it. The first round is when the host has started.</summary>
@@ -116,27 +120,30 @@ public sealed partial class Witnessing : SupervisedService
             await started.Task.WaitAsync(stop);
         while (true)
         {
-            var agreement = _agreements.InForce.Permissions.Agreement;
-            var complete = false;
+            var (agreement, failed) = (_agreements.InForce.Permissions.Agreement, false);
             try
             {
-                complete = await Round(agreement, stop);
+                await Round(agreement, stop);
             }
             catch (LedgerException e)
             {
+                failed = true;
                 LogNoRound(e.Message);
             }
             SayLate(agreement);
-            pause =
-                complete ? _options.Pause
-                : pause * 2 < _options.LongestPause ? pause * 2
-                : _options.LongestPause;
+            pause = failed ? Longer(pause) : _options.Pause;
             await Task.Delay(pause, _time, stop);
-            // When everything is cosigned, wait for the next entry or the next version of the agreement.
-            while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
+            // Wait for the next entry or the next version of the agreement, or until a missing witness is to be asked again.
+            while (
+                !failed
+                && _ledger.Size == _asked
+                && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement)
+                && LeftAlone(agreement) is var alone
+                && alone > TimeSpan.Zero
+            )
             {
                 using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                look.CancelAfter(TimeSpan.FromSeconds(2));
+                look.CancelAfter(alone);
                 try
                 {
                     await _ledger.WaitForMore(_asked, look.Token);
@@ -146,11 +153,23 @@ public sealed partial class Witnessing : SupervisedService
         }
     }
 
+    private TimeSpan Longer(TimeSpan pause) => pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
+
+    // How long no witness is to be asked again, at most 2 s.
+    private TimeSpan LeftAlone(Agreement agreement) =>
+        agreement
+            .Witnesses.Where(w => _missing.ContainsKey(w.Participant))
+            .Select(w => _ways.TryGetValue(w, out var way) ? LeftAlone(way) : TimeSpan.Zero)
+            .Append(TimeSpan.FromSeconds(2))
+            .Min();
+
+    private TimeSpan LeftAlone(Way way) => way.Pause - _time.GetElapsedTime(way.Missed);
+
     // The size of the tree that was asked for last.
     private ulong _asked;
 
-    /// <summary>Asks every witness once. Returns whether all have cosigned.</summary>
-    private async Task<bool> Round(Agreement agreement, CancellationToken stop)
+    /// <summary>Asks every witness once that has not cosigned the newest checkpoint and is not left alone.</summary>
+    private async Task Round(Agreement agreement, CancellationToken stop)
     {
         var began = _time.GetUtcNow();
         _asked = _ledger.Size;
@@ -158,7 +177,7 @@ public sealed partial class Witnessing : SupervisedService
         {
             _missing.Clear();
             Interlocked.Exchange(ref _waitingSince, 0);
-            return true;
+            return;
         }
         var checkpoint = await _ledger.ReadCheckpoint(stop);
         _asked = checkpoint.Size;
@@ -170,10 +189,12 @@ public sealed partial class Witnessing : SupervisedService
 
         var asked = new AskedCheckpoint(agreement, checkpoint, SignedNote.Read(checkpoint.Text)!);
         var has = Cosigning(checkpoint.Text, agreement);
-        // A witness that was slow or away is asked again alone.
         await Task.WhenAll(
             agreement
-                .Witnesses.Where(w => !has.Contains(w.Participant) || !_ways.TryGetValue(w, out var way) || way.Size != checkpoint.Size)
+                .Witnesses.Where(w =>
+                    !_ways.TryGetValue(w, out var way)
+                    || LeftAlone(way) <= TimeSpan.Zero && (!has.Contains(w.Participant) || way.Size != checkpoint.Size)
+                )
                 .Select(w => AskInTime(w, asked, stop))
         );
         if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
@@ -186,7 +207,6 @@ public sealed partial class Witnessing : SupervisedService
                 LogNotLate(_ledger.Service, checkpoint.Size);
             }
         }
-        return _missing.IsEmpty;
     }
 
     // A checkpoint that the witnesses are asked to cosign, and the lines of those that have.
@@ -198,18 +218,22 @@ public sealed partial class Witnessing : SupervisedService
     /// <summary>Asks one witness, and notes whether it is missing.</summary>
     private async Task AskInTime(Witness witness, AskedCheckpoint asked, CancellationToken stop)
     {
+        var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         string? why;
         try
         {
             using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
             patience.CancelAfter(_options.Patience);
-            why = await Ask(witness, asked, patience.Token);
+            why = await Ask(witness, way, asked, patience.Token);
         }
         catch (Exception e)
             when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
         {
             why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
         }
+        (way.Pause, way.Missed) = why is null
+            ? default
+            : (way.Pause > TimeSpan.Zero ? Longer(way.Pause) : _options.Pause, _time.GetTimestamp());
         if (why is null)
             _missing.TryRemove(witness.Participant, out _);
         else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
@@ -242,10 +266,9 @@ public sealed partial class Witnessing : SupervisedService
     }
 
     /// <summary>Asks one witness. Returns what is wrong; null: nothing.</summary>
-    private async Task<string?> Ask(Witness witness, AskedCheckpoint asked, CancellationToken cancel)
+    private async Task<string?> Ask(Witness witness, Way way, AskedCheckpoint asked, CancellationToken cancel)
     {
         var (note, size) = (asked.Note, asked.Checkpoint.Size);
-        var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         for (var tries = 0; tries < 3; tries++)
         {
             var old = way.Size;

@@ -61,6 +61,23 @@ public sealed class CosigningTests
     }
 
     [Fact]
+    public async Task A_witness_that_stays_away_is_asked_ever_more_rarely_and_the_others_as_often_as_before()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.StopService();
+        await hub.StartService(
+            options: new WitnessingOptions { Pause = TimeSpan.FromMilliseconds(1), LongestPause = TimeSpan.FromHours(1) }
+        );
+        // So many rounds that a pause which doubled with each would be longer than the test.
+        for (var round = 0; round < 24; round++)
+        {
+            await hub.Write();
+            await hub.Cosigned();
+        }
+        Assert.Equal(["ua/mfa"], hub.Witnessing.Missing);
+    }
+
+    [Fact]
     public async Task The_cosigned_checkpoint_is_kept_while_the_witnesses_are_away()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");

@@ -29,7 +29,8 @@ public sealed record WitnessingOptions
 
 /// <summary>
 /// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds. Each round sends the
-/// newest checkpoint to all witnesses at once, so that enough of them cosign the same one. Writes never wait for it. Where a witness has a
+/// newest checkpoint to all witnesses at once, so that enough of them cosign the same one, and ends when enough have. A witness that is
+/// missing or slow is not waited for. Writes never wait for any of them. Where a witness has a
 /// checkpoint that this service's key signed and that contradicts the ledger, the database is not the one that was served before: the
 /// process ends with the exit code that refuses such a ledger at the start.
 /// </summary>
@@ -49,12 +50,18 @@ public sealed partial class Witnessing : SupervisedService
     private long _waitingSince;
     private bool _saidLate;
 
-    // The way to a witness, the size of the tree that it cosigned last, and for how long it is left alone since it was missing.
+    // The way to a witness. What it holds is read and written while nobody asks, or by whom asks.
     private sealed class Way(HttpClient client)
     {
         public HttpClient Client => client;
 
+        // The size of the tree that it cosigned last.
         public ulong Size { get; set; }
+
+        // The asking that began last. There is one at a time.
+        public Task Asking { get; set; } = Task.CompletedTask;
+
+        // For how long it is left alone since it was missing; zero: it was not.
 
         public TimeSpan Pause { get; set; }
 
@@ -113,11 +120,23 @@ public sealed partial class Witnessing : SupervisedService
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
     {
-        var pause = _options.Pause;
         // A host that is stopped while it starts would not report why.
         var started = new TaskCompletionSource();
         await using (_lifetime.ApplicationStarted.Register(started.SetResult))
             await started.Task.WaitAsync(stop);
+        try
+        {
+            await Rounds(stop);
+        }
+        finally
+        {
+            await Task.WhenAll(_ways.Values.Select(w => w.Asking)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task Rounds(CancellationToken stop)
+    {
+        var pause = _options.Pause;
         while (true)
         {
             var (agreement, failed) = (_agreements.InForce.Permissions.Agreement, false);
@@ -155,11 +174,16 @@ public sealed partial class Witnessing : SupervisedService
 
     private TimeSpan Longer(TimeSpan pause) => pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
 
-    // How long no witness is to be asked again, at most 2 s.
+    // How long nothing is to be done for a witness that has not cosigned the checkpoint that was asked for last, at most 2 s.
     private TimeSpan LeftAlone(Agreement agreement) =>
         agreement
-            .Witnesses.Where(w => _missing.ContainsKey(w.Participant))
-            .Select(w => _ways.TryGetValue(w, out var way) ? LeftAlone(way) : TimeSpan.Zero)
+            .Witnesses.Select(w =>
+                _asked == 0 ? TimeSpan.MaxValue
+                : !_ways.TryGetValue(w, out var way) ? TimeSpan.Zero
+                : !way.Asking.IsCompleted ? _options.Pause
+                : way.Size == _asked ? TimeSpan.MaxValue
+                : LeftAlone(way)
+            )
             .Append(TimeSpan.FromSeconds(2))
             .Min();
 
@@ -168,7 +192,8 @@ public sealed partial class Witnessing : SupervisedService
     // The size of the tree that was asked for last.
     private ulong _asked;
 
-    /// <summary>Asks every witness once that has not cosigned the newest checkpoint and is not left alone.</summary>
+    /// <summary>Asks every witness once that has not cosigned the newest checkpoint and is neither being asked nor left alone. Returns when
+    /// enough have cosigned it, or all have answered that were not missing before.</summary>
     private async Task Round(Agreement agreement, CancellationToken stop)
     {
         var began = _time.GetUtcNow();
@@ -186,17 +211,35 @@ public sealed partial class Witnessing : SupervisedService
             Interlocked.Exchange(ref _waitingSince, began.UtcTicks);
         foreach (var gone in _missing.Keys.Where(m => agreement.Witnesses.All(w => w.Participant != m)))
             _missing.TryRemove(gone, out _);
+        foreach (var (gone, way) in _ways.Where(w => w.Value.Asking.IsCompleted && !agreement.Witnesses.Contains(w.Key)))
+        {
+            _ways.TryRemove(gone, out _);
+            way.Client.Dispose();
+        }
 
         var asked = new AskedCheckpoint(agreement, checkpoint, SignedNote.Read(checkpoint.Text)!);
         var has = Cosigning(checkpoint.Text, agreement);
-        await Task.WhenAll(
-            agreement
-                .Witnesses.Where(w =>
-                    !_ways.TryGetValue(w, out var way)
-                    || LeftAlone(way) <= TimeSpan.Zero && (!has.Contains(w.Participant) || way.Size != checkpoint.Size)
-                )
-                .Select(w => AskInTime(w, asked, stop))
-        );
+        var awaited = new List<Task>();
+        foreach (var witness in agreement.Witnesses)
+        {
+            var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
+            if (!way.Asking.IsCompleted)
+                continue;
+            // What nobody foresaw ends the process here.
+            await way.Asking;
+            if (LeftAlone(way) > TimeSpan.Zero || has.Contains(witness.Participant) && way.Size == checkpoint.Size)
+                continue;
+            var missing = way.Pause > TimeSpan.Zero;
+            way.Asking = AskInTime(witness, way, asked, stop);
+            if (!missing)
+                awaited.Add(way.Asking);
+        }
+        while (awaited.Count > 0 && (demanded == 0 || !Covers(_ledger.Cosigned, checkpoint.Size, agreement)))
+        {
+            var answered = await Task.WhenAny(awaited);
+            awaited.Remove(answered);
+            await answered;
+        }
         if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
         {
             // Entries after the checkpoint came after the round began, so they have waited since then at most.
@@ -216,9 +259,8 @@ public sealed partial class Witnessing : SupervisedService
     }
 
     /// <summary>Asks one witness, and notes whether it is missing.</summary>
-    private async Task AskInTime(Witness witness, AskedCheckpoint asked, CancellationToken stop)
+    private async Task AskInTime(Witness witness, Way way, AskedCheckpoint asked, CancellationToken stop)
     {
-        var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         string? why;
         try
         {
@@ -231,9 +273,14 @@ public sealed partial class Witnessing : SupervisedService
         {
             why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
         }
-        (way.Pause, way.Missed) = why is null
-            ? default
-            : (way.Pause > TimeSpan.Zero ? Longer(way.Pause) : _options.Pause, _time.GetTimestamp());
+        catch (LedgerException e)
+        {
+            // The fault is here, so the witness is not missing.
+            (way.Pause, way.Missed) = Missed(way);
+            LogNoRound(e.Message);
+            return;
+        }
+        (way.Pause, way.Missed) = why is null ? default : Missed(way);
         if (why is null)
             _missing.TryRemove(witness.Participant, out _);
         else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
@@ -242,6 +289,9 @@ public sealed partial class Witnessing : SupervisedService
             LogMissing(_ledger.Service, witness.Participant, why);
         }
     }
+
+    private (TimeSpan Pause, long Missed) Missed(Way way) =>
+        (way.Pause > TimeSpan.Zero ? Longer(way.Pause) : _options.Pause, _time.GetTimestamp());
 
     // The participants whose cosignatures on a checkpoint of this ledger count now.
     private IReadOnlyList<string> Cosigning(string checkpoint, Agreement agreement) =>
@@ -276,7 +326,13 @@ public sealed partial class Witnessing : SupervisedService
             {
                 // The witness is asked again next time, because the size that it reported is not trusted for long.
                 way.Size = 0;
-                return await Behind(way, note.Origin, cancel) ?? "it has a greater checkpoint than this replica";
+                return await Behind(way, asked, cancel) switch
+                {
+                    { Contradicts: { } wrong } => wrong,
+                    // Another replica was there first, with a later checkpoint of the same ledger.
+                    { Size: var theirs } when theirs > size => null,
+                    _ => "it reports a greater checkpoint than it shows",
+                };
             }
             var proof = old == 0 || old == size ? [] : (await _ledger.ProveConsistency(old, size, cancel))!.Hashes;
             var body = new StringBuilder($"old {old.ToString(CultureInfo.InvariantCulture)}\n");
@@ -311,7 +367,10 @@ public sealed partial class Witnessing : SupervisedService
                     continue;
                 default:
                     way.Size = 0;
-                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity && await Behind(way, note.Origin, cancel) is { } forked)
+                    if (
+                        answer.StatusCode == HttpStatusCode.UnprocessableEntity
+                        && await Behind(way, asked, cancel) is { Contradicts: { } forked }
+                    )
                         return forked;
                     return $"it refuses the checkpoint with status {(int)answer.StatusCode}";
             }
@@ -321,17 +380,21 @@ public sealed partial class Witnessing : SupervisedService
 
     /// <summary>Reads a witness's checkpoint where the witness has another one than this service. If this service's key signed it and the
     /// ledger contradicts it, the fault is here and not with the witness.</summary>
-    private async Task<string?> Behind(Way way, string origin, CancellationToken cancel)
+    /// <returns>The size of that checkpoint, 0 if it does not count, and how the database contradicts it; null: it does not.</returns>
+    private async Task<(ulong Size, string? Contradicts)> Behind(Way way, AskedCheckpoint asked, CancellationToken cancel)
     {
-        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(asked.Note.Origin)));
         using var answer = await way.Client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
         if (answer.StatusCode != HttpStatusCode.OK)
-            return null;
-        if (await _ledger.Contradicts(await TextOf(answer, cancel), cancel) is not { } wrong)
-            return null;
+            return default;
+        var theirs = await TextOf(answer, cancel);
+        var judged = LogKeys.Of(asked.Agreement, _ledger.Service).Judge(theirs, _time.GetUtcNow());
+        var size = judged is { Counts: true, Tree: { } tree } ? tree.Size : 0;
+        if (await _ledger.Contradicts(theirs, cancel) is not { } wrong)
+            return (size, null);
         LogContradicted(_ledger.Service, wrong);
         _life.End(ServiceHost.LedgerRefused);
-        return wrong;
+        return (size, wrong);
     }
 
     // The answer is read as UTF-8, whatever character set it claims to have.

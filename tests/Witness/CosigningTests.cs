@@ -61,20 +61,93 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task A_witness_that_stays_away_is_asked_ever_more_rarely_and_the_others_as_often_as_before()
+    public async Task A_witness_that_fails_is_asked_ever_more_rarely_and_the_others_as_often_as_before()
     {
-        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
-        await hub.StopService();
+        var asked = 0;
+        await using var hub = Hub.Make();
+        await hub.StartWitness("icrc");
+        await hub.StartWitness("kr/mfa");
+        await using var failing = await hub.StartFalseWitness(
+            "ua/mfa",
+            context =>
+            {
+                Interlocked.Increment(ref asked);
+                context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+                return Task.CompletedTask;
+            }
+        );
         await hub.StartService(
             options: new WitnessingOptions { Pause = TimeSpan.FromMilliseconds(1), LongestPause = TimeSpan.FromHours(1) }
         );
         // So many rounds that a pause which doubled with each would be longer than the test.
-        for (var round = 0; round < 24; round++)
+        const int rounds = 30;
+        for (var round = 0; round < rounds; round++)
         {
             await hub.Write();
             await hub.Cosigned();
         }
         Assert.Equal(["ua/mfa"], hub.Witnessing.Missing);
+        Assert.InRange(asked, 1, rounds - 1);
+    }
+
+    [Fact]
+    public async Task A_witness_that_does_not_answer_delays_no_cosignature_of_the_others()
+    {
+        await using var hub = Hub.Make();
+        await hub.StartWitness("icrc");
+        await hub.StartWitness("kr/mfa");
+        var asked = new TaskCompletionSource();
+        await using var hanging = await hub.StartFalseWitness(
+            "ua/mfa",
+            context =>
+            {
+                asked.TrySetResult();
+                return Task.Delay(Timeout.Infinite, context.RequestAborted);
+            }
+        );
+        await hub.StartService(options: new WitnessingOptions { Patience = TimeSpan.FromHours(1) });
+        await hub.Write();
+        await asked.Task.WaitAsync(Hub.Cancel);
+        for (var round = 0; round < 3; round++)
+        {
+            await hub.Write();
+            await hub.Cosigned();
+        }
+        // The service stops, though the witness still has not answered.
+        await hub.StopService();
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_witness_that_another_replica_was_faster_to_ask_is_not_missing_and_one_that_only_says_so_is(bool shows)
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write();
+        var earlier = (await hub.Cosigned()).Text;
+        // What the witness has: a checkpoint of this ledger that is later than any that this service has read when it asks.
+        var (shown, posts) = (new TaskCompletionSource(), 0);
+        await using var ahead = await hub.StartFalseWitness(
+            "ua/mfa",
+            async context =>
+            {
+                if (context.Request.Method == HttpMethods.Get)
+                {
+                    if (shows)
+                        await hub.Write();
+                    await context.Response.WriteAsync(shows ? (await hub.Ledger.ReadCheckpoint(Hub.Cancel)).Text : earlier);
+                    return;
+                }
+                if (Interlocked.Increment(ref posts) > 4)
+                    shown.TrySetResult();
+                (context.Response.StatusCode, context.Response.ContentType) = (StatusCodes.Status409Conflict, "text/x.tlog.size");
+                await context.Response.WriteAsync("1000000\n");
+            }
+        );
+        await hub.Write();
+        await shown.Task.WaitAsync(TimeSpan.FromSeconds(30), Hub.Cancel);
+        await Hub.Until(() => hub.Witnessing.Missing.Count == (shows ? 0 : 1), "the witness is missing, or is not");
+        Assert.Equal(!shows, hub.Warnings.Any(w => w.Contains("it reports a greater checkpoint than it shows")));
     }
 
     [Fact]

@@ -11,7 +11,8 @@ internal static class PostgresSchema
             one boolean primary key default true check (one), version int not null, service text not null)
         """;
 
-    // A row of up to 8 KB stays whole in its page. Moved out of it or compressed, it would make a commit several times as expensive.
+    // A row of up to 8 KB stays whole in its page, here and in `streams`. What is sealed cannot be compressed, and to try costs as much as to
+    // write it.
     private const string Entries = """
         create table if not exists entries (
             position bigint primary key, event_number bigint, event_sequence bigint, event_index int, participant text not null,
@@ -44,7 +45,7 @@ internal static class PostgresSchema
             create table if not exists streams (
                 number bigint not null, kind text not null, key text not null, version bigint not null, fold int not null,
                 state bytea not null, position bigint not null, due bigint, audience text[] not null, keys text[] not null,
-                primary key (kind, number), unique (kind, key))
+                primary key (kind, number), unique (kind, key)) with (toast_tuple_target = 8160)
             """,
         "create index if not exists streams_due on streams (due) where due is not null",
         """

@@ -60,7 +60,7 @@ public sealed partial class DocumentTests
             "mkdir -p /backup/wal",
             "Ministry/ReaderTests.The_operators_guide_receives_the_databases_log_before_a_commit_returns"
         ),
-        new("deploy/README.md", "mkdir -p backup\ndocker cp", Guide),
+        new("deploy/README.md", "mkdir -p backup\ndocker compose stop", Guide),
         new("deploy/README.md", "docker compose stop calllog", Guide),
         new(
             "deploy/README.md",

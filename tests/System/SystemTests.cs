@@ -213,7 +213,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         var folder = Directory.CreateTempSubdirectory("operator-").FullName;
         try
         {
-            await Deployment.Shell(Documents.Script(guide, "mkdir -p backup\ndocker cp"), folder);
+            await Deployment.Shell(Documents.Script(guide, "mkdir -p backup\ndocker compose stop"), folder);
             Assert.NotEqual(0, new FileInfo(Path.Combine(folder, "backup", "calllog.checkpoint")).Length);
             await Deployment.Shell(Documents.Script(guide, "docker compose stop calllog"), folder);
         }

@@ -69,8 +69,27 @@ public sealed record MinistrySettings
     /// <summary>Writes the trace context of a call, where <see cref="PassesTrace"/>; null: the framework's own.</summary>
     internal DistributedContextPropagator? Propagator { get; init; }
 
-    /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
-    public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(10);
+    private readonly TimeSpan? _deadline,
+        _writeDeadline;
+
+    /// <summary>How long a call that reads and names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
+    public TimeSpan Deadline
+    {
+        get => _deadline ?? TimeSpan.FromSeconds(10);
+        init => _deadline = value;
+    }
+
+    /// <summary>How long a write that names no deadline of its own may take, all attempts together. So long it is repeated while the service
+    /// cannot decide it, such as until another database server is the primary. Default: <see cref="Deadline"/> where that is set, else 30 s,
+    /// twice as long as that took where it was measured.</summary>
+    public TimeSpan WriteDeadline
+    {
+        get => _writeDeadline ?? _deadline ?? TimeSpan.FromSeconds(30);
+        init => _writeDeadline = value;
+    }
+
+    /// <summary>Whether a write is repeated until its deadline. False: five attempts are made, and the caller repeats it himself.</summary>
+    internal bool RepeatsWrites { get; init; } = true;
 
     /// <summary>The settings that the environment names, as the <c>ministry</c> command reads them: <c>MINISTRIES_FOLDER</c>, the folder
     /// that <see cref="Pki.Init"/> made; <c>MINISTRIES_AS</c>, the participant, such as <c>kr/mfa</c>; and <c>MINISTRIES_CALLLOG</c>,
@@ -133,9 +152,11 @@ public sealed record MinistrySettings
 /// </summary>
 /// <remarks>
 /// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
-/// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided. They are never repeated on ABORTED,
-/// after which somebody must look at the record and decide again. A call whose answer was lost (DEADLINE_EXCEEDED) may have been decided:
-/// send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
+/// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
+/// within two seconds, and a write to a service that was reached before once more and again until its deadline
+/// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED,
+/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED or UNAVAILABLE may have been
+/// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
 /// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
 /// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
 /// (<see cref="Receipts.Shorten"/>).
@@ -145,6 +166,9 @@ public sealed partial class MinistryClient : IDisposable
     private const int Attempts = 5;
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
 
+    // The pause before a write is made again, after five attempts.
+    private static readonly TimeSpan RepeatPause = TimeSpan.FromSeconds(1);
+
     private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];
     private readonly MinistrySettings _settings;
     private readonly TimeProvider _time;
@@ -153,6 +177,9 @@ public sealed partial class MinistryClient : IDisposable
     private readonly Signer? _key;
     private readonly List<SealingIdentity> _identities = [];
     private readonly CancellationTokenSource _closing = new();
+
+    // The services that have answered something.
+    private readonly ConcurrentDictionary<string, bool> _reached = [];
 
     // The last audit of each log that runs beside the calls. It writes files.
     private readonly ConcurrentDictionary<string, Task> _besides = [];
@@ -541,14 +568,48 @@ public sealed partial class MinistryClient : IDisposable
         {
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
-            var call = continuation(copy, prepared);
+            var attempt = continuation(copy, prepared);
+            var ended = new CancellationTokenSource();
+            var answer = Answer();
             return new AsyncUnaryCall<TResponse>(
-                Worded(sent, call.ResponseAsync),
-                call.ResponseHeadersAsync,
-                call.GetStatus,
-                call.GetTrailers,
-                call.Dispose
+                Worded(sent, answer),
+                Headers(),
+                () => attempt.GetStatus(),
+                () => attempt.GetTrailers(),
+                () =>
+                {
+                    ended.Cancel();
+                    attempt.Dispose();
+                }
             );
+
+            async Task<TResponse> Answer()
+            {
+                while (true)
+                    try
+                    {
+                        var response = await attempt.ResponseAsync;
+                        client._reached[service] = true;
+                        return response;
+                    }
+                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline))
+                    {
+                        using var given = CancellationTokenSource.CreateLinkedTokenSource(prepared.Options.CancellationToken, ended.Token);
+                        await Task.Delay(RepeatPause, client._time, given.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                        if (given.IsCancellationRequested)
+                            throw;
+                        attempt.Dispose();
+                        attempt = continuation(copy, prepared);
+                        if (ended.IsCancellationRequested)
+                            attempt.Dispose();
+                    }
+            }
+
+            async Task<Metadata> Headers()
+            {
+                await ((Task)answer).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                return await attempt.ResponseHeadersAsync;
+            }
         }
 
         public override TResponse BlockingUnaryCall<TRequest, TResponse>(
@@ -557,18 +618,36 @@ public sealed partial class MinistryClient : IDisposable
             BlockingUnaryCallContinuation<TRequest, TResponse> continuation
         )
         {
-            try
-            {
-                var prepared = Prepare(request, context);
-                var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
-                var response = continuation(copy, prepared);
-                client.Take(service, sent, response);
-                return response;
-            }
-            catch (RpcException e) when (RefusedException.From(e) is { } refused)
-            {
-                throw refused;
-            }
+            var prepared = Prepare(request, context);
+            var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
+            while (true)
+                try
+                {
+                    var response = continuation(copy, prepared);
+                    client._reached[service] = true;
+                    client.Take(service, sent, response);
+                    return response;
+                }
+                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline))
+                {
+                    prepared.Options.CancellationToken.WaitHandle.WaitOne(RepeatPause);
+                }
+                catch (RpcException e) when (RefusedException.From(e) is { } refused)
+                {
+                    throw refused;
+                }
+        }
+
+        // A service that was never reached has nothing in flight, and its address may be wrong. One that says that it cannot decide now was.
+        private bool Repeats(RpcException e, DateTime? deadline)
+        {
+            var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);
+            if (e.StatusCode == StatusCode.Unavailable && e.Status.DebugException is null)
+                client._reached[service] = true;
+            return client._settings.RepeatsWrites
+                && (e.StatusCode == StatusCode.Unavailable || lost)
+                && client._reached.ContainsKey(service)
+                && (deadline is not { } end || client._time.GetUtcNow() + RepeatPause < end);
         }
 
         private ClientInterceptorContext<TRequest, TResponse> Prepare<TRequest, TResponse>(
@@ -580,13 +659,11 @@ public sealed partial class MinistryClient : IDisposable
         {
             if (request is IMessage message)
                 Name(message);
-            return context.Options.Deadline is null
-                ? new(
-                    context.Method,
-                    context.Host,
-                    context.Options.WithDeadline((client._time.GetUtcNow() + client._settings.Deadline).UtcDateTime)
-                )
-                : context;
+            if (context.Options.Deadline is not null)
+                return context;
+            var writes = Methods.At(context.Method.FullName) is { Writes: true };
+            var time = writes ? client._settings.WriteDeadline : client._settings.Deadline;
+            return new(context.Method, context.Host, context.Options.WithDeadline((client._time.GetUtcNow() + time).UtcDateTime));
         }
 
         private async Task<TResponse> Worded<TResponse>(SentWrite? sent, Task<TResponse> response)

@@ -20,7 +20,12 @@ public static class Reactions
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
         Reaction.To<CustodyTransferred>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),
         Reaction.To<DepartureRecorded>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),
-        Reaction.To<StatusRecorded>("custody", StatusChanged, (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel)),
+        Reaction.To<StatusRecorded>(
+            "custody",
+            StatusChanged,
+            (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel),
+            e => About(e.Case, e.Prisoner)
+        ),
         Changed<StatementRecorded>(e => (e.Case, e.Prisoner)),
         Changed<StatementAttested>(e => (e.Case, e.Prisoner)),
         Changed<AttestationRevoked>(e => (e.Case, e.Prisoner)),
@@ -46,8 +51,12 @@ public static class Reactions
         Reaction.To<T>(
             "custody",
             (e, context) => Recheck(e, context, of(e).Case, of(e).Prisoner),
-            (e, services, cancel) => Ask(services, of(e).Case, of(e).Prisoner, cancel)
+            (e, services, cancel) => Ask(services, of(e).Case, of(e).Prisoner, cancel),
+            e => About(of(e).Case, of(e).Prisoner)
         );
+
+    // The question is about the request that is under way for the prisoner (CustodyQuestions.AskAgain).
+    private static string About(string @case, string prisoner) => $"{@case}/{prisoner}";
 
     private static Task<IMessage?> Ask(IServiceProvider services, string @case, string prisoner, CancellationToken cancel) =>
         services.GetRequiredService<CustodyQuestions>().AskAgain(@case, prisoner, cancel);

@@ -148,6 +148,8 @@ public sealed record GatewaySettings
                 RequestsKey = RequestsKey ?? client.RequestsKey,
                 SeenFolder = Path.Combine(State, "seen"),
                 Propagator = new OwnSpans(this),
+                // The outbox does, and has a place for other writes meanwhile.
+                RepeatsWrites = false,
             };
         }
     }

@@ -212,7 +212,13 @@ public static partial class ServiceHost
                 foreach (var address in Addresses.OwnOf(metrics))
                     kestrel.Listen(address, listen => listen.ForMetrics());
         });
-        var ledger = await OpenLedger(service, settings, cancel);
+        var options = new BusOptions
+        {
+            Broker = settings.Broker,
+            FurtherBrokers = settings.FurtherBrokers,
+            BrokerAuthority = settings.BrokerAuthority,
+        };
+        var (ledger, inquired) = await OpenLedger(service, settings, options, cancel);
         var services = builder.Services;
         services.Configure<HostOptions>(o =>
         {
@@ -232,15 +238,7 @@ public static partial class ServiceHost
         services.AddIdentity();
         services.AddWrites();
         services.AddWitnessing();
-        services.AddBus(
-            new BusOptions
-            {
-                Broker = settings.Broker,
-                FurtherBrokers = settings.FurtherBrokers,
-                BrokerAuthority = settings.BrokerAuthority,
-            },
-            memory
-        );
+        services.AddBus(options, memory);
         AddHealth(services);
         if (settings.Reflection)
             services.AddGrpcReflection();
@@ -259,6 +257,7 @@ public static partial class ServiceHost
             host.MapGrpcReflectionService().Guarded(host);
         Access.DemandPolicies(host);
         LogLife(host, service.Name, ledger.OwnsTables && !settings.Ledger.StartsWith("sqlite:", StringComparison.Ordinal));
+        LogAsked(host, service.Name, inquired);
         EndWith(host, ledger);
         host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
         return host;
@@ -281,11 +280,18 @@ public static partial class ServiceHost
         );
     }
 
-    private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
+    private static async Task<(ServiceLedger Ledger, Inquired Inquired)> OpenLedger(
+        Service service,
+        Settings settings,
+        BusOptions options,
+        CancellationToken cancel
+    )
     {
-        var agreement = AgreementFile.Load(settings.Agreement).Agreement;
+        var parsed = AgreementFile.Load(settings.Agreement);
+        var agreement = parsed.Agreement;
+        var inquired = await StartInquiry.Ask(service, settings, options, parsed, cancel);
         var key = KeySource.Open(settings.CheckpointKey, settings.SecretsFolder);
-        return await ServiceLedger.Open(
+        var ledger = await ServiceLedger.Open(
             new LedgerOptions
             {
                 Service = service.Name,
@@ -297,11 +303,13 @@ public static partial class ServiceHost
                 CoverLeaves = settings.CoverLeaves,
                 Key = CheckpointKey.Of($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
+                Heard = inquired.Heard,
                 // The service's logger does not exist before its ledger is open.
                 Progress = Console.Error.WriteLine,
             },
             cancel
         );
+        return (ledger, inquired);
     }
 
     // The database client gives the cause, such as a certificate that is not accepted, in its innermost exception.
@@ -345,6 +353,31 @@ public static partial class ServiceHost
         host.Lifetime.ApplicationStopping.Register(() => LogStopping(log, service));
         host.Lifetime.ApplicationStopped.Register(() => LogStopped(log, service));
     }
+
+    private static void LogAsked(WebApplication host, string service, Inquired inquired)
+    {
+        var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
+        if (inquired.Alone)
+            LogAlone(log, service, StartInquiry.Patience.TotalSeconds);
+        else
+            LogInquired(log, service, inquired.Answered, inquired.Witnesses, inquired.Replicas ?? 0);
+    }
+
+    [LoggerMessage(
+        7,
+        LogLevel.Warning,
+        "{Service} serves what nobody else has confirmed: no witness and no other replica answered within {Seconds} s. If the database has "
+            + "lost its last entries, that is found out only when one of them can be reached"
+    )]
+    private static partial void LogAlone(ILogger log, string service, double seconds);
+
+    [LoggerMessage(
+        8,
+        LogLevel.Information,
+        "{Service} asked before it opened its ledger: {Answered} of {Witnesses} witnesses and {Replicas} other replicas answered, and none "
+            + "knows more"
+    )]
+    private static partial void LogInquired(ILogger log, string service, int answered, int witnesses, int replicas);
 
     [LoggerMessage(
         5,

@@ -183,7 +183,7 @@ internal sealed class Checkpoints : IDisposable
         var whole = false;
         for (var place = 0; place < 2; place++)
         {
-            var text = Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
+            var text = TextAt(bytes, place);
             whole |= place == 0 ? text.EndsWith('\n') : text.Length > 0;
             if (judge(text) is not ({ } found, var counts) || found.Size < (Last?.Size ?? 0))
                 continue;
@@ -199,6 +199,20 @@ internal sealed class Checkpoints : IDisposable
                 + "Restore the file or the key; a new key is first listed in the agreement, beside the old one."
         );
     }
+
+    /// <summary>What stands in a file of checkpoints, whoever made it.</summary>
+    public static IEnumerable<string> NotesIn(string path)
+    {
+        if (!File.Exists(path))
+            return [];
+        using var file = PrivateFiles.Open(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        var bytes = new byte[2 * Place];
+        file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+        return [TextAt(bytes, 0), TextAt(bytes, 1)];
+    }
+
+    private static string TextAt(byte[] bytes, int place) =>
+        Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
 
     /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key that has ended, so that a thief of that key
     /// may have made it. Sign it again, or rely on it, only once the ledger confirms it.</summary>

@@ -228,7 +228,8 @@ internal sealed class Committer(CommitContext context)
                 if (FaultOf(e, progress, commands) is { } fault)
                 {
                     var own = fault() is CommandFailedException;
-                    if (!own)
+                    // A wrong clock and a database that must not be served from are states of their own.
+                    if (!own && e is not (ClockNotTrustedException or LedgerInconsistentException))
                         NoteFailure();
                     FailAll(commands, fault);
                     if (own && _schedule is not null)

@@ -22,6 +22,10 @@ public sealed class LedgerOptions
     /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>
     public required string CheckpointFile { get; init; }
 
+    /// <summary>Checkpoints that witnesses and other replicas showed just before, in any order. The ledger is not opened on a database that
+    /// is behind one of them or has another history. One that no key of the log signed is ignored.</summary>
+    public IReadOnlyList<HeardCheckpoint> Heard { get; init; } = [];
+
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
@@ -87,7 +91,7 @@ public sealed class LedgerOptions
     /// <see cref="CoverLeaves"/> entries. Default: zero.</summary>
     public TimeSpan CoverInterval { get; init; }
 
-    /// <summary>The greatest <see cref="CoverInterval"/>: 5 s. Callers wait 10 s for an answer.</summary>
+    /// <summary>The greatest <see cref="CoverInterval"/>: 5 s. Callers wait 10 s for an answer, or longer.</summary>
     public static readonly TimeSpan MaxCoverInterval = TimeSpan.FromSeconds(5);
 
     /// <summary>The number of entries of each commit where <see cref="CoverInterval"/> is set, 1 to <see cref="MostCoverLeaves"/>: at most as many commands, and

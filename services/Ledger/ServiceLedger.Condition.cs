@@ -22,6 +22,10 @@ public sealed partial class ServiceLedger
             _asynchronous = !pulse.Synchronous && (_options.ExpectReplication || pulse.Standbys > 0);
             return Condition(_committer.FailingSince is null);
         }
+        catch (LedgerInconsistentException) when (Contradiction is not null)
+        {
+            return Condition(_committer.FailingSince is null);
+        }
         catch (Exception e) when (e is LedgerException or OperationCanceledException)
         {
             return Condition(false);

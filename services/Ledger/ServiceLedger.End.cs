@@ -26,6 +26,29 @@ public sealed partial class ServiceLedger
     /// <summary>The greatest checkpoint that this replica signed; null: there is none.</summary>
     public Checkpoint? LastSigned => _checkpoints.Last;
 
+    /// <summary>The greatest checkpoint that this replica signed or heard of, as it is told to others; null: there is none.</summary>
+    public string? Known => _context.Greatest is { Text: { Length: <= LongestTold } text } ? text : LastSigned?.Text;
+
+    /// <summary>The greatest length of a checkpoint that is told to others, in characters: 8 Ki. Whoever sends one may add lines to it.
+    /// </summary>
+    private const int LongestTold = 8 << 10;
+
+    /// <summary>The greatest checkpoint that a replica's files hold, whoever made it: for others to judge, before the ledger is opened; null:
+    /// they hold none.</summary>
+    /// <param name="checkpointFile"><see cref="LedgerOptions.CheckpointFile"/>.</param>
+    public static string? KnownIn(string checkpointFile)
+    {
+        var notes = Checkpoints.NotesIn(checkpointFile);
+        if (KnownEnd.FileBeside(checkpointFile) is var seen && File.Exists(seen))
+            notes = notes.Append(File.ReadAllText(seen));
+        return notes
+            .Where(n => n.Length <= LongestTold)
+            .Select(n => SignedNote.Read(n)?.Tree)
+            .OfType<Checkpoint>()
+            .MaxBy(t => t.Size)
+            ?.Text;
+    }
+
     internal static LedgerInconsistentException Behind(ulong size, ulong known) =>
         new(
             $"the database has {size} entries, and a checkpoint over {known} was signed: it was put back to an earlier state, or is a "

@@ -15,13 +15,14 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private readonly RecentEvents _recentEvents = new();
     private readonly SemaphoreSlim _look = new(1);
     private readonly SemaphoreSlim _replicating = new(1);
-    private readonly KnownEnd _end = new();
+    private readonly KnownEnd _end;
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
     private volatile CheckpointJudge _judge;
 
-    private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints, ClockGuard clock)
+    private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints, KnownEnd end, ClockGuard clock)
     {
+        _end = end;
         _judge = options.Judge ?? (note => (checkpoints.Key.Verify(note), true));
         _options = options;
         _store = store;
@@ -34,7 +35,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     /// <summary>Opens the ledger: creates what is missing in the database, migrates an older schema, checks it against the last
-    /// checkpoint, and begins to take commands.</summary>
+    /// checkpoint and against those that others have (<see cref="LedgerOptions.Heard"/>), and begins to take commands. Nothing is signed,
+    /// committed or answered before.</summary>
     /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
     /// <exception cref="ClockNotTrustedException">The ledger's last entry is ahead of this machine's clock.</exception>
@@ -52,18 +54,21 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         {
             await store.Prepare(options.Service, cancel);
             checkpoints = new Checkpoints(options.Key, options.CheckpointFile, options.Judge);
+            CheckpointJudge judge = options.Judge ?? (note => (options.Key.Verify(note), true));
+            var end = new KnownEnd(KnownEnd.FileBeside(options.CheckpointFile), judge);
+            var heard = Hear(options.Heard, judge, end, checkpoints.Last);
             await using (var session = await store.Open(write: false, cancel))
             {
                 var head = await session.ReadHead();
                 var clock = new ClockGuard(options.Time, options.ComparesDatabaseClock);
                 if (ClockGuard.Ahead(head.Time, options.Time.GetUtcNow()) is { } ahead)
                     throw new ClockNotTrustedException(ahead);
-                var cosigned = new CosignedFile(
-                    options.Judge ?? (note => (options.Key.Verify(note), true)),
-                    options.CheckpointFile + ".cosigned"
-                );
+                var cosigned = new CosignedFile(judge, options.CheckpointFile + ".cosigned");
                 await CheckTree(session, head, checkpoints.Last, options.CheckpointFile, checkpoints.IsDoubtful);
                 await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned", doubtful: false);
+                foreach (var (by, tree) in heard)
+                    await CheckTree(session, head, tree, by, doubtful: false);
+                await CheckTree(session, head, end.Seen, KnownEnd.FileBeside(options.CheckpointFile), end.IsDoubtful);
                 // The key signs only after these checks. Otherwise it could sign a tree that the thief of a former key has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
@@ -72,10 +77,10 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     await session.Replicated();
                 if (head.Size > 0)
                     checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
-                var ledger = new ServiceLedger(options, store, checkpoints, clock) { _size = head.Size, _cosigned = cosigned };
+                // The own checkpoint covers all that is known now.
+                end.Forget(head.Size);
+                var ledger = new ServiceLedger(options, store, checkpoints, end, clock) { _size = head.Size, _cosigned = cosigned };
                 ledger._end.Replicate(head.Size);
-                if (cosigned.Enough is { } enough)
-                    ledger._end.See(enough);
                 store.Check = ledger.CheckEnd;
                 ledger._recentEntries.Saw(head.Size, 0);
                 ledger._committer.Start();
@@ -90,6 +95,24 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 throw new LedgerUnavailableException(e);
             throw;
         }
+    }
+
+    /// <summary>The checkpoints of others that count. The greatest is kept first, because nobody may be there to tell it the next time.
+    /// </summary>
+    private static List<(string By, Checkpoint Tree)> Hear(
+        IEnumerable<HeardCheckpoint> heard,
+        CheckpointJudge judge,
+        KnownEnd end,
+        Checkpoint? own
+    )
+    {
+        var counted = new List<(string By, Checkpoint Tree)>();
+        foreach (var (by, note) in heard)
+            if (note.Length <= SignedNote.MaxLength && judge(note) is ({ } tree, true))
+                counted.Add((by, tree));
+        if (counted.Select(c => c.Tree).MaxBy(t => t.Size) is { } greatest && greatest.Size > (own?.Size ?? 0))
+            end.See(greatest);
+        return counted;
     }
 
     /// <summary>How often tables are made again if the server answers with a fault that passes: 10, a second apart.</summary>
@@ -155,6 +178,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         if (key.Name != Key.Name)
             throw new ArgumentException($"the key's name must be {Key.Name}: it is the log's origin", nameof(key));
         _checkpoints.SignWith(key);
+        _end.Forget(_checkpoints.Last?.Size ?? 0);
         _cosigned.SignAgain(() => _checkpoints.Key);
     }
 

@@ -139,16 +139,17 @@ internal sealed class Connection : IDisposable
     {
         var services = Contract.Services.ToDictionary(s => s, s => AddressesOf(s).Addresses);
         var text = ValueOf("timeout", Options.Timeout);
-        var seconds = 10;
+        var seconds = 0;
         if (text.Length > 0 && (!int.TryParse(text, out seconds) || seconds is < 1 or > 600))
             throw new FormatException("--timeout must be from 1 to 600");
         var settings = MinistrySettings.In(Folder, As, services) with
         {
-            Deadline = TimeSpan.FromSeconds(seconds),
             SecretsFolder = CallCommands.SecretsFolder,
             AuditEvery = 0,
             ReceiptFolder = Receipts,
         };
+        if (seconds > 0)
+            settings = settings with { Deadline = TimeSpan.FromSeconds(seconds) };
         return ValueOf("requests-key", Options.RequestsKey) is { Length: > 0 } key ? settings with { RequestsKey = key } : settings;
     }
 

@@ -50,7 +50,9 @@ internal static class Options
 
     public static readonly Option<string> Timeout = new("--timeout")
     {
-        Description = "How many seconds a call may take, all attempts together, 1 to 600; 10 if nothing says it. MINISTRIES_TIMEOUT.",
+        Description =
+            "How many seconds a call may take, all attempts together, 1 to 600; if nothing says it, 30 for a write and 10 for another call. "
+            + "MINISTRIES_TIMEOUT.",
         HelpName = "seconds",
     };
 

@@ -10,25 +10,30 @@ namespace Ministries.Rules;
 /// <param name="Decide">The rule; it never refuses what it can record.</param>
 /// <param name="Ask">Asks another service before the command is queued; null: nothing is asked. Where it cannot be asked for long
 /// (the setting <c>AskPatience</c>), the rule decides without an answer, on the safe side.</param>
+/// <param name="About">What the event is about, of those events whose reaction asks: the question rests on nothing of this service but
+/// the effects of events about the same thing. So events about different things are committed together. null: that is not known.</param>
 public sealed record Reaction(
     string Producer,
     MessageDescriptor Event,
     Func<IMessage, RuleContext, Decision> Decide,
-    Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null
+    Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null,
+    Func<IMessage, string>? About = null
 )
 {
     /// <summary>A reaction to events of the type.</summary>
     public static Reaction To<T>(
         string producer,
         Func<T, RuleContext, Decision> decide,
-        Func<T, IServiceProvider, CancellationToken, Task<IMessage?>>? ask = null
+        Func<T, IServiceProvider, CancellationToken, Task<IMessage?>>? ask = null,
+        Func<T, string>? about = null
     )
         where T : IMessage<T>, new() =>
         new(
             producer,
             new T().Descriptor,
             (e, context) => decide((T)e, context),
-            ask is null ? null : (e, services, cancel) => ask((T)e, services, cancel)
+            ask is null ? null : (e, services, cancel) => ask((T)e, services, cancel),
+            about is null ? null : e => about((T)e)
         );
 }
 

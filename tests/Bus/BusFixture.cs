@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -8,6 +9,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -50,6 +52,21 @@ public sealed class BusFixture : IAsyncDisposable
 
     /// <summary>Signs as every service of the fixture.</summary>
     internal MessageSeal Seal { get; init; } = NewSeal();
+
+    /// <summary>How often a service commits by <see cref="Clock"/>.</summary>
+    public static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+
+    /// <summary>The clock of one service, by which it commits at fixed times; null: that of the machine, and it commits at once.</summary>
+    public SteppedClock? Clock { get; init; }
+
+    /// <summary>Whose <see cref="Clock"/> is.</summary>
+    public string Clocked { get; init; } = "consular";
+
+    /// <summary>How many entries each of these commits has.</summary>
+    public int Leaves { get; init; } = 8;
+
+    /// <summary>What was logged as a warning or worse.</summary>
+    public ConcurrentQueue<string> Warnings { get; } = [];
 
     /// <summary>The database of a service, which other replicas use too; null: each service has a file of its own.</summary>
     public Func<string, string>? DatabaseOf { get; init; }
@@ -120,7 +137,8 @@ public sealed class BusFixture : IAsyncDisposable
                         if (OnAsk is { } ask)
                             await ask(cancel);
                         return null;
-                    }
+                    },
+                    e => e.Call
                 ),
             ],
         };
@@ -129,6 +147,7 @@ public sealed class BusFixture : IAsyncDisposable
     {
         if (_ledgers.TryGetValue(service.Name, out var ledger))
             return ledger;
+        var checkpoint = Path.Combine(_folder, service.Name + ".checkpoint");
         return _ledgers[service.Name] = await ServiceLedger.Open(
             new LedgerOptions
             {
@@ -136,12 +155,32 @@ public sealed class BusFixture : IAsyncDisposable
                 Kinds = [.. service.Streams, .. BusRegistration.Streams],
                 Connection = DatabaseOf?.Invoke(service.Name) ?? $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
                 LeadTime = TimeSpan.FromSeconds(2),
-                CheckpointFile = Path.Combine(_folder, service.Name + ".checkpoint"),
+                CheckpointFile = checkpoint,
+                Heard = DatabaseOf is null ? [] : await Ask(service, checkpoint),
                 Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
+                Time = TimeOf(service),
+                CoverInterval = TimeOf(service) == Clock ? Interval : default,
+                CoverLeaves = Leaves,
             },
             CancellationToken.None
         );
     }
+
+    private async Task<IReadOnlyList<HeardCheckpoint>> Ask(Service service, string checkpoint)
+    {
+        using var patience = new CancellationTokenSource(StartInquiry.Patience);
+        return (await StartInquiry.AskReplicas(service, _options, ServiceLedger.KnownIn(checkpoint), patience.Token)).Heard;
+    }
+
+    /// <summary>Ends a service and closes its ledger, as a process that ends.</summary>
+    public async Task Close(Service service)
+    {
+        await Stop(service);
+        if (_ledgers.Remove(service.Name, out var ledger))
+            await ledger.DisposeAsync();
+    }
+
+    private TimeProvider TimeOf(Service service) => service.Name == Clocked && Clock is not null ? Clock : TimeProvider.System;
 
     public async Task<IHost> Start(Service service)
     {
@@ -149,13 +188,14 @@ public sealed class BusFixture : IAsyncDisposable
         var builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Services.AddSingleton(service);
         builder.Services.AddSingleton(ledger);
-        builder.Services.AddSingleton(TimeProvider.System);
+        builder.Services.AddSingleton(TimeOf(service));
         builder.Services.AddSingleton<Lifecycle>();
         builder.Services.AddSingleton<ReadEvents>(Read);
         builder.Services.AddSingleton(Seal);
         var permissions = new Permissions(StandardAgreement.Read());
         builder.Services.AddSingleton<Func<Permissions>>(() => permissions);
         builder.Services.AddBus(BrokerOf is { } of ? _options with { Broker = of(service.Name) } : _options, _memory);
+        builder.Logging.AddProvider(new Heard(Warnings));
         if (Environment.GetEnvironmentVariable("BUS_LOG") is not null)
             builder.Logging.AddSimpleConsole(o => o.SingleLine = true);
         var host = builder.Build();
@@ -284,6 +324,26 @@ public sealed class BusFixture : IAsyncDisposable
         foreach (var ledger in _ledgers.Values)
             await ledger.DisposeAsync();
         Directory.Delete(_folder, recursive: true);
+    }
+
+    private sealed class Heard(ConcurrentQueue<string> lines) : ILoggerProvider, ILogger
+    {
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
+
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        ) => lines.Enqueue(formatter(state, exception));
+
+        public void Dispose() { }
     }
 
     private static Decision Note(string @case, string call, RuleContext context)

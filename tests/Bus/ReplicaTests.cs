@@ -102,23 +102,49 @@ public sealed class ReplicaTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_replica_whose_database_is_behind_hears_it_from_another_one_and_serves_nothing()
+    public async Task A_replica_that_starts_on_a_database_behind_hears_it_from_another_one_and_serves_nothing()
     {
         await using var one = Replica();
         await one.StartReady(one.CallLog);
+        await one.Log();
         var kept = _databases["calllog"];
         _databases["calllog"] = await (await Postgres.Shared).CreateDatabase();
         await using var two = Replica(one);
-        var behind = await two.Ledger(two.CallLog);
-        Assert.Null(await behind.Find(BusFixture.Calls, "call-000001", null, Cancel));
-        await one.Log();
-        await two.StartReady(two.CallLog);
-        await BusFixture.Until(
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => two.Ledger(two.CallLog));
+        Assert.Contains("the database has 0 entries, but a checkpoint over 1 was signed (another replica has it)", refused.Message);
+        // What it heard it knows from now on, though nobody is there who tells it.
+        await one.Close(one.CallLog);
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => two.Ledger(two.CallLog));
+        _databases["calllog"] = kept;
+        Assert.Equal(1UL, (await two.Ledger(two.CallLog)).Size);
+    }
+
+    [Fact]
+    public async Task A_replica_that_started_first_with_an_older_file_hears_it_from_one_that_may_not_start()
+    {
+        await using var newer = Replica();
+        await newer.Ledger(newer.CallLog);
+        await newer.Log();
+        await newer.Close(newer.CallLog);
+        var kept = _databases["calllog"];
+        _databases["calllog"] = await (await Postgres.Shared).CreateDatabase();
+        // Nobody is there who knows better.
+        await using var older = Replica(newer);
+        await older.StartReady(older.CallLog);
+        var ledger = await older.Ledger(older.CallLog);
+        Assert.Null(await ledger.Find(BusFixture.Calls, "call-000001", null, Cancel));
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => newer.Ledger(newer.CallLog));
+        await UntilRefused(ledger);
+        _databases["calllog"] = kept;
+    }
+
+    private static Task UntilRefused(ServiceLedger ledger) =>
+        BusFixture.Until(
             async () =>
             {
                 try
                 {
-                    await behind.Find(BusFixture.Calls, "call-000001", null, Cancel);
+                    await ledger.Find(BusFixture.Calls, "call-000001", null, Cancel);
                     return false;
                 }
                 catch (LedgerInconsistentException)
@@ -128,6 +154,21 @@ public sealed class ReplicaTests : IAsyncLifetime
             },
             () => "the refusal"
         );
+
+    [Fact]
+    public async Task A_replica_whose_database_falls_behind_hears_it_from_another_one_and_serves_no_more()
+    {
+        await using var one = Replica();
+        await one.StartReady(one.CallLog);
+        var kept = _databases["calllog"];
+        _databases["calllog"] = await (await Postgres.Shared).CreateDatabase();
+        await using var two = Replica(one);
+        // Nobody has signed more yet.
+        var behind = await two.Ledger(two.CallLog);
+        Assert.Null(await behind.Find(BusFixture.Calls, "call-000001", null, Cancel));
+        await one.Log();
+        await two.StartReady(two.CallLog);
+        await UntilRefused(behind);
         Assert.False((await behind.Examine(Cancel)).IsGood);
         Assert.True((await (await one.Ledger(one.CallLog)).Examine(Cancel)).IsGood);
         _databases["calllog"] = kept;

@@ -373,11 +373,15 @@ public sealed partial class KubernetesTests
     {
         var path = Path.Combine(Base, "rules.yaml");
         var text = await File.ReadAllTextAsync(path, TestContext.Current.CancellationToken);
-        var alerts = await File.ReadAllTextAsync(
-            Path.Combine(Manifests.Root, "deploy", "prometheus", "alerts.yml"),
-            TestContext.Current.CancellationToken
-        );
-        var groups = alerts[alerts.IndexOf("groups:", StringComparison.Ordinal)..]
+        async Task<string> GroupsOf(string file)
+        {
+            var alerts = await File.ReadAllTextAsync(
+                Path.Combine(Manifests.Root, "deploy", "prometheus", file),
+                TestContext.Current.CancellationToken
+            );
+            return alerts[(alerts.IndexOf("groups:\n", StringComparison.Ordinal) + "groups:\n".Length)..];
+        }
+        var groups = $"groups:\n{await GroupsOf("alerts.yml")}\n{await GroupsOf("kubernetes.yml")}"
             .Split('\n')
             .Select(l => l.Trim().Length > 0 ? $"  {l}" : l);
         var same = text[..(text.IndexOf("spec:\n", StringComparison.Ordinal) + 6)] + string.Join('\n', groups);

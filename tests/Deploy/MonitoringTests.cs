@@ -19,7 +19,7 @@ public sealed partial class MonitoringTests
         await Run("promtool", Prometheus, "test", "rules", "alerts.test.yml");
         // Each of them is seen to fire in some test, and to be still in another.
         var tests = await File.ReadAllTextAsync(Path.Combine(Prometheus, "alerts.test.yml"), Cancel);
-        foreach (var alert in await Alerts())
+        foreach (var alert in await Alerts("alerts.yml", "kubernetes.yml"))
         {
             Assert.Matches($@"alertname: {alert}\n\s+exp_alerts:\n\s+- exp_labels", tests);
             Assert.Matches($@"alertname: {alert}\n\s+exp_alerts: \[\]", tests);
@@ -34,10 +34,11 @@ public sealed partial class MonitoringTests
         if (alerts.IndexOf("\n## ", 1, StringComparison.Ordinal) is > 0 and var end)
             alerts = alerts[..end];
         var sections = Section().Matches(alerts).Select(m => m.Groups[1].Value).ToList();
-        Assert.Equal(await Alerts(), sections);
-        var rules = await File.ReadAllTextAsync(Path.Combine(Prometheus, "alerts.yml"), Cancel);
+        string[] files = ["alerts.yml", "kubernetes.yml"];
+        Assert.Equal(await Alerts(files), sections);
+        var rules = string.Concat(await Task.WhenAll(files.Select(f => File.ReadAllTextAsync(Path.Combine(Prometheus, f), Cancel))));
         Assert.Equal(
-            (await Alerts()).Select(a => $"deploy/README.md#{a.ToLowerInvariant()}"),
+            (await Alerts(files)).Select(a => $"deploy/README.md#{a.ToLowerInvariant()}"),
             Runbook().Matches(rules).Select(m => m.Groups[1].Value)
         );
         // A section says what it means and what to do.
@@ -54,7 +55,7 @@ public sealed partial class MonitoringTests
             async () => (await scraped.Query("up{job=\"ministries\"} == 1 and on(service) ministries_ready == 1")).Count == 3
         );
         var rules = await scraped.Rules();
-        Assert.Equal((await Alerts()).Order(), rules.Select(r => r.GetProperty("name").GetString()!).Order());
+        Assert.Equal((await Alerts("alerts.yml")).Order(), rules.Select(r => r.GetProperty("name").GetString()!).Order());
         await scraped.Until(
             "every rule has been looked at",
             async () => (await scraped.Rules()).All(r => r.GetProperty("health").GetString() == "ok")
@@ -109,8 +110,11 @@ public sealed partial class MonitoringTests
         }
     }
 
-    private static async Task<IReadOnlyList<string>> Alerts() =>
-        [.. Alert().Matches(await File.ReadAllTextAsync(Path.Combine(Prometheus, "alerts.yml"), Cancel)).Select(m => m.Groups[1].Value)];
+    private static async Task<IReadOnlyList<string>> Alerts(params IEnumerable<string> files)
+    {
+        var texts = await Task.WhenAll(files.Select(f => File.ReadAllTextAsync(Path.Combine(Prometheus, f), Cancel)));
+        return [.. texts.SelectMany(t => Alert().Matches(t)).Select(m => m.Groups[1].Value)];
+    }
 
     private static async Task Run(string program, string folder, params string[] arguments)
     {

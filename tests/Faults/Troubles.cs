@@ -7,6 +7,14 @@ namespace Ministries.Faults.Tests;
 /// method returns; what it leaves behind is for the services to mend.</summary>
 internal sealed class Troubles(Deployment deployment, Postgres postgres, bool hasOwnDisk, Random random)
 {
+    private const string Alarm = "the broker is out of disk and blocks its publishers",
+        Unwritable = "the database is read-only",
+        Crowd = "the database has no connection left",
+        NoRoom = "the database's disk is full";
+
+    /// <summary>What fills up or closes. It is in every play, where this machine can have it.</summary>
+    public static IReadOnlyList<string> Always { get; } = [Alarm, Unwritable, Crowd, NoRoom];
+
     /// <summary>All that this machine can have, by name.</summary>
     public IReadOnlyList<(string Name, Func<TimeSpan, CancellationToken, Task> Run)> All { get; } =
     [
@@ -19,13 +27,13 @@ internal sealed class Troubles(Deployment deployment, Postgres postgres, bool ha
         ("consular is cut off from the broker", Cut(deployment.Ways["consular"].Broker)),
         ("the broker is killed", (_, _) => deployment.RestartBroker()),
         ("the broker is paused", Both(deployment.Broker.Freeze, deployment.Broker.Thaw)),
-        ("the broker is out of disk and blocks its publishers", (time, cancel) => Alarmed(deployment.Broker, time, cancel)),
+        (Alarm, (time, cancel) => Alarmed(deployment.Broker, time, cancel)),
         ("the database is killed", (_, _) => Restarted(postgres)),
         ("the database is paused", Both(postgres.Freeze, postgres.Thaw)),
-        ("the database is read-only", (time, cancel) => ReadOnly(postgres, time, cancel)),
-        ("the database has no connection left", (time, cancel) => Crowded(deployment, time, cancel)),
+        (Unwritable, (time, cancel) => ReadOnly(postgres, time, cancel)),
+        (Crowd, (time, cancel) => Crowded(deployment, time, cancel)),
         .. hasOwnDisk
-            ? [("the database's disk is full", (TimeSpan time, CancellationToken cancel) => Full(postgres, time, cancel))]
+            ? [(NoRoom, (TimeSpan time, CancellationToken cancel) => Full(postgres, time, cancel))]
             : Array.Empty<(string, Func<TimeSpan, CancellationToken, Task>)>(),
     ];
 

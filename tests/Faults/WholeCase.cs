@@ -40,7 +40,7 @@ internal sealed class WholeCase
 
     /// <summary>Plays it.</summary>
     /// <param name="seed">The order of the troubles comes from it.</param>
-    /// <param name="rounds">How often each trouble happens; 0: some of them once.</param>
+    /// <param name="rounds">How often each trouble happens; 0: some of them once, what fills up or closes among them.</param>
     /// <param name="say">Receives a line about each step.</param>
     /// <param name="cancel">Cancels.</param>
     public static async Task<Verdict> Run(int seed, int rounds, Action<string> say, CancellationToken cancel)
@@ -70,7 +70,11 @@ internal sealed class WholeCase
     {
         var all = Enumerable.Range(0, Math.Max(1, rounds)).SelectMany(_ => troubles.All).ToArray();
         random.Shuffle(all);
-        return [.. rounds == 0 ? all.Take(Some) : all];
+        if (rounds > 0)
+            return [.. all];
+        var some = all.OrderByDescending(t => Troubles.Always.Contains(t.Name)).Take(Some).ToArray();
+        random.Shuffle(some);
+        return [.. some];
     }
 
     private async Task<Verdict> Run(List<(string Name, Func<TimeSpan, CancellationToken, Task> Run)> troubles, CancellationToken cancel)

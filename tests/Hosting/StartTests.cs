@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -6,7 +7,9 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Ministries.Fixtures;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Npgsql;
@@ -181,6 +184,30 @@ public sealed class StartTests : IDisposable
             + "Target Session Attributes=primary;Timeout=5;Tcp Keepalive=true;Tcp Keepalive Time=2;Tcp Keepalive Interval=1";
         var (code, lines) = await Start(null, ("Ledger:Connection", settings));
         Assert.Equal((ServiceHost.Stopped, 0), (code, lines.Length));
+    }
+
+    [Fact]
+    public async Task A_database_that_does_not_replicate_though_it_is_expected_to_is_logged()
+    {
+        var warned = new ConcurrentQueue<string>();
+        await using var broker = new MemoryBroker();
+        var service = new Service
+        {
+            Name = "calllog",
+            Streams = [Cases.Kind],
+            Map = _ => { },
+        }.Registering(services => services.AddSingleton<ILoggerProvider>(new Heard(warned, LogLevel.Warning)));
+        var settings = ServiceSetup.SettingsIn(_folder, "calllog") with
+        {
+            Ledger = await (await Postgres.Shared).CreateDatabase(),
+            ExpectReplication = true,
+        };
+        await using var host = await ServiceHost.Build(service, settings, memory: broker);
+        await host.StartAsync(TestContext.Current.CancellationToken);
+        using var late = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (!warned.Any(w => w.Contains("the database of calllog does not replicate synchronously", StringComparison.Ordinal)))
+            await Task.Delay(TimeSpan.FromMilliseconds(20), late.Token);
+        await host.StopAsync(TestContext.Current.CancellationToken);
     }
 
     [Fact]

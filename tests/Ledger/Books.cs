@@ -91,7 +91,8 @@ public static class Counting
         TimeProvider? time = null,
         StreamKind? kind = null,
         TimeSpan cover = default,
-        int leaves = 8
+        int leaves = 8,
+        params IReadOnlyList<HeardCheckpoint> heard
     ) =>
         new()
         {
@@ -106,6 +107,7 @@ public static class Counting
             PollInterval = TimeSpan.FromMilliseconds(100),
             CoverInterval = cover,
             CoverLeaves = leaves,
+            Heard = heard,
         };
 
     /// <summary>Opens sealed data of the entry at a position to somebody else.</summary>

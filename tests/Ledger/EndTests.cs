@@ -55,7 +55,8 @@ public sealed class EndTests
         foreach (var use in uses)
             await Assert.ThrowsAsync<LedgerInconsistentException>(use);
         var condition = await ledger.Examine(Cancel);
-        Assert.False(condition.IsGood);
+        // It would take commits, so that is not what is told.
+        Assert.Equal((false, true), (condition.IsGood, condition.Writable));
         Assert.StartsWith("the database has 1 entries, and a checkpoint over 2 was signed", condition.Contradiction);
 
         await Swap(connection, copy);
@@ -102,5 +103,83 @@ public sealed class EndTests
         // Nobody can stop a replica with a checkpoint that the log's key did not sign.
         Assert.False(one.See(CheckpointKey.Generate(Key.Name).Sign(9, new byte[32]).Text));
         Assert.Equal(2UL, (await one.Find(Kind, "c", null, Cancel))!.State.Sequence);
+    }
+
+    // A ledger with two entries, and a copy of it as it was with the first one.
+    private static async Task<(string Connection, string Behind, string Signed)> Grown(Engine engine)
+    {
+        var connection = await engine.Create();
+        await using (var first = await ServiceLedger.Open(Options(connection), Cancel))
+            await first.Commit(Add("a", "1", "c"), Cancel);
+        NpgsqlConnection.ClearAllPools();
+        var behind = await engine.Copy(connection);
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await one.Commit(Add("a", "2", "c"), Cancel);
+        return (connection, behind, one.LastSigned!.Text);
+    }
+
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task What_a_replica_heard_is_known_at_its_next_start_though_nobody_tells_it_again(string name)
+    {
+        var (connection, behind, signed) = await Grown(name == "sqlite" ? new Sqlite() : new PostgreSql());
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using (var two = await ServiceLedger.Open(Options(behind, checkpoint), Cancel))
+        {
+            Assert.Equal(1UL, (await two.Find(Kind, "c", null, Cancel))!.State.Sequence);
+            Assert.True(two.See(signed));
+            // It tells others what it heard.
+            Assert.Equal(signed, two.Known);
+        }
+        Assert.Equal(signed, ServiceLedger.KnownIn(checkpoint));
+        if (!OperatingSystem.IsWindows())
+            Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode($"{checkpoint}.seen"));
+        for (var starts = 0; starts < 2; starts++)
+        {
+            var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() =>
+                ServiceLedger.Open(Options(behind, checkpoint), Cancel)
+            );
+            Assert.Contains("the database has 1 entries, but a checkpoint over 2 was signed", refused.Message);
+        }
+        await using var again = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        Assert.Equal(2UL, (await again.Find(Kind, "c", null, Cancel))!.State.Sequence);
+        // Its own checkpoint tells as much.
+        Assert.Equal(2UL, again.LastSigned!.Size);
+        Assert.False(File.Exists($"{checkpoint}.seen"));
+    }
+
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task Nothing_is_signed_on_a_database_behind_what_somebody_else_shows_or_of_another_history(string name)
+    {
+        Engine engine = name == "sqlite" ? new Sqlite() : new PostgreSql();
+        var (connection, behind, signed) = await Grown(engine);
+        var other = await engine.Create();
+        await using (var second = await ServiceLedger.Open(Options(other), Cancel))
+            for (var i = 0; i < 3; i++)
+                await second.Commit(Add("b", $"{i}", "c"), Cancel);
+        var heard = new HeardCheckpoint("the witness w has it", signed);
+        foreach (var database in (string[])[behind, other])
+        {
+            var checkpoint = Engine.NewFile("checkpoint");
+            var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() =>
+                ServiceLedger.Open(Options(database, checkpoint, heard: [heard]), Cancel)
+            );
+            Assert.Contains(heard.By, refused.Message);
+            // It knows it from now on, and has signed nothing of its own.
+            Assert.Equal(signed, ServiceLedger.KnownIn(checkpoint));
+            Assert.Equal(0, new FileInfo(checkpoint).Length);
+        }
+        // Nobody can keep a replica from starting with a checkpoint that the log's key did not sign.
+        HeardCheckpoint[] shown =
+        [
+            heard,
+            new("x", CheckpointKey.Generate(Key.Name).Sign(9, new byte[32]).Text),
+            new("y", "no checkpoint"),
+        ];
+        await using var right = await ServiceLedger.Open(Options(connection, heard: shown), Cancel);
+        Assert.Equal(2UL, (await right.Find(Kind, "c", null, Cancel))!.State.Sequence);
     }
 }

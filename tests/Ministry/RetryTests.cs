@@ -45,12 +45,15 @@ public sealed class RetryTests : IAsyncLifetime
         _client = ClientOf(_port);
     }
 
-    private MinistryClient ClientOf(params int[] ports) =>
+    private MinistryClient ClientOf(params int[] ports) => ClientOf(ports, TimeProvider.System);
+
+    private MinistryClient ClientOf(int[] ports, TimeProvider time) =>
         new(
             MinistrySettings.In(_folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = AddressOf(ports[0]) }) with
             {
                 FurtherAddresses = new Dictionary<string, IReadOnlyList<Uri>> { ["calllog"] = [.. ports[1..].Select(AddressOf)] },
-            }
+            },
+            time
         );
 
     private static Uri AddressOf(int port) => new($"https://127.0.0.1:{port}");
@@ -124,16 +127,75 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Single(_failing.Seen);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_write_that_cannot_be_decided_is_tried_on_after_five_attempts(bool blocking)
+    {
+        for (var i = 0; i < 7; i++)
+            _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
+        var request = new LogCallRequest();
+        var answer = blocking
+            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
+            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        Assert.Equal("call_1", answer.Call);
+        Assert.Equal(8, _failing.Seen.Count);
+        Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
+    }
+
     [Fact]
-    public async Task It_gives_up_after_five_attempts_and_leaves_the_request_id_to_whoever_tries_later()
+    public void A_write_has_time_for_a_failover_unless_another_time_is_named()
+    {
+        var settings = MinistrySettings.In(_folder, "kr/mfa", new Dictionary<string, Uri>());
+        Assert.Equal((10, 30), (settings.Deadline.TotalSeconds, settings.WriteDeadline.TotalSeconds));
+        settings = settings with { Deadline = TimeSpan.FromSeconds(5) };
+        Assert.Equal((5, 5), (settings.Deadline.TotalSeconds, settings.WriteDeadline.TotalSeconds));
+        settings = settings with { WriteDeadline = TimeSpan.FromSeconds(60) };
+        Assert.Equal((5, 60), (settings.Deadline.TotalSeconds, settings.WriteDeadline.TotalSeconds));
+    }
+
+    private sealed class MinuteAhead : TimeProvider
+    {
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow().AddMinutes(1);
+    }
+
+    [Fact]
+    public async Task A_write_is_given_up_when_its_time_is_over_and_leaves_the_request_id_to_whoever_tries_later()
     {
         for (var i = 0; i < 5; i++)
             _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "down")));
         var request = new LogCallRequest();
-        await Assert.ThrowsAsync<RpcException>(async () => await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel));
+        // By the client's clock the time is over.
+        using var client = ClientOf([_port], new MinuteAhead());
+        var given = await Assert.ThrowsAsync<RpcException>(async () =>
+            await client.CallLog.LogCallAsync(request, deadline: DateTime.UtcNow.AddSeconds(30), cancellationToken: Cancel)
+        );
+        // What the service said last is told.
+        Assert.Equal((StatusCode.Unavailable, "down"), (given.StatusCode, given.Status.Detail));
         Assert.Equal(5, _failing.Seen.Count);
         await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
+    }
+
+    [Fact]
+    public async Task A_read_is_given_up_after_five_attempts()
+    {
+        for (var i = 0; i < 6; i++)
+            _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "down")));
+        await Assert.ThrowsAsync<RpcException>(async () =>
+            await _client.CallLog.GetCallAsync(new GetCallRequest(), cancellationToken: Cancel)
+        );
+        Assert.Equal(5, _failing.Seen.Count);
+    }
+
+    [Fact]
+    public async Task A_service_that_was_never_reached_is_not_waited_for()
+    {
+        using var client = ClientOf(Ports.Free());
+        var failed = await Assert.ThrowsAsync<RpcException>(async () =>
+            await client.CallLog.LogCallAsync(new LogCallRequest(), deadline: DateTime.UtcNow.AddHours(1), cancellationToken: Cancel)
+        );
+        Assert.Equal(StatusCode.Unavailable, failed.StatusCode);
     }
 
     [Fact]
@@ -443,7 +505,9 @@ public sealed class RetryTests : IAsyncLifetime
         public override Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)
         {
             Note("", context);
-            return Task.FromResult(new GetCallResponse());
+            return Failures.TryDequeue(out var failure)
+                ? Task.FromException<GetCallResponse>(failure)
+                : Task.FromResult(new GetCallResponse());
         }
 
         private void Note(string requestId, ServerCallContext context) =>

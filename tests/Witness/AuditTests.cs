@@ -205,12 +205,16 @@ public sealed class AuditTests
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
-        // The second service gives witnesses no time to answer.
+        // The second service starts while no witness can be asked, and gives them no time to answer.
+        await hub.StopWitness("icrc");
+        await hub.StopWitness("kr/mfa");
         await hub.StartService(
             Path.Combine(hub.Folder, "other.db"),
             Path.Combine(hub.Folder, "other.checkpoint"),
             new() { Patience = TimeSpan.FromTicks(1) }
         );
+        await hub.StartWitness("icrc");
+        await hub.StartWitness("kr/mfa");
         await hub.Write(6, victim);
         var e = await Broken(LogBreak.NotAPrefix, () => victim.Audit("custody", cancel: Hub.Cancel));
         // The service signed both checkpoints: the one that the witnesses cosigned, and the one that the victim was shown.

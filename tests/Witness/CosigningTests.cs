@@ -271,9 +271,39 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task A_database_and_its_checkpoint_restored_from_yesterday_are_found_out_by_a_witness()
+    public async Task A_database_and_its_checkpoint_restored_from_yesterday_are_not_served_where_a_witness_knows_more()
     {
-        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await using var hub = await WithYesterday();
+        // Everything that the service has is of yesterday, so the service alone cannot notice it.
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => StartYesterday(hub));
+        Assert.Contains("was signed (the witness ", refused.Message);
+        Assert.Contains("acknowledged entries are missing", refused.Message);
+    }
+
+    [Fact]
+    public async Task Where_no_witness_can_be_asked_a_service_starts_and_says_so_and_ends_once_it_is_told()
+    {
+        await using var hub = await WithYesterday();
+        await hub.StopWitness("icrc");
+        await hub.StopWitness("kr/mfa");
+        await StartYesterday(hub);
+        Assert.Contains(hub.Warnings, w => w.Contains("custody serves what nobody else has confirmed"));
+        await hub.StartWitness("icrc");
+        await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with yesterday's database");
+        Assert.Contains(
+            hub.Warnings,
+            w => w.Contains("custody must not be served from this database") && w.Contains("acknowledged entries are missing")
+        );
+        // What it was told it knows at its next start.
+        await hub.StopService();
+        await hub.StopWitness("icrc");
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => StartYesterday(hub));
+    }
+
+    // A service that was stopped, and beside its files those of yesterday.
+    private static async Task<Hub> WithYesterday()
+    {
+        var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
@@ -283,14 +313,11 @@ public sealed class CosigningTests
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
-        // Everything that the service has is of yesterday, so the service alone cannot notice it.
-        await hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
-        await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with yesterday's database");
-        Assert.Contains(
-            hub.Warnings,
-            w => w.Contains("custody must not be served from this database") && w.Contains("acknowledged entries are missing")
-        );
+        return hub;
     }
+
+    private static Task StartYesterday(Hub hub) =>
+        hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
 
     [Fact]
     public async Task A_service_that_begins_another_history_is_found_out_by_a_witness()
@@ -299,9 +326,10 @@ public sealed class CosigningTests
         await hub.Write(3);
         var first = await hub.Cosigned();
         await hub.StopService();
-        await hub.StartService(Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"));
-        await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with another history");
-        Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database"));
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() =>
+            hub.StartService(Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"))
+        );
+        Assert.Contains("was signed (the witness ", refused.Message);
         // The witnesses still show what they cosigned.
         Assert.Equal(
             first.Size,

@@ -3,6 +3,7 @@ using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using System.Threading.Channels;
 using MassTransit;
 using Microsoft.Extensions.Logging;
@@ -49,7 +50,8 @@ public sealed class MemoryBroker : IAsyncDisposable
 internal sealed partial class Broker(Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null)
     : IAsyncDisposable
 {
-    private const string CheckpointHeader = "ministries-checkpoint";
+    internal const string CheckpointHeader = "ministries-checkpoint",
+        ProcessHeader = "ministries-process";
 
     private readonly string _self = Guid.NewGuid().ToString("N");
     private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
@@ -59,7 +61,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     private IBusControl? _control;
     private HostReceiveEndpointHandle[] _handles = [];
     private volatile IBus? _bus;
-    private volatile string? _distrusted;
+    private readonly BrokerNodes _nodes = new(service.Name, options, log);
 
     /// <summary>The service's queue.</summary>
     internal static string QueueOf(string service) => $"ministries.{service}";
@@ -70,6 +72,22 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <summary>Where the service sends its canaries.</summary>
     internal static string CanaryExchangeOf(string service) => $"ministries.{service}.canary";
 
+    /// <summary>A new queue for canaries. A connection that was abandoned may still hold its own, so each connection has another one.
+    /// </summary>
+    internal static string CanaryQueueOf(string service) => $"{QueueOf(service)}.canary.{Guid.NewGuid():N}";
+
+    /// <summary>The properties of a message that tells the other replicas a checkpoint, without a connection of the bus.</summary>
+    internal static BasicProperties Telling(string checkpoint) =>
+        new()
+        {
+            ContentType = Wire.Protobuf.MediaType,
+            Headers = new Dictionary<string, object?> { [Wire.CanaryHeader] = "0", [CheckpointHeader] = checkpoint },
+        };
+
+    /// <summary>The text of a header; null: there is none.</summary>
+    internal static string? TextOf(IReadOnlyBasicProperties properties, string header) =>
+        properties.Headers?.TryGetValue(header, out var value) == true && value is byte[] text ? Encoding.UTF8.GetString(text) : null;
+
     /// <summary>What to publish with; null: not started.</summary>
     internal IBus? Bus => _bus;
 
@@ -79,8 +97,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <summary>Connects, declares the topology and begins to receive. Returns when all of it is done.</summary>
     internal async Task Start(CancellationToken cancel)
     {
-        // A connection that was abandoned may still hold its canary queue, so each connection has a queue of its own.
-        var canary = $"{QueueOf(service.Name)}.canary.{Guid.NewGuid():N}";
+        var canary = CanaryQueueOf(service.Name);
         if (memory is not null)
         {
             await memory.Start(cancel);
@@ -130,14 +147,14 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <inheritdoc cref="Aside(Func{Task})"/>
     internal static Task<T> Aside<T>(Func<Task<T>> begin) => Task.Run(begin);
 
-    /// <summary>The greatest checkpoint that this replica signed, which goes with each canary to the service's other replicas; null:
+    /// <summary>The greatest checkpoint that this replica signed or heard of, which goes with each canary to the service's other replicas; null:
     /// there is none.</summary>
     internal Func<string?> Checkpoint { get; init; } = () => null;
 
     /// <summary>Receives the checkpoints of the other replicas, which anybody may have sent.</summary>
     internal Action<string> Heard { get; init; } = _ => { };
 
-    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    /// <summary>How long messages have been in hand while no event had its effect; zero: none is in hand.</summary>
     internal TimeSpan Held => intake.Held;
 
     /// <summary>Ends the connection and gives back what is in hand, so that another replica receives it.</summary>
@@ -157,7 +174,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 context =>
                 {
                     context.Headers.Set(Wire.CanaryHeader, number.ToString(CultureInfo.InvariantCulture));
-                    context.Headers.Set("ministries-process", _self);
+                    context.Headers.Set(ProcessHeader, _self);
                     if (Checkpoint() is { } checkpoint)
                         context.Headers.Set(CheckpointHeader, checkpoint);
                     context.Durable = false;
@@ -203,11 +220,11 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     private void ConfigureConnection(IRabbitMqBusFactoryConfigurator bus)
     {
         var uri = options.Broker;
-        var (user, password) = Credentials(uri);
+        var (user, password) = BrokerNodes.Credentials(uri);
         bus.Host(
             uri.Host,
-            (ushort)PortOf(uri),
-            VirtualHost(uri),
+            (ushort)BrokerNodes.PortOf(uri),
+            BrokerNodes.VirtualHost(uri),
             service.Name,
             host =>
             {
@@ -221,7 +238,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                     host.UseCluster(cluster =>
                     {
                         foreach (var node in options.Brokers)
-                            cluster.Node($"{node.Host}:{PortOf(node).ToString(CultureInfo.InvariantCulture)}");
+                            cluster.Node($"{node.Host}:{BrokerNodes.PortOf(node).ToString(CultureInfo.InvariantCulture)}");
                     });
                 host.OnRefreshConnectionFactory = factory =>
                 {
@@ -239,7 +256,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                                 | SslPolicyErrors.RemoteCertificateNameMismatch
                                 | SslPolicyErrors.RemoteCertificateNotAvailable
                         );
-                        ssl.CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors);
+                        ssl.CertificateValidationCallback = (_, certificate, sent, errors) => _nodes.Trusts(certificate, sent, errors);
                     });
             }
         );
@@ -286,7 +303,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
             local.Bind(CanaryExchangeOf("memory"));
         endpoint.Handler<Canary>(context =>
         {
-            if (context.Headers.TryGetHeader("ministries-process", out var process) && process as string == _self)
+            if (context.Headers.TryGetHeader(ProcessHeader, out var process) && process as string == _self)
                 _canaries.Writer.TryWrite(context.Message.Number);
             else if (context.Headers.TryGetHeader(CheckpointHeader, out var checkpoint) && checkpoint is string note)
                 Heard(note);
@@ -304,102 +321,17 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         endpoint.ThrowOnSkippedMessages();
     }
 
-    /// <summary>A connection of the plain client, to ask the broker without MassTransit: to whichever of the brokers answers first.</summary>
-    internal Task<IConnection> Connect(CancellationToken cancel)
-    {
-        var factory = PlainConnection();
-        return Aside(() =>
-                factory.CreateConnectionAsync(
-                    options.Brokers.Select(b => new AmqpTcpEndpoint(b.Host, PortOf(b), factory.Ssl)),
-                    factory.ClientProvidedName,
-                    cancel
-                )
-            )
-            .WaitAsync(cancel);
-    }
-
-    private ConnectionFactory PlainConnection()
-    {
-        var uri = options.Broker;
-        var (user, password) = Credentials(uri);
-        var factory = new ConnectionFactory
-        {
-            VirtualHost = VirtualHost(uri),
-            UserName = user,
-            Password = password,
-            AutomaticRecoveryEnabled = false,
-            ClientProvidedName = $"{service.Name} watchdog",
-            RequestedConnectionTimeout = TimeSpan.FromSeconds(3),
-            SocketFactory = Limited,
-            SocketReadTimeout = TimeSpan.FromSeconds(5),
-            SocketWriteTimeout = TimeSpan.FromSeconds(5),
-            HandshakeContinuationTimeout = TimeSpan.FromSeconds(3),
-            ContinuationTimeout = TimeSpan.FromSeconds(3),
-            RequestedHeartbeat = TimeSpan.FromSeconds(6),
-        };
-        if (uri.Scheme == "amqps")
-            factory.Ssl = new SslOption
-            {
-                Enabled = true,
-                ServerName = uri.Host,
-                Version = SslProtocols.Tls12 | SslProtocols.Tls13,
-                CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors),
-            };
-        return factory;
-    }
-
-    /// <summary>Whether a certificate is the broker's: it must be for the broker's name and issued by the authority that the settings name.
-    /// The reason why it is not is logged once, not with each attempt.</summary>
-    private bool Trusts(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
-    {
-        var wrong = Wrong(certificate, sent, errors);
-        if (wrong is not null && wrong != _distrusted)
-            LogDistrusted(log, service.Name, wrong, options.BrokerAuthority ?? "one of the system's authorities");
-        _distrusted = wrong;
-        return wrong is null;
-    }
-
-    private string? Wrong(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
-    {
-        if (certificate is null)
-            return "it sent none";
-        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
-        // The client asks every broker by the first one's name. Each may have a certificate for its own name alone.
-        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) && !options.Brokers.Any(b => presented.MatchesHostname(b.Host)))
-            return $"{certificate.Subject} is not for {string.Join(" or ", options.Brokers.Select(b => b.Host))}";
-        errors &= ~SslPolicyErrors.RemoteCertificateNameMismatch;
-        if (options.BrokerAuthority is null)
-            return errors == SslPolicyErrors.None ? null : $"{certificate.Subject}, issued by {certificate.Issuer}: {errors}";
-        using var chain = new X509Chain();
-        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
-        chain.ChainPolicy.DisableCertificateDownloads = true;
-        chain.ChainPolicy.CustomTrustStore.ImportFromPemFile(options.BrokerAuthority);
-        if (sent is not null)
-            chain.ChainPolicy.ExtraStore.AddRange(sent.ChainPolicy.ExtraStore);
-        if (chain.Build(presented))
-            return null;
-        return $"{certificate.Subject}, issued by {certificate.Issuer}: "
-            + string.Join(", ", chain.ChainStatus.Select(s => s.Status).Distinct());
-    }
+    /// <inheritdoc cref="BrokerNodes.Connect"/>
+    internal Task<IConnection> Connect(CancellationToken cancel) => _nodes.Connect("watchdog", cancel);
 
     // The socket of the bus's own connection. Where the client cannot close the connection in order, because the broker does not read it,
     // the socket is closed, so that nothing of an abandoned connection stays open.
     private TcpClientAdapter Kept(AddressFamily family)
     {
-        var socket = LimitedSocket(family);
+        var socket = BrokerNodes.LimitedSocket(family);
         lock (_sockets)
             _sockets.Add(socket);
         return new TcpClientAdapter(socket);
-    }
-
-    private static TcpClientAdapter Limited(AddressFamily family) => new(LimitedSocket(family));
-
-    private static Socket LimitedSocket(AddressFamily family)
-    {
-        var socket = new Socket(family, SocketType.Stream, ProtocolType.Tcp);
-        PeerSocket.Limit(socket);
-        return socket;
     }
 
     private void Abort()
@@ -410,21 +342,6 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 socket.Dispose();
             _sockets.Clear();
         }
-    }
-
-    private static int PortOf(Uri uri) =>
-        uri.Port > 0 ? uri.Port
-        : uri.Scheme == "amqps" ? 5671
-        : 5672;
-
-    private static string VirtualHost(Uri uri) => uri.AbsolutePath.Length > 1 ? Uri.UnescapeDataString(uri.AbsolutePath[1..]) : "/";
-
-    private static (string User, string Password) Credentials(Uri uri)
-    {
-        var parts = uri.UserInfo.Split(':', 2);
-        return parts is [{ Length: > 0 } user, var password]
-            ? (Uri.UnescapeDataString(user), Uri.UnescapeDataString(password))
-            : ("guest", "guest");
     }
 
     /// <summary>Lets tests stop the process after a message was acknowledged to the broker (<see cref="Probe"/>).</summary>
@@ -449,7 +366,4 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
 
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the connection to the broker was not closed properly ({Error})")]
     private static partial void LogStopFailed(ILogger log, string service, string error);
-
-    [LoggerMessage(2, LogLevel.Error, "{Service}: the broker's certificate is not accepted: {Why}; it must be issued by {Authority}")]
-    private static partial void LogDistrusted(ILogger log, string service, string why, string authority);
 }

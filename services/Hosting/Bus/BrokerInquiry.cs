@@ -246,7 +246,8 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
         await Close(publisher);
     }
 
-    private static async Task Close(IConnection? connection)
+    /// <summary>Closes a connection, however it is. It may be abandoned.</summary>
+    internal static async Task Close(IConnection? connection)
     {
         if (connection is null)
             return;

@@ -70,7 +70,7 @@ public sealed record BusOptions
     /// <summary>How often the broker delivers a message again before it sets it aside.</summary>
     public int DeliveryLimit { get; init; } = 20;
 
-    /// <summary>How long the service keeps messages in hand of which it can take in none, before it gives all of them back by ending its
+    /// <summary>How long the service keeps messages in hand of which it can take in no event, before it gives all of them back by ending its
     /// connection, so that another replica receives them. Doubled each time up to <see cref="LongestHold"/>, since the broker counts
     /// deliveries (<see cref="DeliveryLimit"/>).</summary>
     public TimeSpan HoldPatience { get; init; } = TimeSpan.FromSeconds(10);
@@ -154,7 +154,7 @@ public sealed class BusStatus
     /// <summary>Notes that an event of a producer was taken in.</summary>
     internal void Goes(string producer) => _waiting.TryRemove(producer, out _);
 
-    /// <summary>When duties were last looked for; null: not yet.</summary>
+    /// <summary>When due duties were last looked for, or one that was found was last recorded; null: not yet.</summary>
     public DateTimeOffset? LastDutySweep
     {
         get => TimeOf(ref _sweep);

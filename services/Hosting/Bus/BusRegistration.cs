@@ -74,7 +74,7 @@ public static class BusRegistration
             memory
         )
         {
-            Checkpoint = () => provider.GetRequiredService<ServiceLedger>().LastSigned?.Text,
+            Checkpoint = () => provider.GetRequiredService<ServiceLedger>().Known,
             Heard = note => provider.GetRequiredService<ServiceLedger>().See(note),
         });
         services.AddSingleton<IHostedService>(provider => provider.GetRequiredService<Intake>());

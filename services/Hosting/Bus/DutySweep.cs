@@ -48,12 +48,12 @@ internal sealed partial class DutySweep(
             while (true)
             {
                 var due = await ledger.ListDue(now, Page, stop);
+                status.LastDutySweep = time.GetUtcNow();
                 var fresh = due.Where(d => recorded.Add(RequestIdOf(d))).ToList();
                 await Task.WhenAll(fresh.Select(d => Record(d, stop)));
                 if (due.Count < Page || fresh.Count == 0)
                     break;
             }
-            status.LastDutySweep = now;
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
@@ -106,6 +106,8 @@ internal sealed partial class DutySweep(
                 },
                 stop
             );
+            // Where few entries are committed at a time, recording takes longer than the sweep may seem to stand still.
+            status.LastDutySweep = time.GetUtcNow();
             if (outcome is { Refusal: null, Repeated: false })
                 Metrics.FellDue(due.Stream.Kind);
             if (outcome.Refusal is { } refusal)

@@ -34,6 +34,21 @@ internal sealed partial class EventCommands(
     /// <summary>Whether the reaction to events of the type asks another service.</summary>
     public bool Asks(string type) => _reactions[type].Ask is not null;
 
+    /// <summary>What an event is about (<see cref="Reaction.About"/>); null: that is not known.</summary>
+    public string? AboutOf(RecordedEvent recorded)
+    {
+        if (_reactions[recorded.Event.Type] is not { About: { } about } reaction)
+            return null;
+        try
+        {
+            return about(reaction.Event.Parser.ParseFrom(recorded.Event.Data));
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>The number of the last event of a producer's type that has had its effect; zero: none.</summary>
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) => ledger.LastTaken(producer, type, cancel);
 
@@ -207,6 +222,7 @@ internal sealed partial class EventCommands(
         try
         {
             step.Message = step.Reaction.Event.Parser.ParseFrom(step.Recorded.Event.Data);
+            step.About = step.Reaction.About?.Invoke(step.Message);
         }
         catch (InvalidProtocolBufferException)
         {

@@ -23,6 +23,9 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>The event, parsed.</summary>
     public IMessage? Message { get; set; }
 
+    /// <summary>What the event is about (<see cref="Reaction.About"/>); null: that is not known.</summary>
+    public string? About { get; set; }
+
     /// <summary>What another service answered; null: nothing was asked, or nothing was answered in time.</summary>
     public IMessage? Asked { get; set; }
 

@@ -54,7 +54,7 @@ internal sealed partial class Intake : SupervisedService
     /// <summary>Whether no message is in hand. Then this service is not the cause of a stalled endpoint.</summary>
     internal bool Idle => _lanes.Values.All(lane => lane.InHand == 0);
 
-    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    /// <summary>How long messages have been in hand while no event had its effect; zero: none is in hand.</summary>
     internal TimeSpan Held => _lanes.Values.Select(lane => lane.Held).DefaultIfEmpty().Max();
 
     /// <summary>Gives the messages that are in hand now back to the broker.</summary>

@@ -19,7 +19,7 @@ internal sealed partial class IntakeLane(
     IReadOnlyList<string> types
 )
 {
-    private readonly IntakeMessages _messages = new(types);
+    private readonly IntakeMessages _messages = new(types, time);
 
     /// <summary>Per type the number of the last event that has had its effect.</summary>
     private readonly Dictionary<string, ulong> _taken = [];
@@ -27,7 +27,7 @@ internal sealed partial class IntakeLane(
     /// <summary>How many messages are in hand.</summary>
     public int InHand => _messages.Count;
 
-    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    /// <summary>How long messages have been in hand while no event had its effect; zero: none is in hand.</summary>
     public TimeSpan Held => _messages.Held;
 
     /// <summary>Takes a message; returns when each of its events has had its effect or was set aside.</summary>
@@ -212,8 +212,7 @@ internal sealed partial class IntakeLane(
     {
         while (window.Count < options.CommitWindow && turns.Peek(restart: window.Count == 0) is { } turn)
         {
-            // A reaction that asks another service needs the effects of earlier events, so those are committed first.
-            if (window.Count > 0 && commands.Asks(turn.Recorded.Event.Type))
+            if (window.Count > 0 && commands.Asks(turn.Recorded.Event.Type) && AsksLater(turn.Recorded, window))
                 return null;
             turns.Take(turn);
             var tries = window.Count == 0 ? retry.Tries : 0;
@@ -230,6 +229,13 @@ internal sealed partial class IntakeLane(
         }
         return null;
     }
+
+    // A question may wait long for its answer, so what is committed already is ended first. And it rests on the effects of earlier events
+    // about the same thing, so those are committed first.
+    private bool AsksLater(RecordedEvent recorded, Window window) =>
+        window.Oldest.Commit!.IsCompleted
+        || commands.AboutOf(recorded) is not { } about
+        || window.Steps.Any(earlier => earlier.About is not { } other || other == about);
 
     private static void Describe(Activity? span, Turn turn, int attempt)
     {
@@ -324,8 +330,11 @@ internal sealed partial class IntakeLane(
         status.Goes(producer);
     }
 
-    private void Took(RecordedEvent recorded) =>
+    private void Took(RecordedEvent recorded)
+    {
         _taken[recorded.Event.Type] = Math.Max(_taken[recorded.Event.Type], recorded.Origin.Sequence);
+        _messages.Move();
+    }
 
     /// <summary>The failures so far of the event that is first in line.</summary>
     private sealed class Retry
@@ -351,6 +360,8 @@ internal sealed partial class IntakeLane(
         public int Count => _steps.Count;
 
         public EventStep Oldest => _steps.Peek().Step;
+
+        public IEnumerable<EventStep> Steps => _steps.Select(s => s.Step);
 
         public EventStep? Newest => _steps.Count > 0 ? _newest : null;
 

@@ -6,7 +6,8 @@ namespace Ministries.Hosting.Bus;
 
 /// <summary>The messages of one producer that the service has in hand. A message is in hand until each of its events is settled.</summary>
 /// <param name="types">The event types that the service reacts to.</param>
-internal sealed class IntakeMessages(IReadOnlyList<string> types)
+/// <param name="time">The clock. Its time that only goes forward counts.</param>
+internal sealed class IntakeMessages(IReadOnlyList<string> types, TimeProvider time)
 {
     private readonly Channel<InHand> _arrivals = Channel.CreateUnbounded<InHand>();
     private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held = types.ToDictionary(
@@ -20,8 +21,11 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
     /// <summary>How many messages are in hand.</summary>
     public int Count => Volatile.Read(ref _count);
 
-    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
-    public TimeSpan Held => Count == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(Interlocked.Read(ref _moved));
+    /// <summary>How long messages have been in hand while no event had its effect; zero: none is in hand.</summary>
+    public TimeSpan Held => Count == 0 ? TimeSpan.Zero : time.GetElapsedTime(Interlocked.Read(ref _moved));
+
+    /// <summary>Notes that an event had its effect. A message of many events may take long, where few are committed at a time.</summary>
+    public void Move() => Interlocked.Exchange(ref _moved, time.GetTimestamp());
 
     /// <summary>Adds a message; returns when all of its events are settled.</summary>
     /// <exception cref="OperationCanceledException">The service stops.</exception>
@@ -30,7 +34,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         var message = new InHand(content);
         _inHand.TryAdd(message, 0);
         if (Interlocked.Increment(ref _count) == 1)
-            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
+            Move();
         try
         {
             if (!_arrivals.Writer.TryWrite(message))
@@ -39,7 +43,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         }
         finally
         {
-            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
+            Move();
             Interlocked.Decrement(ref _count);
             _inHand.TryRemove(message, out _);
         }
@@ -106,6 +110,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
             while (held.Count > 0 && held.First() is var (sequence, same) && sequence <= taken[type])
             {
                 held.Remove(sequence);
+                Move();
                 foreach (var delivery in same)
                     delivery.Message.Settle();
             }

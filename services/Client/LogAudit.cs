@@ -235,7 +235,7 @@ public sealed partial class MinistryClient
             using var http = Open(
                 ServiceChannel.Handler(
                     service,
-                    () => client._certificate,
+                    () => client._certificate.Current.Certificate,
                     () => client._agreement.Current.Authorities,
                     ConnectTimeout,
                     client._time
@@ -446,7 +446,7 @@ public sealed partial class MinistryClient
                     using var http = Open(
                         ServiceChannel.HandlerOf(
                             witness.Participant,
-                            () => client._certificate,
+                            () => client._certificate.Current.Certificate,
                             () => client._agreement.Current.Authorities,
                             ConnectTimeout,
                             client._time

@@ -69,6 +69,10 @@ public sealed record MinistrySettings
     /// <summary>Writes the trace context of a call, where <see cref="PassesTrace"/>; null: the framework's own.</summary>
     internal DistributedContextPropagator? Propagator { get; init; }
 
+    /// <summary>Called once for each changed file that is not taken over, with the reason: a certificate, a key for requests or an agreement.
+    /// What was read before stays in use, and the file is tried again. Default: nothing is done.</summary>
+    public Action<string> Complain { get; init; } = _ => { };
+
     private readonly TimeSpan? _deadline,
         _writeDeadline;
 
@@ -159,7 +163,8 @@ public sealed record MinistrySettings
 /// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
 /// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
 /// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
-/// (<see cref="Receipts.Shorten"/>).
+/// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys in
+/// a token and keys for sealing are not.
 /// </remarks>
 public sealed partial class MinistryClient : IDisposable
 {
@@ -169,12 +174,15 @@ public sealed partial class MinistryClient : IDisposable
     // The pause before a write is made again, after five attempts.
     private static readonly TimeSpan RepeatPause = TimeSpan.FromSeconds(1);
 
+    // Each connection asks for the certificate, and each write for the key.
+    private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
+
     private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];
     private readonly MinistrySettings _settings;
     private readonly TimeProvider _time;
-    private readonly X509Certificate2 _certificate;
+    private readonly Reread<OwnCertificate> _certificate;
     private readonly TrustedAgreement _agreement;
-    private readonly Signer? _key;
+    private readonly Reread<OwnKey>? _key;
     private readonly List<SealingIdentity> _identities = [];
     private readonly CancellationTokenSource _closing = new();
 
@@ -183,6 +191,14 @@ public sealed partial class MinistryClient : IDisposable
 
     // The last audit of each log that runs beside the calls. It writes files.
     private readonly ConcurrentDictionary<string, Task> _besides = [];
+
+    // Neither is disposed of when another replaces it, because a connection or a call may still use it. The garbage collector does that.
+    private sealed record OwnCertificate(X509Certificate2 Certificate, Participant Participant);
+
+    private sealed record OwnKey(string Id, Signer Key)
+    {
+        public (Signer, string) Signing => (Key, Id);
+    }
 
     /// <summary>Reads the files; connects when first called.</summary>
     /// <param name="settings">Who it is, and where the services are.</param>
@@ -196,25 +212,56 @@ public sealed partial class MinistryClient : IDisposable
         _time = time ?? TimeProvider.System;
         try
         {
-            _agreement = new TrustedAgreement(settings.Agreement, settings.SeenFolder, _time);
-            _certificate = CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder);
-            if (settings.RequestsKey is not null)
-                _key = KeySource.Open(settings.RequestsKey, settings.SecretsFolder);
+            _agreement = new TrustedAgreement(settings.Agreement, settings.SeenFolder, _time) { Complain = settings.Complain };
+            _certificate = Reread<OwnCertificate>.Begin(
+                [settings.Certificate, .. FilesOf(settings.CertificateKey)],
+                ReadCertificate,
+                settings.Complain,
+                LookEvery
+            );
+            Participant = _certificate.Current.Participant;
+            // A key that is not the participant's is reported now, not at the first call.
+            if (settings.RequestsKey is { } key)
+                _key = Reread<OwnKey>.Begin(FilesOf(key), () => ReadKey(key), settings.Complain, LookEvery);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or System.Security.Cryptography.CryptographicException)
         {
             throw new FormatException(e.Message, e);
         }
-        var identified = _agreement.Current.Authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
-        Participant =
-            identified.Identity?.Participant
-            ?? throw new FormatException($"{settings.Certificate} is not a certificate of a participant of the agreement");
-        if (identified.Refused != Reason.Unspecified)
-            throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
         _identities.AddRange(settings.SealingKeys.Select(file => SealingKeyFile.Read(file, Participant, settings.SecretsFolder)));
-        // A key that is not the participant's is reported now, not at the first call.
-        if (_key is not null)
-            new SigningHandler(_key, Participant, "", _time).Dispose();
+    }
+
+    // A key in a token is opened once.
+    private string[] FilesOf(string key) => KeySource.PathOf(key, _settings.SecretsFolder) is { } path ? [path] : [];
+
+    private OwnCertificate ReadCertificate()
+    {
+        var file = _settings.Certificate;
+        var certificate = CertificateFiles.Read(file, _settings.CertificateKey, _settings.SecretsFolder);
+        var identified = _agreement.Current.Authorities.Identify(certificate, [], CertificateUse.Client, _time.GetUtcNow());
+        if (identified.Identity is not { Participant: { } participant })
+            throw new FormatException($"{file} is not a certificate of a participant of the agreement");
+        if (identified.Refused != Reason.Unspecified)
+            throw new FormatException($"{file} has expired, is not valid yet, or is denied by the agreement");
+        return Participant is null || participant.Id == Participant.Id
+            ? new OwnCertificate(certificate, participant)
+            : throw new FormatException($"{file} is a certificate of {participant.Id}, not of {Participant.Id}");
+    }
+
+    private OwnKey ReadKey(string location)
+    {
+        var key = KeySource.Open(location, _settings.SecretsFolder);
+        try
+        {
+            // The agreement may list the key since a later version than that of the start.
+            var own = Agreement.Participants.FirstOrDefault(p => p.Id == Participant.Id) ?? Participant;
+            return new OwnKey(SigningKeys.Listed(own, SigningKeyUse.Requests, key).Id, key);
+        }
+        catch (FormatException)
+        {
+            key.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The agreement.</summary>
@@ -227,8 +274,7 @@ public sealed partial class MinistryClient : IDisposable
     public IReadOnlyCollection<string> Services => [.. _settings.Services.Keys];
 
     /// <summary>The key that signs the participant's requests, with its id in the agreement; null: it has none.</summary>
-    internal (string Id, Signer Key)? RequestsKey =>
-        _key is null ? null : (SigningKeys.Listed(Participant, SigningKeyUse.Requests, _key).Id, _key);
+    internal (string Id, Signer Key)? RequestsKey => _key?.Current is { } own ? (own.Id, own.Key) : null;
 
     /// <summary>The call log.</summary>
     public CallLogService.CallLogServiceClient CallLog => new(this["calllog"]);
@@ -435,8 +481,8 @@ public sealed partial class MinistryClient : IDisposable
         Task.WaitAll([.. _besides.Values], TimeSpan.FromSeconds(2));
         foreach (var open in _open.Values.Where(o => o.IsValueCreated))
             open.Value.Channel.Dispose();
-        _certificate.Dispose();
-        _key?.Dispose();
+        _certificate.Last?.Certificate.Dispose();
+        _key?.Last?.Key.Dispose();
         foreach (var identity in _identities)
             identity.Dispose();
     }
@@ -445,14 +491,20 @@ public sealed partial class MinistryClient : IDisposable
     {
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
-        var sender = ServiceChannel.Handler(service, () => _certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
+        var sender = ServiceChannel.Handler(
+            service,
+            () => _certificate.Current.Certificate,
+            () => _agreement.Current.Authorities,
+            ConnectTimeout,
+            _time
+        );
         if (!_settings.PassesTrace)
             sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         else if (_settings.Propagator is { } propagator)
             sender.ActivityHeadersPropagator = propagator;
         var handler = ServiceChannel.AcrossClosing(sender);
-        if (_key is not null)
-            handler = new SigningHandler(_key, Participant, HttpSignature.TagOf(Agreement.TrustDomain, service), _time)
+        if (_key is { } own)
+            handler = new SigningHandler(() => own.Current.Signing, HttpSignature.TagOf(Agreement.TrustDomain, service), _time)
             {
                 InnerHandler = handler,
             };

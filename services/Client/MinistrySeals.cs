@@ -20,6 +20,10 @@ namespace Ministries.Client;
 public sealed record Opened<T>(T Message, string Sender, string Case, string RequestId, string Field)
     where T : class, IMessage<T>, new()
 {
+    /// <summary>Where the message is not as its contract declares it, such as a text with characters that reverse its direction: the field
+    /// and what is wrong. No service can read what is sealed, so nobody has refused it. Show such a text with a mark, or not at all.</summary>
+    public IReadOnlyList<(string Field, string Description)> Faults { get; init; } = [];
+
     /// <summary>Says what it is, and nothing of what is in it.</summary>
     public override string ToString() => $"{typeof(T).Name} that {Sender} sealed";
 }
@@ -167,7 +171,10 @@ public sealed partial class MinistryClient
         // The library checks all of it again, by the only form that it may have.
         var context = new SealContext(@case ?? content.Case, content.Record, content.Field, sender ?? content.Sender);
         var message = new Opener(Participant.Id, _identities).Open<T>(@sealed, context);
-        return new(message, content.Sender, content.Case, content.Record, content.Field);
+        return new(message, content.Sender, content.Case, content.Record, content.Field)
+        {
+            Faults = [.. Validation.Check(message).Select(f => (f.Field, f.Description))],
+        };
     }
 
     // Each type of message is inside at most one field of a request, so the type says which one is meant.

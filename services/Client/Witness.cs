@@ -9,7 +9,7 @@ using Ministries.Types.V1;
 namespace Ministries.Client;
 
 /// <summary>A witness's answer.</summary>
-/// <param name="Status">The HTTP status: 200, 400, 403, 404, 409 or 422.</param>
+/// <param name="Status">The HTTP status: 200, 400, 403, 404, 409, 422 or 503.</param>
 /// <param name="Body">The cosignature line, the size of its tree, or a sentence.</param>
 /// <param name="Type">The body's media type.</param>
 public sealed record WitnessAnswer(int Status, string Body, string Type = "text/plain; charset=utf-8");
@@ -40,8 +40,9 @@ public sealed class Witness : IDisposable
     /// <summary>How many conflicts of a log are kept: 64. The first ones stay; later ones are counted and not kept.</summary>
     public const int MaxConflicts = 64;
 
-    /// <summary>How many unproved checkpoints of a log are kept: 64. A further one replaces only one that has waited for
-    /// <see cref="UnprovedLife"/>, so that a flood cannot drive out the others.</summary>
+    /// <summary>How many unproved checkpoints of a log are kept: 64. A further one replaces one that is not greater than the checkpoint
+    /// cosigned last, because nothing will decide that one, or else one that has waited for <see cref="UnprovedLife"/>. So a flood cannot
+    /// drive out the others. That there is no place is told once.</summary>
     public const int MaxUnproved = 64;
 
     /// <summary>How long an unproved checkpoint keeps its place: 7 days.</summary>
@@ -50,6 +51,8 @@ public sealed class Witness : IDisposable
     private const int MaxHashes = 63;
     private readonly ConcurrentDictionary<string, Lock> _locks = [];
     private readonly ConcurrentDictionary<string, bool> _full = [];
+    private readonly ConcurrentDictionary<string, bool> _damaged = [];
+    private readonly ConcurrentDictionary<string, bool> _doubtful = [];
     private readonly string _folder;
     private readonly Func<Agreement> _agreement;
     private readonly Func<Func<CosignatureKey, string>, string> _withKey;
@@ -143,9 +146,17 @@ public sealed class Witness : IDisposable
         lock (_locks.GetOrAdd(hash, _ => new Lock()))
         {
             var kept = CheckpointOf(hash);
-            var last = kept is null
-                ? null
-                : SignedNote.Read(kept)?.Tree ?? throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged");
+            var last = kept is null ? null : SignedNote.Read(kept)?.Tree;
+            // Without what it cosigned last it must cosign nothing. Anybody can ask again, so that is told once.
+            if (kept is not null && last is null)
+            {
+                if (_damaged.TryAdd(hash, true))
+                    Alarm(
+                        $"{PathOf(hash)} was damaged and holds no checkpoint: nothing of {note.Origin} is cosigned. Begin a new key for "
+                            + "cosignatures and another folder"
+                    );
+                return new(503, "the witness has lost what it cosigned last of this log\n");
+            }
             // This is checked whatever size the request starts from.
             if (last?.Size == tree.Size && !Same(last, tree))
                 KeepConflict(hash, kept!, verified);
@@ -204,11 +215,20 @@ public sealed class Witness : IDisposable
         }
         if (unproved.Length >= MaxUnproved)
         {
-            var oldest = unproved.MinBy(File.GetLastWriteTimeUtc)!;
-            if (_time.GetUtcNow() - File.GetLastWriteTimeUtc(oldest) < UnprovedLife)
+            var past = unproved.Where(u => SizeOf(u) <= last.Size).ToList();
+            var oldest = (past.Count > 0 ? past : [.. unproved]).MinBy(File.GetLastWriteTimeUtc)!;
+            if (past.Count == 0 && _time.GetUtcNow() - File.GetLastWriteTimeUtc(oldest) < UnprovedLife)
+            {
+                if (_doubtful.TryAdd(hash, true))
+                    Warn(
+                        $"{MaxUnproved} checkpoints of {note.Origin} came with wrong proofs and wait to be decided; no more are kept, of which "
+                            + $"the first is over {tree.Size} entries with the root {Convert.ToHexStringLower(tree.Root)}"
+                    );
                 return;
+            }
             File.Delete(oldest);
         }
+        _doubtful.TryRemove(hash, out _);
         WholeFile.Write(path, note.ToString());
         File.SetLastWriteTimeUtc(path, _time.GetUtcNow().UtcDateTime);
         Warn(
@@ -265,6 +285,17 @@ public sealed class Witness : IDisposable
 
     private static bool IsOf(string path, ulong size) =>
         path.Contains($".unproved-{size.ToString(CultureInfo.InvariantCulture)}-", StringComparison.Ordinal);
+
+    // The name of an unproved checkpoint says its size.
+    private static ulong SizeOf(string path) =>
+        ulong.TryParse(
+            path[(path.LastIndexOf(".unproved-", StringComparison.Ordinal) + 10)..].Split('-')[0],
+            NumberStyles.None,
+            CultureInfo.InvariantCulture,
+            out var size
+        )
+            ? size
+            : 0;
 
     private string PathOf(string hash) => Path.Combine(_folder, $"{hash}.checkpoint");
 

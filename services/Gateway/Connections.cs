@@ -150,7 +150,8 @@ internal sealed class Connections
 
     private static IDictionary<object, object?>? Items(HttpContext http) => http.Features.Get<IConnectionItemsFeature>()?.Items;
 
-    private ConnectionDelegate Hold(ConnectionDelegate next) =>
+    /// <summary>Before TLS: holds the connection as a stranger's.</summary>
+    internal ConnectionDelegate Hold(ConnectionDelegate next) =>
         _strangers.Hold(async connection =>
         {
             var held = new Held(connection);
@@ -197,11 +198,12 @@ internal sealed class Connections
                     unused = among.Where(k => k.Calls == 0).MinBy(k => k.Called);
                     if (unused is null || _time.GetElapsedTime(unused.Called) < Unused)
                         return false;
-                    _known.Remove(unused);
                 }
-                // A newer connection has displaced this one meanwhile, and it ends.
+                // A newer connection has displaced this one meanwhile, and it ends. It takes nobody's place.
                 if (!_strangers.Release(held.Connection))
                     return false;
+                if (unused is not null)
+                    _known.Remove(unused);
                 held.Caller = caller;
                 _known.Add(held, caller);
             }

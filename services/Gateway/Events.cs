@@ -16,6 +16,9 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
     // A line that says nothing, so that whoever lies between does not end an idle stream.
     private static readonly TimeSpan Beat = TimeSpan.FromSeconds(15);
 
+    /// <summary>How long a stream may last whose reader takes nothing, so that a write to him does not end.</summary>
+    internal static readonly TimeSpan Longest = GatewayHost.StreamTime + Beat;
+
     /// <summary>An event as CloudEvents 1.0 in JSON.</summary>
     public JsonObject ToJson(MirroredEvent e) =>
         new()
@@ -44,6 +47,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         // What cannot be read at all is answered before the stream begins.
         var events = await mirror.Events(numbering, after, Page, cancel);
         await http.Response.StartAsync(cancel);
+        using var late = time.CreateTimer(_ => http.Abort(), null, Longest, Timeout.InfiniteTimeSpan);
         while (time.GetElapsedTime(began) < GatewayHost.StreamTime)
         {
             foreach (var e in events)

@@ -90,8 +90,8 @@ internal sealed class Exchange
         var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(method, request, wish);
         Telemetry.Makes(id);
-        // One that is known needs nothing of a service.
-        if (id.Length > 0 && _outbox.Find(id) is { } known)
+        // One that is known needs nothing of a service. What was refused and can be mended may come again.
+        if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
             return await Same(known.Item, digest, cancel);
         await Complete(service, request, wish, cancel);
         Telemetry.Makes(Contract.TextOf(request, "request_id"));
@@ -118,6 +118,9 @@ internal sealed class Exchange
         await Complete(service, request, wish, cancel);
         return request;
     }
+
+    /// <summary>For what a write waits that must be mended at the gateway; null: for nothing of the kind.</summary>
+    public string? HindranceOf(OutboxStatus status) => _outbox.HindranceOf(status.Item.RequestId);
 
     /// <summary>The answer to a write, opened.</summary>
     public IMessage Opened(OutboxStatus status)

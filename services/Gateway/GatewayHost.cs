@@ -6,11 +6,14 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using System.Threading.RateLimiting;
 using Grpc.AspNetCore.Server.Model;
+using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.HostFiltering;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Keys;
 using Ministries.Ledger;
@@ -64,6 +67,8 @@ public static partial class GatewayHost
             .Logging.ClearProviders()
             .AddFilter("Microsoft", LogLevel.Warning)
             .AddFilter("Grpc", LogLevel.Warning)
+            // It would log the message of the exception that ends the host, which may hold personal data; Run says its type.
+            .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None)
             // While it could log, it makes a span for each request; but RPCs have spans of their own (Telemetry.Trace).
             .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None)
             // Anybody who reaches it can fail to be somebody as often as he likes, and must not fill the disk with it.
@@ -73,12 +78,17 @@ public static partial class GatewayHost
         services.AddSingleton(settings);
         services.AddSingleton(time);
         services.AddSingleton(_ => new StateLock(settings.State));
-        services.AddSingleton(_ => new MinistryClient(settings.Client, time));
+        ILogger? log = null;
+        void Complain(string text) => LogComplaint(log!, text);
+        services.AddSingleton(_ => new MinistryClient(settings.Client with { Complain = Complain }, time));
         services.AddSingleton<Outbox>().AddHostedService(s => s.GetRequiredService<Outbox>());
         services.AddSingleton<Mirror>().AddHostedService(s => s.GetRequiredService<Mirror>());
         services.AddSingleton<Webhooks>().AddHostedService(s => s.GetRequiredService<Webhooks>());
         services.AddSingleton<EventStream>().AddSingleton<Exchange>().AddSingleton<Condition>();
-        services.AddGrpc(options => (options.MaxReceiveMessageSize, options.EnableDetailedErrors) = (1 << 20, false));
+        services.AddGrpc(options =>
+            // Otherwise an endpoint without a policy would answer each RPC that is not served.
+            (options.MaxReceiveMessageSize, options.EnableDetailedErrors, options.IgnoreUnknownServices) = (1 << 20, false, true)
+        );
         services.AddSingleton<GrpcRelay>().AddSingleton<IServiceMethodProvider<GrpcRelay>, GrpcRelay.Methods>();
         Callers.Add(services, settings, TokensOf(settings));
         services.AddAuthorization(Roles.AddPolicies);
@@ -93,8 +103,7 @@ public static partial class GatewayHost
             services.AddHostedService<WitnessBeside>();
         var connections = new Connections(time, ProcessLimits.Descriptors(), settings.Witness is not null);
         services.AddSingleton(connections);
-        ILogger? log = null;
-        Listen(builder.WebHost, settings, connections, CertificateOf(settings, time, text => LogComplaint(log!, text)));
+        Listen(builder.WebHost, settings, connections, CertificateOf(settings, time, Complain));
         var app = builder.Build();
         log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Gateway");
         try
@@ -112,6 +121,33 @@ public static partial class GatewayHost
             ((IDisposable)app).Dispose();
             throw;
         }
+    }
+
+    /// <summary>Starts a host, and runs it until it is told to stop.</summary>
+    /// <param name="host">The host.</param>
+    /// <param name="started">Done once it has started.</param>
+    /// <param name="error">Where a background service that failed for good is named, with the type of what failed.</param>
+    /// <param name="cancel">Stops it.</param>
+    /// <returns>Whether it was told to stop; false: background work that nothing restarts has failed.</returns>
+    public static async Task<bool> Run(WebApplication host, Func<Task> started, TextWriter error, CancellationToken cancel)
+    {
+        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
+        try
+        {
+            await host.StartAsync(cancel);
+            await started();
+            await host.WaitForShutdownAsync(cancel);
+        }
+        catch (Exception) when (background.Any(b => b.ExecuteTask is { IsFaulted: true }))
+        {
+            // The host stops when a background service fails that nothing restarts.
+        }
+        if (background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
+            return true;
+        await error.WriteLineAsync(
+            $"gateway: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+        );
+        return false;
     }
 
     private static void Map(WebApplication app, GatewaySettings settings)
@@ -137,6 +173,21 @@ public static partial class GatewayHost
             .DisableRateLimiting();
         app.MapGet("/status", (HttpContext http, Condition condition) => JsonEndpoints.Json(http, 200, condition.ToJson()))
             .RequireAuthorization(Roles.PolicyOf("gateway/status"));
+        DemandPolicies(app);
+    }
+
+    /// <summary>Makes sure that each endpoint says who may call it.</summary>
+    /// <exception cref="InvalidOperationException">One does not.</exception>
+    internal static void DemandPolicies(IEndpointRouteBuilder endpoints)
+    {
+        foreach (var endpoint in endpoints.DataSources.SelectMany(s => s.Endpoints))
+            if (
+                endpoint.Metadata.GetMetadata<IAllowAnonymous>() is null
+                && endpoint.Metadata.GetMetadata<IAuthorizeData>()?.Policy is not { Length: > 0 }
+            )
+                throw new InvalidOperationException(
+                    $"the endpoint {endpoint.DisplayName} says neither who may call it nor that everybody may"
+                );
     }
 
     // A page of another site cannot send application/json without asking first, and nobody answers that here. These refuse it before anything
@@ -255,7 +306,7 @@ public static partial class GatewayHost
             if (!File.Exists(file) || !File.Exists(key) || IsEnding(file, time))
                 Make(file, key, time.GetUtcNow());
         }
-        return new Reread<SslStreamCertificateContext>(file, () => CertificateFiles.ReadChain(file, key), complain);
+        return new Reread<SslStreamCertificateContext>([file], () => CertificateFiles.ReadChain(file, key), complain);
     }
 
     private static bool IsEnding(string file, TimeProvider time)
@@ -328,6 +379,16 @@ internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks,
                 ["waiting"] = outbox.Waiting,
                 ["waiting_bytes"] = outbox.WaitingBytes,
                 ["waiting_since"] = outbox.WaitingSince is { } since ? JsonEndpoints.Time(since) : null,
+                ["hindrances"] = new JsonArray([
+                    .. outbox.Hindrances.Select(h => new JsonObject
+                    {
+                        ["service"] = h.Service,
+                        ["reason"] = h.Reason,
+                        ["remedy"] = h.Remedy,
+                        ["since"] = JsonEndpoints.Time(h.Since),
+                        ["writes"] = h.Writes,
+                    }),
+                ]),
             },
             ["mirror"] = new JsonArray([
                 .. mirror.Progress.Select(p => new JsonObject

@@ -243,6 +243,8 @@ internal static class JsonEndpoints
         };
         if (status.EndTime is { } end)
             json["end_time"] = Time(end);
+        if (status.State == OutboxState.Waiting && exchange.HindranceOf(status) is { } hindrance)
+            json["hindrance"] = hindrance;
         if (status.State == OutboxState.Answered)
             json["answer"] = PlainJson.Write(exchange.Opened(status));
         else if (status.State != OutboxState.Waiting)

@@ -2,9 +2,9 @@ using System.Threading.Channels;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Gateway;
@@ -35,9 +35,9 @@ internal sealed record MirrorProgress(
 /// <remarks>What is wrong stops the mirror of that ledger for good, with an alarm: an administrator must find out who lied, and then remove
 /// <c>mirror.db</c>, and the tables if they are in PostgreSQL. Nothing of it is lost that the services do not show again, except how records
 /// were seen earlier. Personal data are kept sealed, and opened only to answer.</remarks>
-internal sealed partial class Mirror : BackgroundService
+internal sealed partial class Mirror : SupervisedService
 {
-    private const int Together = 128;
+    private const int Most = 128;
     private static readonly TimeSpan BetweenChecks = TimeSpan.FromSeconds(15),
         BetweenWitnesses = TimeSpan.FromMinutes(1),
         Pause = TimeSpan.FromSeconds(1),
@@ -55,6 +55,7 @@ internal sealed partial class Mirror : BackgroundService
     /// <exception cref="FormatException">The setting <c>mirror.connection</c> is wrong, or its database is not for this gateway.</exception>
     /// <exception cref="IOException">The state folder cannot be written.</exception>
     public Mirror(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Mirror> log)
+        : base(log)
     {
         (_client, _time, _log) = (client, time, log);
         Store = new MirrorStore(settings, time);
@@ -139,8 +140,13 @@ internal sealed partial class Mirror : BackgroundService
     }
 
     /// <inheritdoc/>
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
-        Task.WhenAll(_client.Services.Select(service => Task.Run(() => Follow(service, stoppingToken), CancellationToken.None)));
+    protected override Task Work(CancellationToken stop) =>
+        Together(
+            _client.Services.Select<string, Func<CancellationToken, Task>>(service =>
+                cancel => Task.Run(() => Follow(service, cancel), CancellationToken.None)
+            ),
+            stop
+        );
 
     /// <inheritdoc/>
     public override void Dispose()
@@ -217,17 +223,17 @@ internal sealed partial class Mirror : BackgroundService
         {
             await Store.Stop(service, why);
         }
-        catch (Exception e) when (MirrorStore.IsOutage(e))
+        catch (Exception e)
         {
             // It has stopped all the same. After a restart it finds the same again.
-            LogAlarm(_log, service, e.Message);
+            LogAlarm(_log, service, MirrorStore.IsOutage(e) ? e.Message : e.GetType().Name);
         }
     }
 
     private async Task Follow(string service, long opening, ulong from, CancellationToken cancel)
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var channel = Channel.CreateBounded<FollowEntriesResponse>(Together);
+        var channel = Channel.CreateBounded<FollowEntriesResponse>(Most);
         // What is read runs ahead of what is kept.
         var (ahead, kept) = (await Store.Numbers(service, cancel), await Store.Numbers(service, cancel));
         var reading = ReadInto(channel.Writer, service, from, ahead, end.Token);
@@ -243,7 +249,7 @@ internal sealed partial class Mirror : BackgroundService
                 if (came is true)
                     await Task.Delay(Gathering, _time, end.Token);
                 batch.Clear();
-                while (batch.Count < Together && channel.Reader.TryRead(out var response))
+                while (batch.Count < Most && channel.Reader.TryRead(out var response))
                     batch.Add(response);
                 var now = _time.GetUtcNow();
                 var ask = now - witnesses >= BetweenWitnesses;

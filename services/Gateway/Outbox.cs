@@ -5,10 +5,11 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Microsoft.Data.Sqlite;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 
 namespace Ministries.Gateway;
 
@@ -75,14 +76,23 @@ internal sealed record OutboxStatus(
             return RefusedException.From(bare) ?? bare;
         }
     }
+
+    /// <summary>Whether it was refused for what its caller can mend: then the same request id may bring it again, mended or not
+    /// (D21). A reason that this version does not know is final.</summary>
+    public bool IsMendable =>
+        State == OutboxState.Refused
+        && Refusal is RefusedException refused
+        && Reasons.Find(refused.Reason) is { } reason and not Reason.Unspecified
+        && !Reasons.IsKept(reason);
 }
 
 /// <summary>
 /// The writes that the gateway has accepted. Each is on the disk before it is sent, sealed and complete, and is sent with the same bytes and
 /// the same request id until the service has answered. So neither a crash of the gateway nor one of the service loses it or makes it twice
-/// (D21). It is signed at each sending, because a signature is valid for two minutes.
+/// (D21). It is signed at each sending, because a signature is valid for two minutes. A refusal of the gateway itself, of its certificate or its
+/// signature (UNAUTHENTICATED), decides nothing about a write: it waits until that is mended.
 /// </summary>
-internal sealed partial class Outbox : BackgroundService
+internal sealed partial class Outbox : SupervisedService
 {
     private const string Schema = """
         create table if not exists writes (
@@ -107,6 +117,7 @@ internal sealed partial class Outbox : BackgroundService
 
     private readonly ConcurrentDictionary<string, Pending> _waiting = [];
     private readonly SemaphoreSlim _places = new(AtOnce);
+    private readonly Hindrances _hindrances = new();
     private readonly CancellationTokenSource _end = new();
     private readonly Database _database;
     private readonly MinistryClient _client;
@@ -117,10 +128,16 @@ internal sealed partial class Outbox : BackgroundService
 
     private sealed record Pending(byte[] Digest)
     {
+        private bool _begun;
+
+        /// <summary>Whether nobody has begun to send it yet. It is asked once.</summary>
+        public bool Begin() => !Interlocked.Exchange(ref _begun, true);
+
         public TaskCompletionSource<OutboxStatus> Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 
     public Outbox(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Outbox> log)
+        : base(log)
     {
         (_settings, _client, _time, _log) = (settings, client, time, log);
         _database = new Database(Path.Combine(settings.State, "outbox.db"), Schema);
@@ -145,11 +162,18 @@ internal sealed partial class Outbox : BackgroundService
             ? Database.Time(time)
             : null;
 
+    /// <summary>For what writes wait that must be mended at the gateway.</summary>
+    public IReadOnlyList<Hindrance> Hindrances => _hindrances.All;
+
+    /// <summary>For what of that kind a write waits; null: for nothing.</summary>
+    public string? HindranceOf(string requestId) => _hindrances.ReasonOf(requestId);
+
     /// <summary>What is known of a write; null: nothing.</summary>
     public OutboxStatus? Find(string requestId) =>
         _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where request_id = @0", requestId)).FirstOrDefault();
 
-    /// <summary>Puts a write on the disk and begins to send it. Unless its request id is there: then nothing is written.</summary>
+    /// <summary>Puts a write on the disk and begins to send it. Unless its request id is there: then nothing is written, except in the place of
+    /// one that was refused and can be mended.</summary>
     /// <returns>The write that is there now.</returns>
     /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
     public async Task<OutboxItem> Add(OutboxItem item)
@@ -161,7 +185,9 @@ internal sealed partial class Outbox : BackgroundService
             Interlocked.Add(ref _bytes, -item.Bytes.Length);
             throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
         }
-        var mine = _waiting.TryAdd(item.RequestId, new Pending(item.Digest));
+        var pending = new Pending(item.Digest);
+        pending.Begin();
+        var mine = _waiting.TryAdd(item.RequestId, pending);
         var added = false;
         try
         {
@@ -181,9 +207,14 @@ internal sealed partial class Outbox : BackgroundService
                     _waiting.TryRemove(item.RequestId, out _);
             }
         }
+        // On the disk there may still be the refused one that the first is about to replace.
         if (!added)
-            return Find(item.RequestId)?.Item
-                ?? (_waiting.TryGetValue(item.RequestId, out var first) ? item with { Digest = first.Digest } : item);
+            return _waiting.TryGetValue(item.RequestId, out var first)
+                ? item with
+                {
+                    Digest = first.Digest,
+                }
+                : Find(item.RequestId)?.Item ?? item;
         _ = Send(item);
         return item;
     }
@@ -205,15 +236,16 @@ internal sealed partial class Outbox : BackgroundService
     }
 
     /// <inheritdoc/>
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override async Task Work(CancellationToken stop)
     {
         var left = _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where state = 0 order by accept_time"));
         foreach (var status in left)
-            _ = Task.Run(() => Send(status.Item), stoppingToken);
-        while (!stoppingToken.IsCancellationRequested)
+            if (_waiting.TryGetValue(status.Item.RequestId, out var pending) && pending.Begin())
+                _ = Task.Run(() => Send(status.Item), CancellationToken.None);
+        while (!stop.IsCancellationRequested)
         {
             await Forget(Database.Stored(_time.GetUtcNow().AddDays(-_settings.AnswerDays)));
-            await Task.Delay(TimeSpan.FromMinutes(10), _time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(TimeSpan.FromMinutes(10), _time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
@@ -233,20 +265,25 @@ internal sealed partial class Outbox : BackgroundService
         _database.Dispose();
     }
 
-    private static bool Insert(SqliteConnection c, OutboxItem item) =>
-        Database.Run(
-            c,
-            "insert into writes (request_id, service, method, bytes, digest, caller, trace, accept_time) "
-                + "values (@0, @1, @2, @3, @4, @5, @6, @7) on conflict do nothing",
-            item.RequestId,
-            item.Service,
-            item.Method,
-            item.Bytes,
-            item.Digest,
-            item.Caller,
-            item.Trace,
-            Database.Stored(item.AcceptTime)
-        ) == 1;
+    private static bool Insert(SqliteConnection c, OutboxItem item)
+    {
+        var known = Database.Rows(c, Status, $"select {Columns} from writes where request_id = @0", item.RequestId);
+        if (known is [{ IsMendable: true }])
+            Database.Run(c, "delete from writes where request_id = @0", item.RequestId);
+        return Database.Run(
+                c,
+                "insert into writes (request_id, service, method, bytes, digest, caller, trace, accept_time) "
+                    + "values (@0, @1, @2, @3, @4, @5, @6, @7) on conflict do nothing",
+                item.RequestId,
+                item.Service,
+                item.Method,
+                item.Bytes,
+                item.Digest,
+                item.Caller,
+                item.Trace,
+                Database.Stored(item.AcceptTime)
+            ) == 1;
+    }
 
     private static OutboxStatus Status(DbDataReader r) =>
         new(
@@ -305,6 +342,12 @@ internal sealed partial class Outbox : BackgroundService
                     LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
                     status = ++failures < MostFailures ? null : Unproved(item, $"{item.Service} {Failed}");
                 }
+                catch (Exception e) when (!_end.IsCancellationRequested)
+                {
+                    // Nobody foresaw it. Its text may tell of a record.
+                    Hinder(item, e.GetType().Name, "see the gateway's log, and tell its maker");
+                    status = null;
+                }
                 finally
                 {
                     _places.Release();
@@ -327,10 +370,23 @@ internal sealed partial class Outbox : BackgroundService
     /// <exception cref="RpcException">The service failed (INTERNAL): whether it recorded the write is not known.</exception>
     private async Task<OutboxStatus?> Try(OutboxItem item)
     {
+        if (!_client.Services.Contains(item.Service))
+            return Hinder(item, "ADDRESS_NOT_SET", $"put the address of {item.Service} into the settings again");
+        if (Contract.Find(item.Method) is not { } method)
+            return Hinder(item, "METHOD_UNKNOWN", $"run a version that knows {item.Method}");
         try
         {
-            var answer = await Call(item, Contract.Find(item.Method)!);
+            var answer = await Call(item, method);
             return new OutboxStatus(item, OutboxState.Answered, answer.ToByteArray(), _time.GetUtcNow());
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.Unauthenticated)
+        {
+            // Who called is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
+            // not the service's.
+            var reason = Reasons.Find(RefusedException.From(e)?.Reason ?? "") is { } found and not Reason.Unspecified
+                ? found
+                : Reason.CallerUnknown;
+            return Hinder(item, Reasons.NameOf(reason), Reasons.AboutOf(reason).Unlock);
         }
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused
@@ -344,6 +400,8 @@ internal sealed partial class Outbox : BackgroundService
         }
         catch (RpcException e) when (e.StatusCode != StatusCode.Internal)
         {
+            if (RefusedException.From(e) is not null)
+                _hindrances.Remove(item.RequestId);
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
             return null;
         }
@@ -357,6 +415,13 @@ internal sealed partial class Outbox : BackgroundService
             LogNotWritten(_log, e.Message);
             return null;
         }
+    }
+
+    private OutboxStatus? Hinder(OutboxItem item, string reason, string remedy)
+    {
+        if (_hindrances.Add(item.RequestId, item.Service, reason, remedy, _time.GetUtcNow()))
+            LogHindered(_log, item.Service, reason, remedy);
+        return null;
     }
 
     private OutboxStatus Unproved(OutboxItem item, string why)
@@ -378,12 +443,14 @@ internal sealed partial class Outbox : BackgroundService
         return await _client[item.Service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: _end.Token), item.Bytes);
     }
 
-    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again.
+    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again. What can be mended is told
+    // after it, because its caller may mend it at once, and must find it ended.
     private void End(OutboxStatus status)
     {
         Interlocked.Add(ref _bytes, -status.Item.Bytes.Length);
+        _hindrances.Remove(status.Item.RequestId);
         _ = Task.Run(() => Keep(status), CancellationToken.None);
-        if (_waiting.TryGetValue(status.Item.RequestId, out var pending))
+        if (!status.IsMendable && _waiting.TryGetValue(status.Item.RequestId, out var pending))
             pending.Ended.TrySetResult(status);
     }
 
@@ -396,7 +463,8 @@ internal sealed partial class Outbox : BackgroundService
             if (_end.IsCancellationRequested)
                 return;
         }
-        _waiting.TryRemove(status.Item.RequestId, out _);
+        if (_waiting.TryRemove(status.Item.RequestId, out var pending))
+            pending.Ended.TrySetResult(status);
     }
 
     private async Task<bool> IsKept(OutboxStatus status)
@@ -418,9 +486,15 @@ internal sealed partial class Outbox : BackgroundService
             );
             return true;
         }
-        catch (Exception e) when (e is SqliteException or InvalidOperationException or IOException)
+        catch (Exception e) when (e is SqliteException or IOException or UnauthorizedAccessException)
         {
             LogNotWritten(_log, e.Message);
+            return false;
+        }
+        catch (Exception e)
+        {
+            // Nobody foresaw it. Its text may tell of a record.
+            LogNotWritten(_log, e.GetType().Name);
             return false;
         }
     }
@@ -437,6 +511,9 @@ internal sealed partial class Outbox : BackgroundService
 
     [LoggerMessage(2, LogLevel.Information, "{Service} did not answer {RequestId} ({Code}); it is sent again")]
     private static partial void LogAgain(ILogger log, string service, string requestId, StatusCode code);
+
+    [LoggerMessage(4, LogLevel.Error, "Writes for {Service} wait until this is mended at the gateway: {Reason}. {Remedy}")]
+    private static partial void LogHindered(ILogger log, string service, string reason, string remedy);
 
     [LoggerMessage(3, LogLevel.Critical, "What {Service} answered to {RequestId} proves nothing: {Why}")]
     private static partial void LogUnproved(ILogger log, string service, string requestId, string why);

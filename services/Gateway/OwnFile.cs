@@ -22,16 +22,4 @@ internal static class OwnFile
         using var reader = new StreamReader(file, Encoding.UTF8);
         return reader.ReadToEnd();
     }
-
-    /// <summary>When a file was written, or what a link leads to; the default where there is none.</summary>
-    /// <exception cref="IOException">It cannot be read.</exception>
-    /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
-    public static DateTime WrittenAt(string path)
-    {
-        if (!File.Exists(path))
-            return default;
-        // By its name, the time of a link itself would be told, and a secret that is renewed behind it would go unnoticed.
-        using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-        return File.GetLastWriteTimeUtc(file);
-    }
 }

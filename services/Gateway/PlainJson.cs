@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Types.V1;
 
@@ -13,7 +14,8 @@ namespace Ministries.Gateway;
 /// content is the plain message.
 /// </summary>
 /// <remarks>A caller may name recipients in <c>"@sealed": { "recipients": […] }</c> beside the plain fields. What a caller sealed itself is
-/// known by its member <c>scheme</c>, and stays as it is.</remarks>
+/// known by its member <c>scheme</c>, and stays as it is. In an answer <c>@sealed</c> names the recipients and the digest, and <c>faults</c>
+/// where what was opened is not as the contract declares it.</remarks>
 internal static class PlainJson
 {
     /// <summary>The scheme of what is not sealed yet, or was opened. No service accepts it.</summary>
@@ -185,8 +187,15 @@ internal static class PlainJson
             Show(json, field.MessageType);
             return json.DeepClone();
         }
-        var plain = Write(type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? "")));
-        plain[About] = new JsonObject { ["recipients"] = json["recipients"]?.DeepClone(), ["digest"] = json["digest"]?.DeepClone() };
+        var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
+        var plain = Write(message);
+        var about = new JsonObject { ["recipients"] = json["recipients"]?.DeepClone(), ["digest"] = json["digest"]?.DeepClone() };
+        // No service has read it, so nobody has refused a text that deceives.
+        if (Validation.Check(message) is { Count: > 0 } faults)
+            about["faults"] = new JsonArray([
+                .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
+            ]);
+        plain[About] = about;
         return plain;
     }
 

@@ -193,6 +193,15 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
             description: "How long the oldest has waited."
         );
         meter.CreateObservableGauge(
+            "ministries.gateway.outbox.hindered",
+            () =>
+                outbox.Hindrances.Select(h => new Measurement<int>(
+                    h.Writes,
+                    [Of("service", h.Service), Of("reason", h.Reason.ToLowerInvariant())]
+                )),
+            description: "Writes that wait for what must be mended at the gateway, such as its certificate."
+        );
+        meter.CreateObservableGauge(
             "ministries.gateway.mirror.alarm",
             () => mirror.Progress.Select(p => new Measurement<int>(p.Alarm.Length > 0 ? 1 : 0, Of("service", p.Service))),
             description: "1 where the mirror of a ledger has stopped for what its service showed."

@@ -41,7 +41,7 @@ public sealed class TokenFile
     public TokenFile(string path)
     {
         _path = path;
-        _read = (OwnFile.WrittenAt(path), Read(path));
+        _read = (FileTimes.WrittenAt(path), Read(path));
     }
 
     /// <summary>The system whose token it is; null: nobody's.</summary>
@@ -78,7 +78,7 @@ public sealed class TokenFile
         {
             try
             {
-                var written = OwnFile.WrittenAt(_path);
+                var written = FileTimes.WrittenAt(_path);
                 if (written != _read.Written)
                     _read = (written, Read(_path));
                 return _read.Tokens;

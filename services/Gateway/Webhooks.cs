@@ -3,8 +3,8 @@ using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Serving;
 
 namespace Ministries.Gateway;
 
@@ -22,7 +22,7 @@ internal sealed record DeadLetter(string Webhook, string Event, string Type, int
 /// To each of them, one event after the other, in order: the next is not sent before this one is taken, or set aside as a dead letter after
 /// the attempts that the settings give. A webhook may get an event twice, with the same id, if the gateway ends before it has noted the answer.
 /// </summary>
-internal sealed partial class Webhooks : BackgroundService
+internal sealed partial class Webhooks : SupervisedService
 {
     /// <summary>The tables in the state folder, wherever the mirror is. A mirror that is built again begins with the first event again.
     /// </summary>
@@ -58,6 +58,7 @@ internal sealed partial class Webhooks : BackgroundService
     private sealed record Cursor(string Numbering, long Sequence, int Attempts, DateTimeOffset Next);
 
     public Webhooks(GatewaySettings settings, Mirror mirror, EventStream events, TimeProvider time, ILogger<Webhooks> log)
+        : base(log)
     {
         (_mirror, _events, _time, _log) = (mirror, events, time, log);
         _targets = settings.Webhooks.ToDictionary(w => w.Name, w => new Target(w, SecretOf(w), Open(w)));
@@ -104,8 +105,13 @@ internal sealed partial class Webhooks : BackgroundService
     }
 
     /// <inheritdoc/>
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
-        Task.WhenAll(_targets.Values.Select(t => Task.Run(() => Deliver(t, stoppingToken), CancellationToken.None)));
+    protected override Task Work(CancellationToken stop) =>
+        Together(
+            _targets.Values.Select<Target, Func<CancellationToken, Task>>(target =>
+                cancel => Task.Run(() => Deliver(target, cancel), CancellationToken.None)
+            ),
+            stop
+        );
 
     /// <inheritdoc/>
     public override void Dispose()

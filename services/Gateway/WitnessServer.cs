@@ -101,7 +101,7 @@ public static partial class WitnessServer
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);
         var certificate = new Reread<SslStreamCertificateContext>(
-            settings.Certificate,
+            [settings.Certificate],
             () => CertificateFiles.ReadChain(settings.Certificate, settings.CertificateKey, settings.SecretsFolder),
             Complain
         );
@@ -113,7 +113,7 @@ public static partial class WitnessServer
             var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
             // To change the key, the agreement lists the new one beside the old one first.
             var path = KeySource.PathOf(settings.Key, settings.SecretsFolder);
-            var key = new Reread<CosignatureKey>(path ?? settings.Key, () => ReadKey(settings, name, Agreement()), Complain);
+            var key = new Reread<CosignatureKey>([path ?? settings.Key], () => ReadKey(settings, name, Agreement()), Complain);
             _ = key.Current;
             return new Witness(settings.State, Agreement, key.Use, time)
             {
@@ -250,60 +250,5 @@ internal sealed class WitnessBeside(GatewaySettings settings, TimeProvider time,
     {
         if (_host is not null)
             await _host.DisposeAsync();
-    }
-}
-
-/// <summary>A value that is read from a file, and read again when the file has changed. Where that fails, the previous value stays. A
-/// value that is replaced is disposed of, where that can be.</summary>
-/// <param name="path">The file.</param>
-/// <param name="read">Reads the value.</param>
-/// <param name="complain">Is called with the reason when reading fails.</param>
-internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain)
-    where T : class
-{
-    private readonly Lock _lock = new();
-    private T? _value;
-    private DateTime _written;
-    private string? _complained;
-    private long? _failed;
-
-    /// <summary>The value.</summary>
-    /// <exception cref="FormatException">The file could never be read.</exception>
-    public T Current => Use(value => value);
-
-    /// <summary>Uses the value, which stays until that is done.</summary>
-    /// <exception cref="FormatException">The file could never be read.</exception>
-    public TResult Use<TResult>(Func<T, TResult> use)
-    {
-        lock (_lock)
-            return use(Newest());
-    }
-
-    private T Newest()
-    {
-        // A file that cannot be read is tried again once a second, whoever calls.
-        if (_value is not null && _failed is { } failed && Stopwatch.GetElapsedTime(failed) < TimeSpan.FromSeconds(1))
-            return _value;
-        try
-        {
-            var written = OwnFile.WrittenAt(path);
-            if (_value is not null && written == _written)
-                return _value;
-            var next = read();
-            (_value as IDisposable)?.Dispose();
-            (_value, _written, _complained, _failed) = (next, written, null, null);
-        }
-        catch (Exception e)
-            when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
-        {
-            if (_value is null)
-                throw new FormatException($"{path} cannot be read: {e.Message}", e);
-            _failed = Stopwatch.GetTimestamp();
-            // The same failure is reported once.
-            if (_complained != e.Message)
-                complain($"{path} cannot be read, and what it held before stays in use: {e.Message}");
-            _complained = e.Message;
-        }
-        return _value;
     }
 }

@@ -50,13 +50,14 @@ internal enum Rejection
 /// ends or is denied, the connection goes back to the unidentified: its place is free at once, and its next call is refused with the
 /// reason.
 /// </summary>
-internal sealed class Connections : IDisposable
+internal sealed partial class Connections : IDisposable
 {
     private readonly EdgeLimits _limits;
     private readonly Agreements _agreements;
     private readonly TimeProvider _time;
     private readonly RejectedPeers _rejected;
     private readonly ITimer _sweep;
+    private readonly ILogger _log;
     private readonly Lock _lock = new();
     private readonly Newcomers<Held> _unidentified;
     private readonly Owned<Held> _served = new();
@@ -66,6 +67,7 @@ internal sealed class Connections : IDisposable
         (_limits, _agreements, _time) = (limits, agreements, time);
         _unidentified = new(limits.MaxUnidentified, limits.MaxUnidentifiedPerAddress);
         _rejected = new(time, log);
+        _log = log;
         _sweep = time.CreateTimer(_ => Sweep(), null, limits.ReloadInterval, limits.ReloadInterval);
     }
 
@@ -214,8 +216,21 @@ internal sealed class Connections : IDisposable
         }
     }
 
-    // A certificate may end, or a new version of the agreement may deny it, while the connection is idle.
+    // What escapes from a timer ends the process. The next time is soon.
     private void Sweep()
+    {
+        try
+        {
+            ReturnThoseThatEnded();
+        }
+        catch (Exception e)
+        {
+            LogSweepFailed(e.GetType().Name);
+        }
+    }
+
+    // A certificate may end, or a new version of the agreement may deny it, while the connection is idle.
+    private void ReturnThoseThatEnded()
     {
         Held[] served;
         lock (_lock)
@@ -225,6 +240,9 @@ internal sealed class Connections : IDisposable
                 Return(held);
         _rejected.WriteHeld();
     }
+
+    [LoggerMessage(52, LogLevel.Error, "the connections were not looked through; they are again at the next time: {Error}")]
+    private partial void LogSweepFailed(string error);
 }
 
 /// <summary>A connection, from its first byte to its end.</summary>

@@ -7,6 +7,7 @@ using Ministries.Errors.V1;
 using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

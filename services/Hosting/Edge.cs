@@ -38,11 +38,7 @@ public static class Edge
             p.GetRequiredService<Access>(),
             p.GetRequiredService<TimeProvider>()
         ));
-        services.AddSingleton(p => new Reads(
-            p.GetRequiredService<ServiceLedger>(),
-            p.GetRequiredService<Access>(),
-            p.GetRequiredService<PageTokens>()
-        ));
+        services.AddSingleton(p => new Reads(p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<PageTokens>()));
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
         services.AddSingleton<Followers>();

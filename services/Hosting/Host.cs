@@ -84,7 +84,7 @@ public static partial class ServiceHost
             return Failed;
         try
         {
-            return health ? await HealthVerb.Run(settings, asked) : await Serve(service, settings, builder);
+            return health ? await HealthVerb.Run(settings, asked) : await Serve(service, settings, builder, errors);
         }
         catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
@@ -151,7 +151,7 @@ public static partial class ServiceHost
         return (builder, unread);
     }
 
-    private static async Task<int> Serve(Service service, Settings settings, WebApplicationBuilder builder)
+    private static async Task<int> Serve(Service service, Settings settings, WebApplicationBuilder builder, TextWriter errors)
     {
         await using var host = await Build(service, settings, builder);
         var life = host.Services.GetRequiredService<Lifecycle>();
@@ -166,7 +166,7 @@ public static partial class ServiceHost
         }
         if (life.ExitCode != Stopped || background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
             return life.ExitCode;
-        await Console.Error.WriteLineAsync(
+        await errors.WriteLineAsync(
             $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
         );
         return BackgroundFailed;

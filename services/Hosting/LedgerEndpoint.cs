@@ -32,7 +32,8 @@ internal sealed class LedgerEndpoint(
 
     public override async Task<GetEntryResponse> GetEntry(GetEntryRequest request, ServerCallContext context)
     {
-        var (reader, cancel) = (await reads.ReaderOf(context), context.CancellationToken);
+        var cancel = context.CancellationToken;
+        var reader = await reads.ReaderOf(Reads.CallerOf(context), cancel);
         bool[] named = [request.Position != 0, request.OwnRequestId.Length > 0, request.AgreementVersion != 0];
         if (named.Count(n => n) > 1)
             throw Refusals.Invalid("", "the entry must be named in one way only").ToException();

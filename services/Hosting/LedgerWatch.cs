@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
+using Ministries.Serving;
 
 namespace Ministries.Hosting;
 

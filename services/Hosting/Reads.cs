@@ -31,10 +31,9 @@ public sealed class Reads
     private const int MostJudgements = 4;
 
     private readonly ServiceLedger _ledger;
-    private readonly Access _access;
     private readonly PageTokens _tokens;
 
-    internal Reads(ServiceLedger ledger, Access access, PageTokens tokens) => (_ledger, _access, _tokens) = (ledger, access, tokens);
+    internal Reads(ServiceLedger ledger, PageTokens tokens) => (_ledger, _tokens) = (ledger, tokens);
 
     // The cases of records that a request may name without their case, as the same participant was shown them before. Each is only a guess,
     // which is checked. Records that the participant may not see are not kept here, because he could notice the faster answer.
@@ -242,14 +241,15 @@ public sealed class Reads
         var reader = Cases.ReaderOf(caller, cases.Values);
         var found = await _ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
         var page = found.Take(size).ToArray();
-        return (
-            [
-                .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
-                    .Select(r => r.State),
-            ],
-            found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "",
-            reader
-        );
+        T[] shown =
+        [
+            .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
+                .Select(r => r.State),
+        ];
+        // A filter may be an id that the caller guessed. That nothing is shown must take as long where something is hidden.
+        if (shown.Length == 0 && keys.Length > 0)
+            await Evenly.Wait(context);
+        return (shown, found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "", reader);
     }
 
     /// <summary>Who calls.</summary>
@@ -265,16 +265,6 @@ public sealed class Reads
     {
         var found = await _ledger.FindTogether(kind, key, Cases.Kind, @case);
         return (found.Of(kind, key)?.State, found.Of(Cases.Kind, @case)?.State);
-    }
-
-    /// <summary>Who calls, with the tokens of all of its cases. A stream asks again for each page, because a certificate may have ended or
-    /// the agreement may have changed.</summary>
-    /// <exception cref="RpcException">The caller may not go on.</exception>
-    internal async Task<Reader> ReaderOf(ServerCallContext context)
-    {
-        _access.Renew(EdgeCall.Of(context), context.GetHttpContext());
-        var (_, caller) = Caller(context);
-        return await ReaderOf(caller, context.CancellationToken);
     }
 
     /// <summary>A participant with the tokens of all of its cases.</summary>

@@ -7,6 +7,7 @@ using System.Text;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

@@ -24,7 +24,6 @@ internal static class Probe
     internal static bool SkipFences { get; set; }
 
     /// <summary>A point is reached. Named points: before-commit, after-commit, before-checkpoint, after-checkpoint, before-publish,
-    /// after-publish, after-confirm, before-ack, after-ack, before-take (of commands by the thread that commits), and background- with the
-    /// name of a background service's class.</summary>
+    /// after-publish, after-confirm, before-ack, after-ack, before-take (of commands by the thread that commits).</summary>
     internal static void At(string point) => Hook?.Invoke(point);
 }

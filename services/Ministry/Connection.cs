@@ -59,7 +59,15 @@ internal sealed class Connection : IDisposable
             : format.Length == 0 ? OutputFormat.Table
             : Enum.TryParse<OutputFormat>(format, ignoreCase: true, out var known) && Enum.IsDefined(known) ? known
             : throw new FormatException($"--output is one of table, wide, json, yaml, not {format}");
-        _client = new(() => new MinistryClient(but is null ? Settings() : but(Settings())));
+        // A verb that follows runs for long, and files may change meanwhile.
+        _client = new(() =>
+            new MinistryClient(
+                (but is null ? Settings() : but(Settings())) with
+                {
+                    Complain = text => error.WriteLine(Terminal.Line(text)),
+                }
+            )
+        );
     }
 
     /// <summary>The profile.</summary>

@@ -15,6 +15,9 @@ internal static class ExitCodes
     /// <summary>The service was not reached, or did not answer in time.</summary>
     public const int NotReached = 3;
 
+    /// <summary>Background work of the gateway failed for good: as the services' exit code.</summary>
+    public const int BackgroundFailed = 5;
+
     /// <summary>A fault of the command itself: EX_SOFTWARE of sysexits.</summary>
     public const int Failed = 70;
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Reflection;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Ministries.Contracts;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 
@@ -99,18 +100,22 @@ internal static class OpenCommand
             if (field is not null && field != path)
                 continue;
             var message = Open(connection.Client, sealedData, content, @case);
+            var faults = Validation.Check(message);
             opened++;
             if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
             {
-                all.Add(
-                    new JsonObject
-                    {
-                        ["field"] = path,
-                        ["message"] = content.Message,
-                        ["sender"] = content.Sender,
-                        ["content"] = Answers.InJson(message),
-                    }
-                );
+                var one = new JsonObject
+                {
+                    ["field"] = path,
+                    ["message"] = content.Message,
+                    ["sender"] = content.Sender,
+                    ["content"] = Answers.InJson(message),
+                };
+                if (faults.Count > 0)
+                    one["faults"] = new JsonArray([
+                        .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
+                    ]);
+                all.Add(one);
                 continue;
             }
             connection.Screen.Line(
@@ -120,6 +125,9 @@ internal static class OpenCommand
                     Style.Dim
                 )
             );
+            // No service has read it, so nobody has refused a text that deceives.
+            foreach (var fault in faults)
+                connection.Screen.Line(new Span($"  not as the contract declares it: {fault.Field} {fault.Description}", Style.Warning));
             new Fields(connection.Screen, whole: true).Write(message, 2);
         }
         if (opened == 0)

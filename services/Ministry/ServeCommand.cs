@@ -197,10 +197,9 @@ internal static class ServeCommand
         {
             var settings = read();
             await using var host = GatewayHost.Build(settings);
-            await host.StartAsync(cancel);
-            await output.WriteLineAsync($"{settings.Participant} at {string.Join(", ", host.Urls)}; try it at {settings.Listen}scalar");
-            await host.WaitForShutdownAsync(cancel);
-            return 0;
+            Task Say() =>
+                output.WriteLineAsync($"{settings.Participant} at {string.Join(", ", host.Urls)}; try it at {settings.Listen}scalar");
+            return await GatewayHost.Run(host, Say, result.InvocationConfiguration.Error, cancel) ? 0 : ExitCodes.BackgroundFailed;
         }
         catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
         {

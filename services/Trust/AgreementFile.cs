@@ -186,16 +186,21 @@ public static class AgreementFile
 
 /// <summary>
 /// The agreement that a client or a witness uses (<see cref="AgreementFile.Trust"/>). Each use reads the file again if it has changed. A
-/// new version that is refused is reported, and the previous one stays. Safe for concurrent use.
+/// new version that is refused is reported, and the previous one stays. It is tried again once a second, because what is wrong may not be
+/// in the file: the disk may be full, or a version before it may be missing beside it. Safe for concurrent use.
 /// </summary>
 public sealed class TrustedAgreement
 {
+    private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
+
     private readonly Lock _lock = new();
     private readonly string _path;
     private readonly string? _folder;
     private readonly TimeProvider _time;
     private ParsedAgreement _agreement;
     private (DateTime, long) _read;
+    private ((DateTime, long) Stamp, long Time)? _failed;
+    private bool _unkept;
     private string? _refused;
 
     /// <summary>Reads the file.</summary>
@@ -223,15 +228,16 @@ public sealed class TrustedAgreement
                 var file = new FileInfo(_path);
                 if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read)
                     return _agreement;
+                if (_failed is { } failed && failed.Stamp == stamp && _time.GetElapsedTime(failed.Time) < Pause)
+                    return _agreement;
                 try
                 {
+                    // It counts at once, even where it cannot be kept: it may revoke a key.
                     if (AgreementFile.Next(_path, _agreement.Agreement, _time.GetUtcNow(), out var waits) is { } next)
-                    {
-                        if (_folder is not null)
-                            AgreementFile.Keep(_folder, next.Agreement);
-                        _agreement = next;
-                    }
-                    _refused = null;
+                        (_agreement, _unkept) = (next, _folder is not null);
+                    if (_unkept)
+                        AgreementFile.Keep(_folder!, _agreement.Agreement);
+                    (_unkept, _refused, _failed) = (false, null, null);
                     // The version becomes valid later, without a change of the file.
                     if (waits)
                         return _agreement;
@@ -239,8 +245,10 @@ public sealed class TrustedAgreement
                 catch (Exception e) when (e is AgreementRefusedException or IOException or UnauthorizedAccessException)
                 {
                     if (_refused != e.Message)
-                        Complain($"{_path}: {e.Message}; version {_agreement.Agreement.Version} stays in force");
+                        Complain($"{_path}: {e.Message}; version {_agreement.Agreement.Version} is in force");
                     _refused = e.Message;
+                    _failed = (stamp, _time.GetTimestamp());
+                    return _agreement;
                 }
                 _read = stamp;
                 return _agreement;

@@ -10,12 +10,19 @@ namespace Ministries.Trust;
 /// Signs every write that a gRPC client sends: put it before the channel's handler, and the generated client stays as it is.
 /// A write is a call whose first field is a request id, as the contracts declare it; its nonce is that id.
 /// </summary>
-/// <param name="key">The participant's key for requests.</param>
-/// <param name="keyId">The key's id in the agreement.</param>
+/// <param name="key">The participant's key for requests, and its id in the agreement; asked for at each write.</param>
 /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
 /// <param name="time">The clock.</param>
-public sealed class SigningHandler(Signer key, string keyId, string tag, TimeProvider time) : DelegatingHandler
+public sealed class SigningHandler(Func<(Signer Key, string Id)> key, string tag, TimeProvider time) : DelegatingHandler
 {
+    /// <summary>Signs with one key.</summary>
+    /// <param name="key">The participant's key for requests.</param>
+    /// <param name="keyId">The key's id in the agreement.</param>
+    /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
+    /// <param name="time">The clock.</param>
+    public SigningHandler(Signer key, string keyId, string tag, TimeProvider time)
+        : this(() => (key, keyId), tag, time) { }
+
     /// <summary>Signs with the key for requests of which the agreement lists the public half.</summary>
     /// <param name="key">The key.</param>
     /// <param name="owner">The participant whose key it is.</param>
@@ -47,7 +54,8 @@ public sealed class SigningHandler(Signer key, string keyId, string tag, TimePro
             ["content-type"] = type,
             ["content-digest"] = HttpSignature.ContentDigest(frame),
         };
-        var signed = HttpSignature.Sign(key, keyId, RequestIdIn(frame), time.GetUtcNow(), Life, tag, values);
+        var own = key();
+        var signed = HttpSignature.Sign(own.Key, own.Id, RequestIdIn(frame), time.GetUtcNow(), Life, tag, values);
         var body = new ByteArrayContent(frame);
         body.Headers.ContentType = MediaTypeHeaderValue.Parse(type);
         request.Content = body;

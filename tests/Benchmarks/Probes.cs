@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using Grpc.Core;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
@@ -25,11 +26,21 @@ internal static class Probes
         await using var custody = await bench.Service("custody", "without-relay");
         var (hidden, response) = await Rows.Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner, bench.Agreement);
         var prisoner = response.Prisoner.Prisoner_;
-        var client = new CustodyService.CustodyServiceClient(bench.Reach(custody, prober, "custody", channels: 1)[0]);
-        (string Name, Func<string, string, Task> Ask)[] ways =
+        var channel = bench.Reach(custody, prober, "custody", channels: 1)[0];
+        var (client, ledger) = (new CustodyService.CustodyServiceClient(channel), new LedgerService.LedgerServiceClient(channel));
+        // An id, or a position in the ledger.
+        var position = response.Receipt.Position;
+        (string Name, Func<string, string, ulong, Task> Ask)[] ways =
         [
-            ("GetPrisoner", async (@case, of) => await client.GetPrisonerAsync(new() { Case = @case, Prisoner = of })),
-            ("RecordClaim", async (@case, of) => await client.RecordClaimAsync(Claim(@case, of))),
+            ("GetPrisoner", async (@case, of, _) => await client.GetPrisonerAsync(new() { Case = @case, Prisoner = of })),
+            ("RecordClaim", async (@case, of, _) => await client.RecordClaimAsync(Claim(@case, of))),
+            ("GetEntry", async (_, _, at) => await ledger.GetEntryAsync(new() { Position = at })),
+            ("GetSealed", async (_, _, at) => await ledger.GetSealedAsync(new() { Position = at, Field = "identity" })),
+            ("ListPrisoners", async (@case, _, _) => DemandNone((await client.ListPrisonersAsync(new() { Case = @case })).Prisoners)),
+            (
+                "ListStatements",
+                async (@case, of, _) => DemandNone((await client.ListStatementsAsync(new() { Case = @case, Prisoner = of })).Statements)
+            ),
         ];
         var told = new List<(string Name, double Share, double Hidden, double Absent)>();
         foreach (var (name, ask) in ways)
@@ -39,7 +50,9 @@ internal static class Probes
             for (var i = -50; i < Times; i++)
                 foreach (var known in (bool[])[i % 2 == 0, i % 2 != 0])
                 {
-                    var time = await Time(known ? () => ask(hidden, prisoner) : () => ask(Random("case_"), Random("pris_")));
+                    var time = await Time(
+                        known ? () => ask(hidden, prisoner, position) : () => ask(Random("case_"), Random("pris_"), position + 1_000_000)
+                    );
                     if (i >= 0)
                         (known ? there : not).Add(time);
                 }
@@ -56,6 +69,14 @@ internal static class Probes
             Math.Abs(worst.Share - 0.5) <= Most,
             string.Join("; ", told.Select(t => $"{t.Name} {t.Share:P1}, {t.Hidden:F2} ms against {t.Absent:F2} ms"))
         );
+    }
+
+    // An empty page is a list's way to say that there is nothing.
+    private static void DemandNone<T>(IReadOnlyCollection<T> shown)
+    {
+        if (shown.Count > 0)
+            throw new InvalidOperationException("it was shown");
+        throw new RpcException(new Status(StatusCode.NotFound, ""));
     }
 
     private static async Task<double> Time(Func<Task> ask)

@@ -2,6 +2,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Ministries.Fixtures;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
@@ -18,15 +19,19 @@ public sealed class BackgroundTests
     private const string Failing = "consular";
     private static volatile bool _threadFails;
 
-    static BackgroundTests() =>
-        Probe.Hook = point =>
+    static BackgroundTests()
+    {
+        SupervisedService.Begins = work =>
         {
-            if (
-                Fails.Value?.Invoke(point) == true
-                || _threadFails && point == "before-take" && Thread.CurrentThread.Name == $"ledger {Failing}"
-            )
+            if (Fails.Value?.Invoke(work) == true)
                 throw new InvalidOperationException(Text);
         };
+        Probe.Hook = point =>
+        {
+            if (_threadFails && point == "before-take" && Thread.CurrentThread.Name == $"ledger {Failing}")
+                throw new InvalidOperationException(Text);
+        };
+    }
 
     private static async Task<Running> Start()
     {
@@ -36,7 +41,7 @@ public sealed class BackgroundTests
     }
 
     public static TheoryData<string> Works() =>
-        [.. typeof(SupervisedService).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(SupervisedService))).Select(t => t.Name)];
+        [.. typeof(ServiceHost).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(SupervisedService))).Select(t => t.Name)];
 
     [Fact]
     public void All_background_work_is_supervised()
@@ -78,7 +83,7 @@ public sealed class BackgroundTests
     public async Task Work_that_fails_is_restarted_and_only_the_exceptions_type_is_logged(string work)
     {
         var begun = 0;
-        Fails.Value = point => point == $"background-{work}" && Interlocked.Increment(ref begun) <= 3;
+        Fails.Value = name => name == work && Interlocked.Increment(ref begun) <= 3;
         await using var running = await Start();
         await Running.Until(() => Task.FromResult(Volatile.Read(ref begun) >= 4), "it was begun anew");
         await running.Log();
@@ -140,22 +145,27 @@ public sealed class BackgroundTests
         }
     }
 
-    public static TheoryData<string, int> Endings() =>
+    public static TheoryData<string, int, string> Endings() =>
         new()
         {
-            { "of work that nothing restarts", ServiceHost.BackgroundFailed },
-            { "that nobody foresaw, at the start", ServiceHost.Failed },
+            {
+                "of work that nothing restarts",
+                ServiceHost.BackgroundFailed,
+                $"custody: {nameof(Unsupervised)} failed: System.InvalidOperationException"
+            },
+            { "that nobody foresaw, at the start", ServiceHost.Failed, "custody: System.InvalidOperationException" },
         };
 
     [Theory]
     [MemberData(nameof(Endings))]
-    public async Task An_exception_ends_the_process_with_an_exit_code_of_its_name(string which, int code)
+    public async Task An_exception_ends_the_process_with_an_exit_code_of_its_name(string which, int code, string named)
     {
         var folder = Directory.CreateTempSubdirectory("ending").FullName;
         try
         {
             Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
             var home = Path.Combine(folder, "service", "custody");
+            var errors = new StringWriter();
             Assert.Equal(
                 code,
                 await ServiceHost.Run(
@@ -181,9 +191,12 @@ public sealed class BackgroundTests
                                 throw new InvalidOperationException(Text);
                             services.AddHostedService<Unsupervised>();
                         },
-                    }
+                    },
+                    errors
                 )
             );
+            Assert.Contains(named, errors.ToString().Split('\n'));
+            Assert.DoesNotContain(Text, errors.ToString());
             Assert.NotEmpty(which);
         }
         finally

@@ -54,6 +54,9 @@ public sealed class Services : IAsyncLifetime
     /// <summary>Changes an answer to that of a service with a later contract; null: answers stay unchanged.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
 
+    /// <summary>Looks at a request before its service does, and may refuse it; null: nothing.</summary>
+    public Action<IMessage>? Earlier { get; set; }
+
     public static Actor Actor =>
         new()
         {
@@ -244,6 +247,7 @@ public sealed class Services : IAsyncLifetime
             UnaryServerMethod<TRequest, TResponse> continuation
         )
         {
+            services.Earlier?.Invoke((IMessage)(object)request);
             var answer = await continuation(request, context);
             return services.Later is { } later ? (TResponse)later((IMessage)answer) : answer;
         }

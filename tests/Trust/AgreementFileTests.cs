@@ -174,6 +174,40 @@ public sealed class AgreementFileTests : IDisposable
     }
 
     [Fact]
+    public void A_version_that_cannot_be_kept_counts_and_is_kept_as_soon_as_that_can_be()
+    {
+        var (told, clock, kept) = (new List<string>(), new Clock { Now = _now }, Path.Combine(Seen, "agreement.json"));
+        var (first, trusted) = (Now, new TrustedAgreement(File, Seen, clock) { Complain = told.Add });
+        System.IO.File.Delete(kept);
+        Directory.CreateDirectory(Path.Combine(kept, "in the way"));
+        Put(Next(first, a => Deny(a, "0A"), "kr/mfa"));
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Assert.Single(told);
+        Directory.Delete(kept, recursive: true);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Assert.False(System.IO.File.Exists(kept));
+        clock.Now += TimeSpan.FromSeconds(1);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Put(first);
+        Assert.Contains("version 2 is known", Refused().Message);
+    }
+
+    [Fact]
+    public void A_version_whose_predecessor_comes_later_is_tried_again()
+    {
+        var clock = new Clock { Now = _now };
+        var (first, trusted) = (Now, new TrustedAgreement(File, Seen, clock));
+        var second = Next(first, a => Deny(a, "0A"), "kr/mfa");
+        // What ua/mfa changes is not signed by kr/mfa, so it says nothing without the version before it.
+        Put(Next(second, a => a.Participants.Single(p => p.Id == "ua/mfa").DeniedCertificates.Add("0B"), "ua/mfa"));
+        Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        Put(second, AgreementFile.PathOf(File, 2));
+        clock.Now += TimeSpan.FromSeconds(1);
+        Assert.Equal(3ul, trusted.Current.Agreement.Version);
+    }
+
+    [Fact]
     public void A_version_that_is_not_valid_yet_waits_and_comes_without_another_file()
     {
         var clock = new Clock { Now = _now };
@@ -198,6 +232,10 @@ public sealed class AgreementFileTests : IDisposable
         public DateTimeOffset Now { get; set; }
 
         public override DateTimeOffset GetUtcNow() => Now;
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => Now.UtcTicks;
     }
 
     [Fact]

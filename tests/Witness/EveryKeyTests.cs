@@ -1,7 +1,10 @@
 using System.CommandLine;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
@@ -167,47 +170,83 @@ public sealed class EveryKeyTests
         ["certificate of a service"] = new(
             async s =>
             {
-                File.Copy(s.Certificate, s.File("old.pem"));
+                s.KeepOld();
                 s.Issue(Service, "authority", "new", client: true);
-                s.Replace();
-                await Hub.Until(
-                    () =>
-                        s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber
-                        == KeyChanges.SerialOf(s.Certificate),
-                    "served"
-                );
-                await s.Use(m => m);
+                await s.Replace();
             },
             s => s.Agree([], next => KeyChanges.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
-            s =>
+            s => s.NobodyCallsTheThief()
+        ),
+        ["authority of a service"] = new(
+            async s =>
             {
-                using var old = X509CertificateLoader.LoadCertificateFromFile(s.File("old.pem"));
-                using var authorities = new Authorities(s.Hub.Agreement);
-                Assert.Equal(
-                    Errors.V1.Reason.CertificateNotAccepted,
-                    authorities.Identify(old, [], CertificateUse.Server, DateTimeOffset.UtcNow).Refused
-                );
-                return Task.CompletedTask;
+                s.KeepOld();
+                s.MakeAuthority();
+                await s.Agree([], next => KeyChanges.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Service));
+                s.Issue(Service, s.File("next-authority"), "new", client: true);
+                await s.Replace();
+            },
+            s =>
+                s.Agree(
+                    [],
+                    next =>
+                        KeyChanges.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Service, "authority.pem"), "--of", Service)
+                ),
+            // Whatever the old authority issues, and not that certificate alone.
+            async s =>
+            {
+                await s.NobodyCallsTheThief();
+                s.Issue(Service, "authority", "old", client: true);
+                await s.NobodyCallsTheThief();
+            }
+        ),
+        ["certificate of a witness"] = new(
+            async s =>
+            {
+                File.Copy(s.Witness("pem"), s.File("old.pem"));
+                File.Copy(s.Witness("key"), s.File("old.key"));
+                s.Issue(Cosigner, "authority", "new", client: false, Pki.Witness);
+                File.Move(s.File("new.key"), s.Witness("key"), overwrite: true);
+                File.Move(s.File("new.pem"), s.Witness("pem"), overwrite: true);
+                await Hub.Until(() => s.ShownByWitness() == KeyChanges.SerialOf(s.Witness("pem")), "the witness shows the new certificate");
+            },
+            s => s.Agree([Cosigner], next => KeyChanges.Ministry("deny", next, s.File("old.pem"), "--of", Cosigner)),
+            async s =>
+            {
+                // The thief stands at the witness's address.
+                await s.Hub.StopWitness(Cosigner);
+                File.Move(s.Witness("pem"), s.File("good.pem"));
+                File.Move(s.Witness("key"), s.File("good.key"));
+                File.Copy(s.File("old.pem"), s.Witness("pem"));
+                File.Copy(s.File("old.key"), s.Witness("key"));
+                var asked = 0;
+                await using (
+                    var thief = await s.Hub.StartFalseWitness(
+                        Cosigner,
+                        _ =>
+                        {
+                            Interlocked.Increment(ref asked);
+                            return Task.CompletedTask;
+                        }
+                    )
+                )
+                {
+                    var audit = await s.Hub.As("ua/mfa").Audit("custody", cancel: Hub.Cancel);
+                    Assert.Contains(Cosigner, audit.NotCompared.Keys);
+                    // The service asks the witnesses for each new checkpoint.
+                    await s.Hub.Write(3, s.Current);
+                    Assert.Equal(0, Volatile.Read(ref asked));
+                    await thief.StopAsync(Hub.Cancel);
+                }
+                File.Move(s.File("good.pem"), s.Witness("pem"), overwrite: true);
+                File.Move(s.File("good.key"), s.Witness("key"), overwrite: true);
+                await s.Hub.StartWitness(Cosigner);
             }
         ),
         ["authority"] = new(
             async s =>
             {
-                using (
-                    var authority = CertificateAuthority.Create(
-                        "the next",
-                        DateTimeOffset.UtcNow.AddHours(-1),
-                        DateTimeOffset.UtcNow.AddYears(1)
-                    )
-                )
-                {
-                    File.WriteAllText(s.File("next-authority.pem"), authority.Certificate.ExportCertificatePem());
-                    WholeFile.Write(
-                        s.File("next-authority.key"),
-                        authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(),
-                        mode: PrivateFiles.Mode
-                    );
-                }
+                s.MakeAuthority();
                 await s.Agree([Writer], next => KeyChanges.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
                 s.Issue(Writer, s.File("next-authority"), "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
@@ -430,29 +469,110 @@ public sealed class EveryKeyTests
         }
 
         /// <summary>Issues a certificate as the participant's authority does.</summary>
-        public void Issue(string participant, string authority, string name, bool client)
+        public void Issue(string participant, string authority, string name, bool client, string system = "system")
         {
             var from = Path.Combine(Hub.Folder, participant, authority);
             using var issuer = CertificateAuthority.Read($"{from}.pem", $"{from}.key");
             using var issued = issuer.Issue(
                 participant,
                 new CertificateTerms(
-                    [$"spiffe://ministries.example/{participant}/system"],
+                    [$"spiffe://ministries.example/{participant}/{system}"],
                     DateTimeOffset.UtcNow.AddMinutes(-5),
                     DateTimeOffset.UtcNow.AddDays(30),
                     client,
-                    participant == Service ? ["localhost", "127.0.0.1"] : null
+                    participant == Service || system == Pki.Witness ? ["localhost", "127.0.0.1"] : null
                 )
             );
             System.IO.File.WriteAllText(File($"{name}.pem"), issued.ExportCertificatePem());
             WholeFile.Write(File($"{name}.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), mode: PrivateFiles.Mode);
         }
 
-        /// <summary>Puts the service's new certificate in its place, the key first.</summary>
-        public void Replace()
+        public void MakeAuthority()
         {
-            System.IO.File.Move(File("new.key"), Path.Combine(Hub.Folder, Service, "system.key"), overwrite: true);
+            var now = DateTimeOffset.UtcNow;
+            using var authority = CertificateAuthority.Create("the next", now.AddHours(-1), now.AddYears(1));
+            System.IO.File.WriteAllText(File("next-authority.pem"), authority.Certificate.ExportCertificatePem());
+            WholeFile.Write(
+                File("next-authority.key"),
+                authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(),
+                mode: PrivateFiles.Mode
+            );
+        }
+
+        /// <summary>What the thief has of the service: its certificate and key from before the change.</summary>
+        public void KeepOld()
+        {
+            System.IO.File.Copy(Certificate, File("old.pem"));
+            System.IO.File.Copy(Path.ChangeExtension(Certificate, ".key"), File("old.key"));
+        }
+
+        /// <summary>Puts the service's new certificate in its place, the key first. Returns when it is served.</summary>
+        public async Task Replace()
+        {
+            System.IO.File.Move(File("new.key"), Path.ChangeExtension(Certificate, ".key"), overwrite: true);
             System.IO.File.Move(File("new.pem"), Certificate, overwrite: true);
+            await Hub.Until(
+                () => Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == SerialOf(Certificate),
+                "the new certificate is served"
+            );
+            await Use(_settings);
+        }
+
+        public string Witness(string kind) => Path.Combine(Hub.Folder, Cosigner, $"{Pki.Witness}.{kind}");
+
+        /// <summary>The serial number of the certificate that the running witness shows.</summary>
+        public string ShownByWitness()
+        {
+            using var tcp = new System.Net.Sockets.TcpClient();
+            var address = Hub.AddressOf(Cosigner);
+            tcp.Connect(address.Host, address.Port);
+            using var tls = new System.Net.Security.SslStream(tcp.GetStream());
+            tls.AuthenticateAsClient(
+                new System.Net.Security.SslClientAuthenticationOptions
+                {
+                    TargetHost = address.Host,
+                    RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+                }
+            );
+            return ((X509Certificate2)tls.RemoteCertificate!).SerialNumber;
+        }
+
+        /// <summary>A client calls a server in the service's place if it shows the service's certificate, and not if it shows the old
+        /// one.</summary>
+        public async Task NobodyCallsTheThief()
+        {
+            Assert.NotEqual(0, await Reached(Certificate, Path.ChangeExtension(Certificate, ".key")));
+            Assert.Equal(0, await Reached(File("old.pem"), File("old.key")));
+        }
+
+        private async Task<int> Reached(string certificate, string key)
+        {
+            var (reached, address) = (0, new Uri($"https://127.0.0.1:{Ports.Free()}"));
+            var builder = WebApplication.CreateSlimBuilder();
+            builder.Logging.ClearProviders();
+            builder.WebHost.UseKestrelHttpsConfiguration();
+            builder.WebHost.ConfigureKestrel(kestrel =>
+                kestrel.Listen(
+                    System.Net.IPAddress.Loopback,
+                    address.Port,
+                    listen =>
+                        listen.UseHttps(
+                            X509Certificate2.CreateFromPemFile(certificate, key),
+                            https => https.SslProtocols = System.Security.Authentication.SslProtocols.Tls13
+                        )
+                )
+            );
+            await using var server = builder.Build();
+            server.Run(_ =>
+            {
+                Interlocked.Increment(ref reached);
+                return Task.CompletedTask;
+            });
+            await server.StartAsync(Hub.Cancel);
+            var client = Hub.As(Writer, m => m with { Services = new Dictionary<string, Uri> { ["custody"] = address } });
+            await Assert.ThrowsAnyAsync<RpcException>(() => Open(client));
+            await server.StopAsync(Hub.Cancel);
+            return reached;
         }
 
         public async ValueTask DisposeAsync()

@@ -267,7 +267,9 @@ public sealed class WitnessTests : IAsyncDisposable
         for (var size = 5; size < 200; size++)
             Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(size)}").Status);
         Assert.Equal(Client.Witness.MaxUnproved, Kept("unproved-*").Length);
-        Assert.Equal(Client.Witness.MaxUnproved, _doubts.Count);
+        // One more is told of, and those after it are not.
+        Assert.Equal(Client.Witness.MaxUnproved + 1, _doubts.Count);
+        Assert.Contains("no more are kept, of which the first is over 68 entries", _doubts[^1]);
         Assert.Contains(first, Kept("unproved-*"));
         // The size of the fork was among those that were posted, so the pair is the same conflict.
         Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-*.shown").Single()));
@@ -284,6 +286,36 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(Client.Witness.MaxConflicts + 1, _alarms.Count);
         Assert.Contains("more than 64", _alarms[^1]);
         Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-5-*.shown").Single()));
+    }
+
+    [Fact]
+    public void What_no_checkpoint_will_decide_any_more_gives_its_place_to_a_fork()
+    {
+        var log = New().Add([.. Enumerable.Range(0, 200).Select(i => $"{i}")]);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 4)).Status);
+        // Honest checkpoints with proofs that are made up.
+        for (var size = 5; size < 5 + Client.Witness.MaxUnproved; size++)
+            Assert.Equal(422, _witness.AddCheckpoint($"old 4\n\n{log.Checkpoint(size)}").Status);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(4, 128)).Status);
+        Assert.Equal(Client.Witness.MaxUnproved, Kept("unproved-*").Length);
+        var fork = New().Add([.. Enumerable.Range(0, 150).Select(i => i == 1 ? "another" : $"{i}")]);
+        Assert.Equal(422, _witness.AddCheckpoint(fork.Request(128, 150)).Status);
+        Assert.Equal(Client.Witness.MaxUnproved, Kept("unproved-*").Length);
+        Assert.Equal(fork.Checkpoint(150), File.ReadAllText(Kept("unproved-150-*").Single()));
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(128, 150)).Status);
+        Assert.Single(_alarms);
+    }
+
+    [Fact]
+    public void A_witness_whose_checkpoint_was_damaged_cosigns_nothing_of_that_log_and_says_so_once()
+    {
+        var log = New().Add("a", "b", "c");
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 2)).Status);
+        File.WriteAllText(Kept("checkpoint").Single(), "damaged");
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(503, _witness.AddCheckpoint(log.Request(i, 3)).Status);
+        Assert.Contains("was damaged", Assert.Single(_alarms));
+        Assert.Empty(Kept("conflict-*"));
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
+using Ministries.Serving;
 using Ministries.Trust;
 using Cause = Ministries.Ledger.V1.Cause;
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 
 namespace Ministries.Hosting.Bus;
 

@@ -5,6 +5,7 @@ using MassTransit;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Serving;
 
 namespace Ministries.Hosting.Bus;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Ministries.Serving;
 
 namespace Ministries.Hosting.Bus;
 

@@ -1,12 +1,11 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Ministries.Ledger;
 
-namespace Ministries.Hosting;
+namespace Ministries.Serving;
 
 /// <summary>
-/// Background work for as long as the service runs. When it fails, it is restarted after a pause that doubles from
+/// Background work for as long as the service or the gateway runs. When it fails, it is restarted after a pause that doubles from
 /// <see cref="FirstPause"/> to <see cref="LongestPause"/>. Only the type of its exception is logged: the message may contain what is in
 /// a record. Without this an exception would end the host, or end the work unnoticed.
 /// </summary>
@@ -19,6 +18,9 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
     /// <summary>The longest pause: 30 seconds. After work that ran longer than that, the next pause is <see cref="FirstPause"/> again.
     /// </summary>
     public static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
+
+    /// <summary>Called with the name of the class whenever its work begins. Only tests set it, and make the work fail there.</summary>
+    internal static Action<string>? Begins { get; set; }
 
     /// <summary>The work. It returns when it is told to stop, or when it is finished.</summary>
     /// <param name="stop">Stops it.</param>
@@ -36,7 +38,7 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
             var began = Stopwatch.GetTimestamp();
             try
             {
-                Probe.At($"background-{GetType().Name}");
+                Begins?.Invoke(GetType().Name);
                 await Work(stoppingToken);
                 break;
             }

@@ -81,7 +81,13 @@ internal static class StartInquiry
         try
         {
             using var client = new HttpClient(
-                ServiceChannel.HandlerOf(witness.Participant, () => credentials.Certificate, () => authorities, Patience, TimeProvider.System)
+                ServiceChannel.HandlerOf(
+                    witness.Participant,
+                    () => credentials.Certificate,
+                    () => authorities,
+                    Patience,
+                    TimeProvider.System
+                )
             )
             {
                 BaseAddress = new Uri(witness.Address),

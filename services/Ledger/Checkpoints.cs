@@ -211,8 +211,7 @@ internal sealed class Checkpoints : IDisposable
         return [TextAt(bytes, 0), TextAt(bytes, 1)];
     }
 
-    private static string TextAt(byte[] bytes, int place) =>
-        Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
+    private static string TextAt(byte[] bytes, int place) => Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
 
     /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key that has ended, so that a thief of that key
     /// may have made it. Sign it again, or rely on it, only once the ledger confirms it.</summary>

@@ -86,7 +86,11 @@ public sealed class CoverTests
                 (key, context) =>
                 {
                     context.Find(kind, key);
-                    return Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1", Call = key }, [kind.Id(key)])]);
+                    return Decision.Accept(
+                        "case_1",
+                        [],
+                        [new Change(new ReadoutSubmitted { Case = "case_1", Call = key }, [kind.Id(key)])]
+                    );
                 }
             )
         );

@@ -202,11 +202,12 @@ public sealed class StartTests : IDisposable
             Ledger = await (await Postgres.Shared).CreateDatabase(),
             ExpectReplication = true,
         };
-        await using var host = await ServiceHost.Build(service, settings, memory: broker);
+        await using var host = await ServiceHost.Build(service, settings, memory: broker, cancel: TestContext.Current.CancellationToken);
         await host.StartAsync(TestContext.Current.CancellationToken);
-        using var late = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!warned.Any(w => w.Contains("the database of calllog does not replicate synchronously", StringComparison.Ordinal)))
-            await Task.Delay(TimeSpan.FromMilliseconds(20), late.Token);
+        await Running.Until(
+            () => Task.FromResult(warned.Any(w => w.Contains("calllog does not replicate synchronously", StringComparison.Ordinal))),
+            "it is logged"
+        );
         await host.StopAsync(TestContext.Current.CancellationToken);
     }
 

@@ -173,12 +173,7 @@ public sealed class EndTests
             Assert.Equal(0, new FileInfo(checkpoint).Length);
         }
         // Nobody can keep a replica from starting with a checkpoint that the log's key did not sign.
-        HeardCheckpoint[] shown =
-        [
-            heard,
-            new("x", CheckpointKey.Generate(Key.Name).Sign(9, new byte[32]).Text),
-            new("y", "no checkpoint"),
-        ];
+        HeardCheckpoint[] shown = [heard, new("x", CheckpointKey.Generate(Key.Name).Sign(9, new byte[32]).Text), new("y", "no checkpoint")];
         await using var right = await ServiceLedger.Open(Options(connection, heard: shown), Cancel);
         Assert.Equal(2UL, (await right.Find(Kind, "c", null, Cancel))!.State.Sequence);
     }

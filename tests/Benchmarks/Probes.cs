@@ -28,8 +28,8 @@ internal static class Probes
         var prisoner = response.Prisoner.Prisoner_;
         var channel = bench.Reach(custody, prober, "custody", channels: 1)[0];
         var (client, ledger) = (new CustodyService.CustodyServiceClient(channel), new LedgerService.LedgerServiceClient(channel));
-        // An id, or a position in the ledger.
-        var position = response.Receipt.Position;
+        // The registration is the last entry.
+        var position = (await ledger.GetCheckpointAsync(new())).TreeSize - 1;
         (string Name, Func<string, string, ulong, Task> Ask)[] ways =
         [
             ("GetPrisoner", async (@case, of, _) => await client.GetPrisonerAsync(new() { Case = @case, Prisoner = of })),

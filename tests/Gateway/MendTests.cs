@@ -231,6 +231,23 @@ public class MendTests : IClassFixture<OwnServices>
     }
 
     [Fact]
+    public async Task A_receipt_that_cannot_be_kept_is_tried_again()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
+        string At(int position) => Path.Combine(gateway.State, "receipts", $"calllog-{position}.json");
+        static int PositionOf(JsonObject body) => int.Parse((string)body["receipt"]!["position"]!);
+        var first = PositionOf((await gateway.Post("/v1/calllog/LogCall", Call())).Body);
+        // A folder in the place of a file, which cannot be replaced.
+        var taken = Enumerable.Range(first + 1, 40).ToList();
+        taken.ForEach(p => Directory.CreateDirectory(Path.Combine(At(p), "in the way")));
+        var second = PositionOf((await gateway.Post("/v1/calllog/LogCall", Call())).Body);
+        Assert.Contains(second, taken);
+        taken.ForEach(p => Directory.Delete(At(p), recursive: true));
+        await Until(async () => (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]! == 0);
+        Assert.True(File.Exists(At(second)));
+    }
+
+    [Fact]
     public async Task A_write_whose_service_left_the_settings_waits_and_that_is_seen()
     {
         var state = Directory.CreateTempSubdirectory("outbox").FullName;

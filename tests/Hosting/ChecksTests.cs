@@ -166,6 +166,46 @@ public sealed class ChecksTests
         );
     }
 
+    [Fact]
+    public async Task A_caller_is_identified_once_for_each_call_that_is_answered_at_once()
+    {
+        var identified = 0;
+        await using var running = new Running
+        {
+            Register = services =>
+                services.AddSingleton<Checks>(p => new Counting(
+                    () => Interlocked.Increment(ref identified),
+                    p.GetRequiredService<Service>(),
+                    p.GetRequiredService<Admission>(),
+                    p.GetRequiredService<TimeProvider>()
+                )),
+        };
+        await running.InitializeAsync();
+        var ledger = new LedgerService.LedgerServiceClient(running.As("ua/mfa"));
+        (string Name, Func<Task> Call)[] calls =
+        [
+            ("GetEntry", async () => await ledger.GetEntryAsync(new() { AgreementVersion = 1 }, cancellationToken: Running.Cancel)),
+            ("GetCheckpoint", async () => await ledger.GetCheckpointAsync(new(), cancellationToken: Running.Cancel)),
+            ("ListCalls", async () => await running.Calling("ua/mfa").ListCallsAsync(new(), cancellationToken: Running.Cancel)),
+        ];
+        foreach (var (name, call) in calls)
+        {
+            identified = 0;
+            await call();
+            Assert.True(identified == 1, $"{name}: {identified} times");
+        }
+    }
+
+    private sealed class Counting(Action identifies, Service service, Admission admission, TimeProvider time)
+        : Checks(service, admission, time)
+    {
+        public override Identified Identity(Peer? peer, ParsedAgreement agreement)
+        {
+            identifies();
+            return base.Identity(peer, agreement);
+        }
+    }
+
     private static async Task<Running> Start(Attack attack, string? without)
     {
         var running = new Running

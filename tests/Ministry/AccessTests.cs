@@ -206,8 +206,9 @@ public sealed class AccessTests : IAsyncLifetime
                 new CertificateTerms(
                     ["spiffe://ministries.example/kr/mfa/system"],
                     now.AddHours(-2),
-                    ended ? now.AddHours(-1) : now.AddHours(1),
-                    Client: ended
+                    ended ? now.AddMinutes(-1) : now.AddHours(1),
+                    Client: ended,
+                    Hosts: ended ? null : ["localhost"]
                 )
             )
         );

@@ -22,6 +22,7 @@ internal static class CommandLine
         root.Add(WitnessCommand.Create());
         root.Add(ServeCommand.Create());
         root.Add(AgreementCommand.Create());
+        root.Add(KeyCommand.Create());
         root.Add(PkiCommand.Create());
         root.Add(DeploymentCommand.Create());
         return root;

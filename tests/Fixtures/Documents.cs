@@ -12,7 +12,8 @@ public static partial class Documents
     /// <param name="Document">The file, from the repository's root.</param>
     /// <param name="Language">What stands behind the fence; empty: nothing.</param>
     /// <param name="Text">The lines between the fences.</param>
-    public sealed record Block(string Document, string Language, string Text)
+    /// <param name="Heading">The heading under which it stands; empty: none.</param>
+    public sealed record Block(string Document, string Language, string Text, string Heading)
     {
         /// <summary>Whether a reader would copy it into a shell.</summary>
         public bool IsShell =>
@@ -27,13 +28,24 @@ public static partial class Documents
     [.. In(Root).Select(f => Path.GetRelativePath(Root, f)).Order(StringComparer.Ordinal)];
 
     /// <summary>The blocks of a document that a reader would copy into a shell, in their order.</summary>
-    public static IReadOnlyList<Block> ShellBlocks(string document) =>
+    public static IReadOnlyList<Block> ShellBlocks(string document)
+    {
+        var text = Read(document);
+        var fences = Fences().Matches(text).ToArray();
+        // What looks like a heading within a block is a comment of a shell.
+        var headings = Headings().Matches(text).Where(h => !fences.Any(f => f.Index <= h.Index && h.Index < f.Index + f.Length)).ToArray();
+        return
         [
-            .. Fences()
-                .Matches(Read(document))
-                .Select(m => new Block(document, m.Groups["language"].Value, m.Groups["text"].Value))
+            .. fences
+                .Select(m => new Block(
+                    document,
+                    m.Groups["language"].Value,
+                    m.Groups["text"].Value,
+                    headings.LastOrDefault(h => h.Index < m.Index)?.Groups["text"].Value ?? ""
+                ))
                 .Where(b => b.IsShell),
         ];
+    }
 
     /// <summary>The code that stands within the lines of a document's text.</summary>
     public static IReadOnlyList<string> Spans(string document) =>
@@ -62,6 +74,9 @@ public static partial class Documents
 
     [GeneratedRegex(@"^ *```(?<language>\w*)[^\n]*\n(?<text>.*?)^ *```", RegexOptions.Singleline | RegexOptions.Multiline)]
     private static partial Regex Fences();
+
+    [GeneratedRegex("^#+ (?<text>.*)$", RegexOptions.Multiline)]
+    private static partial Regex Headings();
 
     [GeneratedRegex("`([^`]+)`")]
     private static partial Regex Code();

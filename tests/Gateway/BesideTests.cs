@@ -27,6 +27,29 @@ public class BesideTests(Services services)
         Assert.Equal(HttpStatusCode.NotFound, unknown.StatusCode);
         Assert.InRange((int)refused.StatusCode, 400, 499);
         Assert.True(Directory.Exists(Path.Combine(gateway.State, "witness")));
+
+        // What a service has signed it cosigns, and shows from then on.
+        var shown = await services.As("kr/mfa").LedgerOf("calllog").GetCheckpointAsync(new(), cancellationToken: Cancel);
+        using var cosigned = await http.PostAsync("/add-checkpoint", new StringContent($"old 0\n\n{shown.Checkpoint}"), Cancel);
+
+        var agreement = Signing.Agreement(services.Folder);
+        var line = await cosigned.Content.ReadAsStringAsync(Cancel);
+        Assert.True(cosigned.StatusCode == HttpStatusCode.OK, line);
+        var text = shown.Checkpoint[..(shown.Checkpoint.IndexOf("\n\n", StringComparison.Ordinal) + 2)];
+        Assert.Equal(["kr/mfa"], Trust.Cosigners.Of(text + line, agreement));
+        var kept = await http.GetStringAsync($"/{Witness.HashOf($"{agreement.TrustDomain}/calllog")}/checkpoint", Cancel);
+        Assert.StartsWith(text, kept);
+        Assert.Equal(["kr/mfa"], Trust.Cosigners.Of(kept, agreement));
+        // Another tree of the same size it does not cosign.
+        var origin = $"{agreement.TrustDomain}/calllog";
+        var forked = $"{origin}\n{shown.TreeSize}\n{Convert.ToBase64String(new byte[32])}\n";
+        using var key = Signing.KeyIn(Path.Combine(services.Folder, "service/calllog/checkpoint.key"));
+        using var fork = await http.PostAsync(
+            "/add-checkpoint",
+            new StringContent($"old {shown.TreeSize}\n\n{forked}\n{Forgery.LineOf(origin, forked, key)}\n"),
+            Cancel
+        );
+        Assert.InRange((int)fork.StatusCode, 400, 499);
     }
 
     [Fact]

@@ -6,6 +6,7 @@ using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
@@ -176,6 +177,79 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Directory.Delete(state, recursive: true);
     }
 
+    [Fact]
+    public async Task The_pauses_between_the_attempts_of_a_webhook_double_up_to_two_hours()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+        Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
+        await Until(async () => (await gateway.Events()).Count > 0);
+        var file = Path.Combine(gateway.State, "secret");
+        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        await using var receiver = await Receiver.Start();
+        receiver.Status = 503;
+        var hook = new WebhookSettings
+        {
+            Name = "cases",
+            Url = receiver.Address,
+            Secret = file,
+        };
+        var time = new Hurried();
+        // Beside the gateway, which has none: its clock is this one alone.
+        using var hooks = new Webhooks(
+            gateway.Settings with
+            {
+                Webhooks = [hook],
+            },
+            gateway.Host.Services.GetRequiredService<Mirror>(),
+            gateway.Host.Services.GetRequiredService<EventStream>(),
+            time,
+            Microsoft.Extensions.Logging.Abstractions.NullLogger<Webhooks>.Instance
+        );
+
+        await hooks.StartAsync(Cancel);
+        await Until(() => Task.FromResult(hooks.DeadLetters("cases")!.Count > 0));
+        receiver.Status = 204;
+        await hooks.StopAsync(Cancel);
+
+        var pauses = time.Waited.Take(hook.Attempts - 1).ToList();
+        Assert.Equal(hook.Attempts - 1, pauses.Count);
+        Assert.All(
+            pauses.Select((p, i) => (Pause: p, Meant: TimeSpan.FromSeconds(Math.Min(7200, Math.Pow(2, i))))),
+            // A quarter more or less, so that not all webhooks of all gateways come back at once.
+            p => Assert.InRange(p.Pause, p.Meant * 0.75 - Moment, p.Meant * 1.25 + Moment)
+        );
+        // Each attempt is dated when it is made.
+        var first = receiver.Got.Where(g => g.Id == receiver.Got.First().Id).Take(hook.Attempts).ToList();
+        Assert.Equal(hook.Attempts, first.Count);
+        Assert.All(
+            first.Zip(first.Skip(1)).Zip(pauses),
+            p => Assert.InRange(Of(p.First.Second) - Of(p.First.First), (long)p.Second.TotalSeconds, (long)p.Second.TotalSeconds + 1)
+        );
+
+        static long Of(Delivery delivery) => long.Parse(delivery.Timestamp);
+    }
+
+    // What is stored of a time may be rounded.
+    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(2);
+
+    // A clock that is moved on by whoever waits, who so does not wait at all.
+    private sealed class Hurried : TimeProvider
+    {
+        private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
+        private long _moved;
+
+        public ConcurrentQueue<TimeSpan> Waited { get; } = [];
+
+        public override DateTimeOffset GetUtcNow() => _start + new TimeSpan(Interlocked.Read(ref _moved));
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            Waited.Enqueue(dueTime);
+            Interlocked.Add(ref _moved, dueTime.Ticks);
+            return base.CreateTimer(callback, state, TimeSpan.Zero, period);
+        }
+    }
+
     // Events of other services name the call, too.
     private static bool Names(JsonObject e, string call) =>
         (string?)e["type"] == "ministries.calllog.v1.CallLogged" && (string?)e["data"]?["call"] == call;
@@ -214,6 +288,9 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
 
         public int Status { get; set; } = 204;
 
+        /// <summary>Is called with each delivery before it is answered; null: nothing is.</summary>
+        public Func<Delivery, Task>? Before { get; set; }
+
         public static async Task<Receiver> Start()
         {
             var receiver = new Receiver();
@@ -227,15 +304,15 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
                 {
                     using var reader = new StreamReader(http.Request.Body);
                     var headers = http.Request.Headers;
-                    receiver.Got.Enqueue(
-                        new Delivery(
-                            headers["webhook-id"]!,
-                            headers["webhook-timestamp"]!,
-                            headers["webhook-signature"]!,
-                            await reader.ReadToEndAsync(),
-                            receiver.Status
-                        )
+                    var delivery = new Delivery(
+                        headers["webhook-id"]!,
+                        headers["webhook-timestamp"]!,
+                        headers["webhook-signature"]!,
+                        await reader.ReadToEndAsync(),
+                        receiver.Status
                     );
+                    receiver.Got.Enqueue(delivery);
+                    await (receiver.Before?.Invoke(delivery) ?? Task.CompletedTask);
                     http.Response.StatusCode = receiver.Status;
                 }
             );

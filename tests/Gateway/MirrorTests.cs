@@ -1,4 +1,8 @@
+using System.Security.Cryptography;
 using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Microsoft.Data.Sqlite;
+using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
 
@@ -65,6 +69,61 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
     }
 
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task What_was_known_of_a_prisoner_at_a_time_is_what_was_seen_of_him_then(Engine engine)
+    {
+        var mirror = await RunningGateway.MirrorOn(engine);
+        await using var gateway = await RunningGateway.Start(_services, "ua/coordination-hq", s => s with { Mirror = mirror });
+        var headquarters = _services.As("ua/coordination-hq");
+        var registered = await Register(headquarters, _services.Case);
+        var path = $"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={registered.Prisoner}";
+        await Until(async () => (await At(DateTimeOffset.UtcNow)).Status == 200);
+        var before = DateTimeOffset.UtcNow;
+
+        var seen = await headquarters.Custody.GetPrisonerAsync(
+            new() { Case = _services.Case, Prisoner = registered.Prisoner },
+            cancellationToken: Cancel
+        );
+        await headquarters.Custody.RecordStatusAsync(
+            new()
+            {
+                Actor = Actor,
+                Etag = seen.Etag,
+                Case = _services.Case,
+                Prisoner = registered.Prisoner,
+                Status = Custody.V1.CustodyState.Interned,
+                StatusTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(-1)),
+            },
+            cancellationToken: Cancel
+        );
+
+        const string interned = "CUSTODY_STATE_INTERNED";
+        await Until(async () => (await At(DateTimeOffset.UtcNow)).Body["prisoner"]!.ToJsonString().Contains(interned));
+        var then = await At(before);
+        Assert.Equal(200, then.Status);
+        Assert.DoesNotContain(interned, then.Body["prisoner"]!.ToJsonString());
+        Assert.Contains("CUSTODY_STATE_REGISTERED", then.Body["prisoner"]!.ToJsonString());
+        Assert.True(DateTimeOffset.Parse(then.Answer.Headers.GetValues("Ministries-Seen").Single()) <= before);
+
+        Task<(int Status, JsonObject Body, HttpResponseMessage Answer)> At(DateTimeOffset time) =>
+            gateway.Get($"{path}&as_of={Time(time)}");
+    }
+
+    private static async Task<Custody.V1.RegisterPrisonerResponse> Register(MinistryClient headquarters, string into)
+    {
+        var seen = await headquarters.Custody.GetCaseAsync(new() { Case = into }, cancellationToken: Cancel);
+        var register = new Custody.V1.RegisterPrisonerRequest
+        {
+            Actor = Actor,
+            Etag = seen.Etag,
+            Case = into,
+            Status = Custody.V1.CustodyState.Registered,
+            CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(-60)),
+        };
+        await headquarters.Seal(register, Identity, Cancel);
+        return await headquarters.Custody.RegisterPrisonerAsync(register, cancellationToken: Cancel);
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
     public async Task An_entry_that_is_kept_back_stops_it_with_an_alarm(Engine engine)
     {
         var mirror = await RunningGateway.MirrorOn(engine);
@@ -111,16 +170,7 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         try
         {
             var opened = await headquarters.Custody.OpenCaseAsync(new() { Actor = Actor }, cancellationToken: Cancel);
-            var register = new Custody.V1.RegisterPrisonerRequest
-            {
-                Actor = Actor,
-                Etag = opened.Etag,
-                Case = opened.Case,
-                Status = Custody.V1.CustodyState.Registered,
-                CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(-60)),
-            };
-            await headquarters.Seal(register, Identity, Cancel);
-            var registered = await headquarters.Custody.RegisterPrisonerAsync(register, cancellationToken: Cancel);
+            var registered = await Register(headquarters, opened.Case);
             // It has gone on beyond these, which it may not see.
             var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
             await Until(() => Followed(gateway, "calllog", (string)logged["receipt"]!["position"]!));
@@ -193,5 +243,95 @@ public class WipedLedgerTests(OwnServices own) : IClassFixture<OwnServices>
             File.Delete(file);
         await _services.Start("calllog");
         await MirrorTests.Stopped(gateway, "calllog", "");
+    }
+}
+
+/// <summary>A service whose operator changed its database, and with it everything that the service itself can check. It stays unusable.
+/// </summary>
+public class RewrittenLedgerTests
+{
+    [Theory]
+    [InlineData(Engine.Sqlite, "UPDATE entries SET header = cast(header || x'6000' as blob) WHERE position = $last - 1")]
+    [InlineData(Engine.Postgres, "UPDATE entries SET header = cast(header || x'6000' as blob) WHERE position = $last - 1")]
+    // Two of its entries have changed places: two histories of one length.
+    [InlineData(
+        Engine.Sqlite,
+        "CREATE TEMP TABLE before AS SELECT position, header FROM entries; UPDATE entries SET header = "
+            + "(SELECT header FROM before WHERE before.position = 2 * $last - 1 - entries.position) WHERE position IN ($last - 1, $last)"
+    )]
+    public async Task A_rewritten_entry_and_a_second_history_stop_it_with_an_alarm(Engine engine, string sql)
+    {
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        var mirror = await RunningGateway.MirrorOn(engine);
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Mirror = mirror });
+        var last = await Log(gateway, services);
+
+        await Tamper(services, sql, last);
+
+        await MirrorTests.Stopped(gateway, "calllog", "the log of calllog is broken");
+        Assert.All(await Others(gateway), m => Assert.Null((string?)m!["alarm"]));
+    }
+
+    [Fact]
+    public async Task A_request_that_is_not_what_its_entry_commits_to_stops_it_with_an_alarm()
+    {
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        string last;
+        await using (var first = await RunningGateway.Start(services, "kr/mfa"))
+            last = await Log(first, services);
+
+        await Tamper(services, "UPDATE entries SET request = cast(request || x'6000' as blob) WHERE position = $last", last);
+
+        // The log is the one that was signed. Who reads the entry sees it.
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        await MirrorTests.Stopped(gateway, "calllog", $"the part Request of entry {last} is not what was recorded");
+        Assert.All(await Others(gateway), m => Assert.Null((string?)m!["alarm"]));
+    }
+
+    private static async Task<IEnumerable<JsonNode?>> Others(RunningGateway gateway) =>
+        (await gateway.Get("/status")).Body["mirror"]!.AsArray().Where(m => (string?)m!["service"] != "calllog");
+
+    // Logs two calls. Returns the position of the last one, which the mirror has.
+    private static async Task<string> Log(RunningGateway gateway, Services services)
+    {
+        var position = "";
+        for (var i = 0; i < 2; i++)
+            position = (string)(await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(services.Call()))).Body["receipt"]!["position"]!;
+        await Until(() => MirrorTests.Followed(gateway, "calllog", position));
+        return position;
+    }
+
+    private static async Task Tamper(Services services, string sql, string last)
+    {
+        await services.Stop("calllog");
+        await using (var database = new SqliteConnection($"Data Source={Path.Combine(services.Folder, "calllog.db")};Pooling=False"))
+        {
+            await database.OpenAsync(Cancel);
+            await using var command = database.CreateCommand();
+            command.CommandText = sql.Replace("$last", last);
+            Assert.True(await command.ExecuteNonQueryAsync(Cancel) > 0);
+            // The right edge of the tree over the present headers.
+            var leaves = new List<ByteString>();
+            command.CommandText = "SELECT header FROM entries ORDER BY position";
+            await using (var reader = await command.ExecuteReaderAsync(Cancel))
+                while (await reader.ReadAsync(Cancel))
+                    leaves.Add(ByteString.CopyFrom(SHA256.HashData([0, .. SHA256.HashData((byte[])reader[0])])));
+            var edge = new List<byte>();
+            for (var (low, height) = (0, 30); height >= 0; height--)
+                if ((leaves.Count >> height & 1) == 1)
+                {
+                    edge.AddRange(Forgery.RootOf(leaves.ToArray().AsSpan(low, 1 << height)));
+                    low += 1 << height;
+                }
+            command.CommandText = "UPDATE head SET edge = $edge";
+            command.Parameters.AddWithValue("$edge", edge.ToArray());
+            Assert.Equal(1, await command.ExecuteNonQueryAsync(Cancel));
+        }
+        File.Delete(Path.Combine(services.Folder, "calllog.checkpoint"));
+        await services.Start("calllog");
     }
 }

@@ -131,7 +131,7 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         return Assert.Single(error.Trim().Split('\n'));
     }
 
-    private async Task<string> Settings(JsonObject? mirror)
+    private async Task<string> Settings(JsonObject? mirror, WebhookSettings? webhook = null)
     {
         var path = Path.Combine(_state, "gateway.json");
         var settings = new JsonObject
@@ -141,6 +141,16 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
             ["state"] = _state,
             ["answerSeconds"] = 0.2,
             ["mirror"] = mirror,
+            ["webhooks"] = webhook is null
+                ? new JsonArray()
+                : new JsonArray(
+                    new JsonObject
+                    {
+                        ["name"] = webhook.Name,
+                        ["url"] = webhook.Url.ToString(),
+                        ["secret"] = webhook.Secret,
+                    }
+                ),
             ["services"] = new JsonObject(_services.Addresses.Select(a => KeyValuePair.Create(a.Key, (JsonNode?)a.Value.ToString()))),
         };
         await File.WriteAllTextAsync(path, settings.ToJsonString(), Cancel);
@@ -162,6 +172,53 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         }
         await using var last = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, _state);
         await last.HasAll(_services);
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task Killed_between_a_delivery_and_its_note_it_gives_the_webhook_that_event_again_and_loses_none(Engine engine)
+    {
+        var mirror = await RunningGateway.MirrorOn(engine);
+        var ministry = _services.As("kr/mfa");
+        var secret = Path.Combine(_state, "secret");
+        Ledger.WholeFile.Write(secret, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        await using var receiver = await EventsTests.Receiver.Start();
+        var hook = new WebhookSettings
+        {
+            Name = "cases",
+            Url = receiver.Address,
+            Secret = secret,
+        };
+        var killed = new List<string>();
+        for (var round = 0; round < 4; round++)
+        {
+            await ministry.CallLog.LogCallAsync(_services.Call(), cancellationToken: Cancel);
+            var (taken, died) = (0, new TaskCompletionSource());
+            Process? gateway = null;
+            var started = new TaskCompletionSource();
+            // The third event of each round is taken, and the gateway never hears of it.
+            receiver.Before = async delivery =>
+            {
+                if (Interlocked.Increment(ref taken) != 3)
+                    return;
+                await started.Task;
+                gateway!.Kill();
+                await gateway.WaitForExitAsync(CancellationToken.None);
+                killed.Add(delivery.Id);
+                died.SetResult();
+            };
+            gateway = await Serve(mirror, hook);
+            started.SetResult();
+            await died.Task.WaitAsync(TimeSpan.FromMinutes(1), Cancel);
+        }
+        receiver.Before = null;
+        await using var last = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror, Webhooks = [hook] }, _state);
+        await last.HasAll(_services);
+        var all = (await last.Events()).Select(e => e.Id).ToList();
+        await Until(() => Task.FromResult(all.Except(receiver.Got.Select(g => g.Id)).ToList().Count == 0));
+        // Twice only what was taken without the gateway's knowledge, at once after it; everything once and in order otherwise.
+        var got = receiver.Got.Select(g => g.Id).ToList();
+        Assert.Equal(all, got.Where((id, i) => i == 0 || got[i - 1] != id).Take(all.Count));
+        Assert.Equal(killed, got.Where((id, i) => i > 0 && got[i - 1] == id));
     }
 
     /// <summary>The disk is full of something else, or the process may write no more, as with a quota.</summary>
@@ -256,9 +313,9 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         Assert.Equal(0, limit.ExitCode);
     }
 
-    private async Task<Process> Serve(MirrorSettings? mirror = null)
+    private async Task<Process> Serve(MirrorSettings? mirror = null, WebhookSettings? webhook = null)
     {
-        var settings = await Settings(mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection });
+        var settings = await Settings(mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection }, webhook);
         var process = Start(["serve", "--settings", settings, "--listen", _address.ToString()]);
         // It says where it is once it listens; its log follows.
         for (var line = ""; !line.StartsWith("kr/mfa at ", StringComparison.Ordinal); )

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
@@ -22,14 +23,10 @@ public sealed partial class FirstCallsTests(Services services, Examples examples
     [MemberData(nameof(Example.Languages), MemberType = typeof(Example))]
     public async Task An_example_logs_a_call_once_and_shows_a_refusal(string language)
     {
-        var (code, output) = await new Example(language).Call(
-            examples.Compiled(language),
-            services.Folder,
-            "log",
-            services.Addresses["calllog"].Authority,
-            services.Case,
-            "ua/mfa"
-        );
+        var ran = examples.Compiled(language);
+        var (code, output) = await examples
+            .Of(language, ran)
+            .Call(services.Folder, "log", services.Addresses["calllog"].Authority, services.Case, "ua/mfa");
         Assert.True(code == 0, output);
         var said = Logged().Match(output);
         Assert.True(said.Success, output);
@@ -50,7 +47,15 @@ public sealed partial class FirstCallsTests(Services services, Examples examples
             $"refused: COUNTERPART_NOT_A_SIDE\n  article: {about.Source}\n  missing: {about.Missing}\n  remedy: {about.Unlock}\n",
             output
         );
+        ran.AreAll("Integrators/FirstCallsTests", nameof(An_example_logs_a_call_once_and_shows_a_refusal), b => b.Heading == language);
     }
+
+    [Fact]
+    public void Every_command_of_the_README_is_one_of_an_examples_case() =>
+        Assert.All(
+            Documents.ShellBlocks(Example.Readme),
+            b => Assert.Contains(b.Heading, Example.Languages.Select(l => l.Data).Append(Example.ThroughTheGateway))
+        );
 
     [Theory]
     [MemberData(nameof(Example.Languages), MemberType = typeof(Example))]
@@ -64,7 +69,7 @@ public sealed partial class FirstCallsTests(Services services, Examples examples
         deadline.CancelAfter(TimeSpan.FromMinutes(2));
 
         ulong next;
-        using (var process = new Example(language).Begin(examples.Compiled(language), services.Folder, "follow", address))
+        using (var process = examples.Of(language).Begin(services.Folder, "follow", address))
             try
             {
                 var errors = process.StandardError.ReadToEndAsync(deadline.Token);
@@ -101,7 +106,7 @@ public sealed partial class FirstCallsTests(Services services, Examples examples
         using var later = services.As("kr/mfa");
         await later.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
         var first = (await Headers(later)).First(h => h.Position >= next);
-        using (var process = new Example(language).Begin(examples.Compiled(language), services.Folder, "follow", address, $"{next}"))
+        using (var process = examples.Of(language).Begin(services.Folder, "follow", address, $"{next}"))
             try
             {
                 var line = await process.StandardOutput.ReadLineAsync(deadline.Token);

@@ -81,7 +81,7 @@ public sealed class ImpostorTests(Services services, Examples examples) : IClass
     }
 
     private Task<(int Code, string Output)> Log(string language, string folder, string address) =>
-        new Example(language).Call(examples.Compiled(language), folder, "log", address, services.Case, "ua/mfa");
+        examples.Of(language).Call(folder, "log", address, services.Case, "ua/mfa");
 
     // A folder of kr/mfa's whose agreement says something else.
     private string With(Action<Agreement> change)

@@ -127,14 +127,7 @@ public sealed class ReceiptTests(Services services, Examples examples) : IClassF
     }
 
     private Task<(int Code, string Output)> Log(string language) =>
-        new Example(language).Call(
-            examples.Compiled(language),
-            services.Folder,
-            "log",
-            services.Addresses["calllog"].Authority,
-            services.Case,
-            "ua/mfa"
-        );
+        examples.Of(language).Call(services.Folder, "log", services.Addresses["calllog"].Authority, services.Case, "ua/mfa");
 
     private static ByteString Zeros => ByteString.CopyFrom(new byte[32]);
 

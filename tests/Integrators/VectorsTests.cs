@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -158,8 +159,10 @@ public sealed class VectorsTests(Examples examples)
     [MemberData(nameof(Example.Languages), MemberType = typeof(Example))]
     public async Task An_example_signs_and_verifies_as_the_vectors_say(string language)
     {
-        var (code, output) = await new Example(language).Compare(examples.Compiled(language));
+        var ran = new RanBlocks();
+        var (code, output) = await examples.Of(language, ran).Compare();
         Assert.True(code == 0, output);
+        ran.AreAll("Integrators/VectorsTests", nameof(An_example_signs_and_verifies_as_the_vectors_say), b => b.Heading == language);
     }
 
     private static JsonNode Published() => JsonNode.Parse(System.IO.File.ReadAllText(File))!;

@@ -5,91 +5,19 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>Every command of every document is here, with the test that runs it. A new block, or a command in a text, has to be listed with its
-/// test before it can be added.</summary>
+/// <summary>Every command of every document is listed with the test that runs it: blocks in <see cref="ListedBlocks"/>, commands in a text here.
+/// </summary>
 public sealed partial class DocumentTests
 {
-    private const string Readme = "Ministry/ReaderTests.The_README_leads_from_an_empty_folder_to_verified_evidence",
-        Guide = "System/SystemTests.The_commands_of_the_documents_run_on_the_containers",
-        First = "Integrators/FirstCallsTests.An_example_logs_a_call_once_and_shows_a_refusal",
-        Vectors = "Integrators/VectorsTests.An_example_signs_and_verifies_as_the_vectors_say";
-
-    /// <summary>A block.</summary>
-    /// <param name="Document">Its document.</param>
-    /// <param name="Begins">How it begins.</param>
-    /// <param name="Test">The project, class and method of the test that runs it; empty: nothing runs it.</param>
-    /// <param name="Not">Why nothing runs it, or a line of it. A shell reads it all the same.</param>
-    private sealed record Listed(string Document, string Begins, string Test = "", string Not = "");
-
-    private static readonly Listed[] Blocks =
-    [
-        new(
-            ".github/CONTRIBUTING.md",
-            "dotnet run --project services/Local",
-            Not: "runs the tests themselves; the first line is the README's"
-        ),
-        new(
-            ".github/CONTRIBUTING.md",
-            "tests/Contracts/node_modules/.bin/buf build",
-            "Ministry/ReaderTests.A_release_renews_the_baseline_of_the_contracts"
-        ),
-        new("README.md", "dotnet run --project services/Local  ", Readme, "tests/run is what runs this test"),
-        new("README.md", "dotnet run --project services/Local -- --serve", Readme),
-        new("README.md", "ministry() { dotnet run --no-build", Readme),
-        new("README.md", "docker compose up --build --detach", Guide),
-        new("README.md", "# Keys, certificates and the agreement", Readme),
-        new("README.md", "export Agreement=data/pki/agreement.json", Readme),
-        new("README.md", "ministry() { dotnet run --project services/Ministry", Readme),
-        new("README.md", "ministry custody register-prisoner", Readme),
-        new("README.md", "export MINISTRIES_AS=ua/coordination-hq", Readme),
-        new("README.md", "ministry serve --folder", Readme),
-        new("README.md", "gateway() {", Readme),
-        new("README.md", "cp agreement.json next.json", Readme),
-        new("README.md", "ministry witness run", Readme),
-        new("README.md", "ministry log verify", Readme),
-        new("README.md", "ministry evidence export", Readme),
-        new("README.md", "tests/bench", Not: "measures for minutes, on a machine that does nothing else"),
-        new("deploy/README.md", "docker compose -f docker-compose.yml -f deploy/compose.dev.yml", Guide),
-        new(
-            "deploy/README.md",
-            "export OPERATOR_AUTHORITY=",
-            Not: "has addresses of an operator's own; System/ProductionTests start the same files on 127.0.0.1"
-        ),
-        new(
-            "deploy/README.md",
-            "mkdir -p /backup/wal",
-            "Ministry/ReaderTests.The_operators_guide_receives_the_databases_log_before_a_commit_returns"
-        ),
-        new("deploy/README.md", "mkdir -p backup\ndocker compose stop", Guide),
-        new("deploy/README.md", "docker compose stop calllog", Guide),
-        new(
-            "deploy/README.md",
-            "psql -c 'drop table mirror_",
-            "Gateway/MirrorDatabaseTests.A_database_that_was_emptied_is_followed_from_the_start"
-        ),
-        new("deploy/kubernetes/README.md", "kubectl apply", Not: "needs a cluster; Deploy/KubernetesTests reads every manifest strictly"),
-        new("deploy/kubernetes/README.md", "mkdir -p crds", Not: "needs a cluster with the operators"),
-        new("protos/README.md", "openssl genpkey", "Ministry/ReaderTests.The_contracts_README_makes_a_key_and_compiles_the_contracts"),
-        new("tests/Benchmarks/README.md", "tests/bench", Not: "measures for minutes, on a machine that does nothing else"),
-        new("tests/Cluster/README.md", "tests/cluster", Not: "needs root and half an hour"),
-        new("tests/Integrators/README.md", "npm ci --prefix node", First),
-        new("tests/Integrators/README.md", "node node/first_calls.mjs", First),
-        new("tests/Integrators/README.md", "node --test node/vectors.test.mjs", Vectors),
-        new("tests/Integrators/README.md", "protoc -I", First),
-        new("tests/Integrators/README.md", "PYTHONPATH=\"$OUT\" /usr/bin/python3 python/first_calls.py", First),
-        new("tests/Integrators/README.md", "PYTHONPATH=\"$OUT\" /usr/bin/python3 python/vectors_test.py", Vectors),
-        new("tests/Integrators/README.md", "cd ../../protos", First),
-        new("tests/Integrators/README.md", "\"$OUT/first_calls\"", First),
-        new("tests/Integrators/README.md", "GO111MODULE=off", Vectors),
-    ];
-
     // What begins a command in a text, and what runs such commands or why nothing does. Every `ministry …` is parsed below, every name behind
     // tests/run is that of a project.
     private static readonly Dictionary<string, string> Spans = new()
     {
+        ["ministry list calls"] = ListedBlocks.Readme,
+        ["ministry serve token"] = ListedBlocks.Readme,
         ["ministry "] = "parsed here",
-        ["tests/"] = "names are looked up here; running them would run this test",
-        ["MINISTRIES_"] = "names are looked up here; running them would run this test",
+        ["tests/"] = "names are looked up here; tests/run is what runs this test, as one of these shows",
+        ["MINISTRIES_"] = "names are looked up here; tests/run is what runs this test, as one of these shows",
         ["dotnet pack services/Ministry"] = "Ministry/PackageTests.The_commands_tool_is_installed_from_its_package_and_calls",
         ["dotnet publish services/Ministry"] = "Ministry/PackageTests.The_command_is_published_as_one_file",
         ["dotnet pack services/Client"] = "Ministry/PackageTests.The_program_of_the_README_runs_with_the_package_alone",
@@ -98,25 +26,24 @@ public sealed partial class DocumentTests
         ["dotnet run"] = "a name, in a decision",
         ["dotnet build"] = "a name, in a decision",
         ["dotnet Ministries.CallLog.dll health"] = "Deploy/KubernetesTests; System: each container's own check",
+        ["docker compose logs"] = ListedBlocks.Guide,
+        ["docker compose ps"] = ListedBlocks.Guide,
         ["docker compose"] = "System/SystemTests, System/ProductionTests: the same verbs, on projects of their own",
         ["promtool test rules"] = "Deploy/MonitoringTests",
-        ["node tests/Evidence/verifier/verify.mjs"] = Readme,
+        ["node tests/Evidence/verifier/verify.mjs"] = ListedBlocks.Readme,
         ["buf "] = "Contracts",
         ["protoc -I protos"] = "Ministry/ReaderTests.The_contracts_README_makes_a_key_and_compiles_the_contracts",
         ["export OUT=$(mktemp -d)"] = "Integrators/FirstCallsTests give a folder of their own",
         ["pg_receivewal --synchronous"] = "Ministry/ReaderTests.The_operators_guide_receives_the_databases_log_before_a_commit_returns",
         ["perf record"] = "measured once",
-        ["kubectl "] = "needs a cluster",
+        ["kubectl create secret"] = "Deploy/KubectlTests.A_secret_of_the_guide_is_made_and_the_services_are_restarted",
+        ["kubectl rollout restart"] = "Deploy/KubectlTests.A_secret_of_the_guide_is_made_and_the_services_are_restarted",
+        ["kubectl kustomize"] = "Deploy/KubectlTests.Kustomize_renders_what_the_other_tests_read",
+        ["kubectl "] = "needs machines, or controllers, that do it",
         ["patronictl "] = "needs Patroni; tests/cluster has it",
         ["chronyc "] = "needs the machine's clock",
-        ["rabbitmq"] = "asks a broker in trouble",
+        ["rabbitmq"] = ListedBlocks.Guide,
     };
-
-    /// <summary>The blocks that a test runs, in the order of their documents.</summary>
-    internal static IEnumerable<Documents.Block> BlocksOf(string test) =>
-        Blocks
-            .Where(l => l.Test == test)
-            .Select(l => Documents.ShellBlocks(l.Document).Single(b => b.Text.StartsWith(l.Begins, StringComparison.Ordinal)));
 
     [Fact]
     public void Every_block_is_listed_once_with_the_test_that_runs_it_in_the_order_of_its_document()
@@ -124,16 +51,50 @@ public sealed partial class DocumentTests
         foreach (var document in Documents.Files)
         {
             var there = Documents.ShellBlocks(document);
-            var listed = Blocks.Where(l => l.Document == document).ToArray();
+            var listed = ListedBlocks.All.Where(l => l.Document == document).ToArray();
             Assert.True(
                 there.Count == listed.Length
                     && there.Zip(listed).All(b => b.First.Text.StartsWith(b.Second.Begins, StringComparison.Ordinal)),
                 $"{document} has these blocks, and others are listed:\n{string.Join('\n', there.Select(b => b.Text.Split('\n')[0]))}"
             );
         }
-        Assert.All(Blocks, l => Assert.Contains(l.Document, Documents.Files));
-        Assert.All(Blocks, l => Assert.True(l.Test.Length > 0 || l.Not.Length > 0, l.Begins));
-        Assert.All(Blocks.Select(l => l.Test).Concat(Spans.Values).Where(IsTest).Distinct(), IsThere);
+        Assert.All(ListedBlocks.All, l => Assert.Contains(l.Document, Documents.Files));
+        Assert.All(ListedBlocks.All, l => Assert.True(l.Test.Length > 0 || l.Not.Length > 0, l.Begins));
+        Assert.All(ListedBlocks.All.Select(l => l.Test).Concat(Spans.Values).Where(IsTest).Distinct(), IsThere);
+    }
+
+    [Fact]
+    public void Every_test_of_a_block_demands_of_itself_that_it_has_run_all_blocks_that_are_listed_under_it() =>
+        Assert.All(
+            ListedBlocks.All.Select(l => l.Test).Where(t => t.Length > 0).Distinct(),
+            test =>
+            {
+                var named = Test().Match(test);
+                Assert.Matches($@"\.AreAll\([^;]*nameof\({named.Groups[3].Value}\)", SourceOf(named));
+            }
+        );
+
+    [Fact]
+    public void Tests_run_is_what_runs_these_tests()
+    {
+        var named = ListedBlocks
+            .All.Select(l => l.Block.Text.Split('\n'))
+            .Where(ls => ls.Any(l => l.StartsWith("tests/run ", StringComparison.Ordinal)));
+        Assert.NotEmpty(named);
+        // tests/run leaves its process id, which only what it runs can have above it.
+        var mark = Environment.GetEnvironmentVariable("MINISTRIES_RUN");
+        Assert.SkipWhen(mark is null, "these tests were started without tests/run");
+        var run = Above(Environment.ProcessId).SingleOrDefault(p => $"{p}" == mark);
+        Assert.True(run != 0, $"no process above this one is {mark}");
+        Assert.Contains("tests/run", File.ReadAllText($"/proc/{run}/cmdline"));
+
+        static IEnumerable<int> Above(int process)
+        {
+            while (process > 1)
+                yield return process = int.Parse(
+                    File.ReadLines($"/proc/{process}/status").Single(l => l.StartsWith("PPid:", StringComparison.Ordinal))["PPid:".Length..]
+                );
+        }
     }
 
     [Fact]
@@ -147,7 +108,7 @@ public sealed partial class DocumentTests
     [Fact]
     public async Task What_nothing_runs_is_read_by_a_shell()
     {
-        foreach (var listed in Blocks.Where(l => l.Test.Length == 0))
+        foreach (var listed in ListedBlocks.All.Where(l => l.Test.Length == 0))
             await Processes.Output(new ProcessStartInfo("bash", ["-nc", Documents.Script(listed.Document, listed.Begins)]));
     }
 
@@ -220,9 +181,11 @@ public sealed partial class DocumentTests
     private static void IsThere(string test)
     {
         var named = Test().Match(test);
-        var file = Path.Combine(Documents.Root, "tests", named.Groups[1].Value, $"{named.Groups[2].Value}.cs");
-        Assert.Contains($" {named.Groups[3].Value}(", File.ReadAllText(file));
+        Assert.Contains($" {named.Groups[3].Value}(", SourceOf(named));
     }
+
+    private static string SourceOf(Match test) =>
+        File.ReadAllText(Path.Combine(Documents.Root, "tests", test.Groups[1].Value, $"{test.Groups[2].Value}.cs"));
 
     // The lines of a script, each with those that it is continued on, without comments.
     private static IEnumerable<string> LinesOf(string script) =>

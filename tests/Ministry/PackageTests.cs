@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.IO.Compression;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Ministries.Client;
@@ -98,19 +99,68 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
         Assert.Contains(services.Case, await Processes.Output(start));
     }
 
-    [Fact]
-    public async Task The_command_is_published_as_one_file()
+    [Theory]
+    [InlineData("--no-self-contained")]
+    [InlineData("--self-contained")]
+    public async Task The_command_is_published_as_one_file(string contained)
     {
         var folder = Path.Combine(_folder, "published");
 
         await Dotnet(
             Root,
-            [.. Command("dotnet publish services/Ministry"), "-c", "Debug", "-p:BuildProjectReferences=false", "-o", folder]
+            [.. Command("dotnet publish services/Ministry", contained), "-c", "Debug", "-p:BuildProjectReferences=false", "-o", folder]
         );
 
         var ministry = Path.Combine(folder, "ministry");
         Assert.Equal(ministry, Assert.Single(Directory.GetFileSystemEntries(folder)));
-        Assert.Contains("calllog", await Processes.Output(new ProcessStartInfo(ministry, ["--help"])));
+        Assert.Contains("calllog", await Processes.Output(Start(ministry, contained, "--help")));
+        // It signs and verifies: libsodium is in it.
+        Assert.Contains(services.Case, await Processes.Output(Start(ministry, contained, "list", "cases")));
+        await Serves(ministry, contained);
+    }
+
+    // A gateway keeps a database: SQLite is in it, too.
+    private async Task Serves(string ministry, string contained)
+    {
+        var settings = Path.Combine(_folder, "gateway.json");
+        var state = Path.Combine(_folder, "gateway");
+        await File.WriteAllTextAsync(
+            settings,
+            new JsonObject
+            {
+                ["participant"] = "kr/mfa",
+                ["folder"] = services.Folder,
+                ["state"] = state,
+                ["listen"] = $"https://127.0.0.1:{Ports.Free()}",
+                ["services"] = new JsonObject(services.Addresses.Select(a => KeyValuePair.Create(a.Key, (JsonNode?)a.Value.ToString()))),
+            }.ToJsonString(),
+            Cancel
+        );
+        var start = Start(ministry, contained, "serve", "--settings", settings);
+        start.RedirectStandardOutput = true;
+        using var process = Process.Start(start)!;
+        try
+        {
+            Assert.StartsWith("kr/mfa at ", await process.StandardOutput.ReadLineAsync(Cancel));
+            Assert.True(File.Exists(Path.Combine(state, "mirror.db")));
+        }
+        finally
+        {
+            process.Kill();
+            await process.WaitForExitAsync(CancellationToken.None);
+        }
+    }
+
+    private ProcessStartInfo Start(string ministry, string contained, params string[] arguments)
+    {
+        var start = new ProcessStartInfo(ministry, arguments) { WorkingDirectory = _folder };
+        services.Name(start.Environment);
+        start.Environment["MINISTRIES_CONFIG"] = Path.Combine(_folder, "config.json");
+        start.Environment["DOTNET_BUNDLE_EXTRACT_BASE_DIR"] = Path.Combine(_folder, "unpacked");
+        // A machine without .NET.
+        if (contained == "--self-contained")
+            start.Environment["DOTNET_ROOT"] = Path.Combine(_folder, "none");
+        return start;
     }
 
     /// <inheritdoc/>
@@ -176,8 +226,11 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
     }
 
     // The arguments of a command that the README names.
-    private static IEnumerable<string> Command(string begins) =>
-        Documents.Spans("README.md").Single(s => s.StartsWith(begins, StringComparison.Ordinal)).Split(' ')[1..];
+    private static IEnumerable<string> Command(string begins, string with = "") =>
+        Documents
+            .Spans("README.md")
+            .Select(s => s.Split(' '))
+            .Single(s => string.Join(' ', s).StartsWith(begins, StringComparison.Ordinal) && (with.Length == 0 || s.Contains(with)))[1..];
 
     private static string Packages() =>
         Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } folder

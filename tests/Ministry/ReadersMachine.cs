@@ -127,6 +127,10 @@ public sealed class ReadersMachine : IAsyncLifetime
             # What `dotnet run` would build was built with the tests. The first run of a project goes by the SDK, which so is seen to find it, and
             # to start it where the reader stands. Later ones start its program directly, which saves a second each.
             dotnet={{Which("dotnet")}}
+            case "${1-} ${2-}" in
+              'publish tests/Benchmarks') exit ;;
+              'exec tests/Benchmarks/bin/published/Ministries.Benchmarks.dll') shift 2; exec "$dotnet" '{{Benchmarks}}' "$@" ;;
+            esac
             [[ ${1-} == run ]] || exec "$dotnet" "$@"
             shift; project=
             while (($#)); do
@@ -145,6 +149,16 @@ public sealed class ReadersMachine : IAsyncLifetime
             """
         );
         Program("ministry", $"exec dotnet '{built}/ministry.dll' \"$@\"");
+        Program(
+            "docker",
+            """
+            # No engine belongs to this machine: what would be started is shown.
+            [[ ${1-} == compose ]] || { echo "docker ${1-}: not known here" >&2; exit 1; }
+            shift; named=()
+            while [[ $1 != up ]]; do named+=("$1"); shift; done
+            exec docker-compose "${named[@]}" config
+            """
+        );
 
         void Program(string name, string script)
         {
@@ -153,6 +167,15 @@ public sealed class ReadersMachine : IAsyncLifetime
             File.SetUnixFileMode(file, (UnixFileMode)Convert.ToInt32("755", 8));
         }
     }
+
+    /// <summary>The program of the benchmarks, where the solution is built.</summary>
+    internal static string Benchmarks { get; } =
+        Path.Combine(
+            Documents.Root,
+            "tests/Benchmarks",
+            Path.GetRelativePath(Path.Combine(Documents.Root, "tests/Ministry"), AppContext.BaseDirectory),
+            "Ministries.Benchmarks.dll"
+        );
 
     private static string Which(string program) =>
         Environment.GetEnvironmentVariable("PATH")!.Split(':').Select(f => Path.Combine(f, program)).First(File.Exists);

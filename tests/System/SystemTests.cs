@@ -22,6 +22,8 @@ public sealed class Development() : Deployed("dev", "deploy/compose.dev.yml");
 /// management API.</summary>
 public sealed partial class SystemTests(Development development) : IClassFixture<Development>
 {
+    private const StringComparison Ordinal = StringComparison.Ordinal;
+
     private Deployment Deployment => development.Deployment;
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -203,8 +205,9 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     public async Task The_commands_of_the_documents_run_on_the_containers()
     {
         const string guide = "deploy/README.md";
-        await Deployment.Shell(Documents.Script("README.md", "docker compose up --build --detach"));
-        await Deployment.Shell(Documents.Script(guide, "docker compose -f docker-compose.yml -f deploy/compose.dev.yml"));
+        var ran = new RanBlocks();
+        await Deployment.Shell(ran.Take("README.md", "docker compose up --build --detach"));
+        await Deployment.Shell(ran.Take(guide, "docker compose -f docker-compose.yml -f deploy/compose.dev.yml"));
         await Deployment.Healthy(Cancel);
         await using var participants = await Deployment.Join(Cancel);
         var played = await Play(participants);
@@ -213,17 +216,27 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         var folder = Directory.CreateTempSubdirectory("operator-").FullName;
         try
         {
-            await Deployment.Shell(Documents.Script(guide, "mkdir -p backup\ndocker compose stop"), folder);
+            await Deployment.Shell(ran.Take(guide, "mkdir -p backup\ndocker compose stop"), folder);
             Assert.NotEqual(0, new FileInfo(Path.Combine(folder, "backup", "calllog.checkpoint")).Length);
-            await Deployment.Shell(Documents.Script(guide, "docker compose stop calllog"), folder);
+            await Deployment.Shell(ran.Take(guide, "docker compose stop calllog"), folder);
         }
         finally
         {
             Directory.Delete(folder, recursive: true);
         }
         await Deployment.Healthy(Cancel);
+        // What the text names: of compose, and of the broker in its container.
+        var spans = Documents.Spans(guide).Distinct().ToArray();
+        foreach (var asks in spans.Where(s => s.StartsWith("docker compose ps", Ordinal) || s.StartsWith("docker compose logs", Ordinal)))
+            await Deployment.Shell(asks);
+        foreach (var asks in spans.Where(s => s.StartsWith("rabbitmq", Ordinal) && s.Contains(' ')))
+        {
+            var answered = await Deployment.In("rabbitmq", asks.Split(' '));
+            Assert.True(answered.Code == 0, $"{asks}\n{answered.All}");
+        }
         await IsThereOnce(participants, played);
         await Whole(participants);
+        ran.AreAll("System/SystemTests", nameof(The_commands_of_the_documents_run_on_the_containers));
     }
 
     [Fact]

@@ -63,7 +63,7 @@ internal static class CallFold
                 Fields = { request?.Fields ?? [] },
                 Position = entry.Position,
                 ContestTime = entry.Time,
-                Explanation = Seals.Keep(request?.Explanation),
+                Explanation = Seals.Keep(request?.Explanation, entry.Position),
             }
         );
     }
@@ -119,7 +119,7 @@ internal static class CallFold
                 Position = e.Position,
                 Participant = e.Participant,
                 CorrectTime = entry.Time,
-                Explanation = Seals.Keep((entry.Request as CorrectRecordRequest)?.Explanation),
+                Explanation = Seals.Keep((entry.Request as CorrectRecordRequest)?.Explanation, entry.Position),
             }
         );
     }
@@ -138,7 +138,7 @@ internal static class CallFold
             call.Readouts.Add(readout = new Readout { Participant = participant });
         account = account?.Clone();
         if (account is not null)
-            account.Minutes = Seals.Keep(account.Minutes);
+            account.Minutes = Seals.Keep(account.Minutes, entry.Position);
         readout.Versions.Add(
             new ReadoutVersion
             {
@@ -146,7 +146,7 @@ internal static class CallFold
                 Position = entry.Position,
                 GiveTime = entry.Time,
                 Account = account,
-                Explanation = Seals.Keep(explanation),
+                Explanation = Seals.Keep(explanation, entry.Position),
             }
         );
         for (var i = 0; i < (account?.Commitments.Count ?? 0); i++)

@@ -32,7 +32,7 @@ public static class Calls
     /// <summary>The stream of calls. It also folds the consular service's events on tied transfer requests.</summary>
     public static readonly StreamKind<Call> Kind = new(
         "call",
-        2,
+        3,
         CallFold.All,
         CallVisibility.AudienceOf,
         KeysOf,

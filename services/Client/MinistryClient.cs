@@ -136,14 +136,14 @@ public sealed record MinistrySettings
     {
         var home = Path.Combine(folder, participant);
         var key = Path.Combine(home, "requests.key");
-        var sealing = Path.Combine(home, "sealing.key");
         return new MinistrySettings
         {
             Certificate = Path.Combine(home, $"{Pki.System}.pem"),
             CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
             Agreement = Path.Combine(folder, "agreement.json"),
             RequestsKey = File.Exists(key) ? key : null,
-            SealingKeys = File.Exists(sealing) ? [sealing] : [],
+            // After a rotation the newer one stands beside the older one, until that is destroyed.
+            SealingKeys = Directory.Exists(home) ? [.. Directory.EnumerateFiles(home, "sealing*.key").Order(StringComparer.Ordinal)] : [],
             Services = services,
         };
     }

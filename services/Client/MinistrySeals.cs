@@ -20,6 +20,9 @@ namespace Ministries.Client;
 public sealed record Opened<T>(T Message, string Sender, string Case, string RequestId, string Field)
     where T : class, IMessage<T>, new()
 {
+    /// <summary>The numbers of the fields that were opened, if these alone were opened to the participant; null: all of it is there.</summary>
+    public IReadOnlyList<uint>? Fields { get; init; }
+
     /// <summary>Where the message is not as its contract declares it, such as a text with characters that reverse its direction: the field
     /// and what is wrong. No service can read what is sealed, so nobody has refused it. Show such a text with a mark, or not at all.</summary>
     public IReadOnlyList<(string Field, string Description)> Faults { get; init; } = [];
@@ -41,9 +44,11 @@ public sealed partial class MinistryClient
     /// <param name="request">The request of a write. It must name its case. It gets a request id if it has none. What is sealed belongs to
     /// this request alone, so neither may change afterwards. Seal before officials approve it.</param>
     /// <param name="message">What is sealed, of the type that the contract declares for a field of the request. The field is found by the
-    /// type.</param>
+    /// type. A statement's content (<see cref="StatementContent"/>) gets a secret if it has none, and the request the commitments to the
+    /// destinations in it, so it names the prisoner before.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case.</exception>
+    /// <exception cref="ArgumentException">The request has no field for such a message, does not name its case, or has commitments to
+    /// other destinations.</exception>
     /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a field is
     /// too large, or nobody can be sealed to. It names the field.</exception>
     /// <exception cref="RefusedException">A record that the request is about cannot be read.</exception>
@@ -128,6 +133,7 @@ public sealed partial class MinistryClient
         Name(request);
         var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
         var field = string.Join('.', path.Select(f => f.Name));
+        Commit(request, message);
         // Nobody can check it later: a service cannot read it, and who opens it cannot mend it.
         if (Validation.Check(message) is [var fault, ..])
             throw new SealException(SealFault.NotAsDeclared, $"{field}.{fault.Field}", $"it {fault.Description}.");
@@ -144,11 +150,9 @@ public sealed partial class MinistryClient
         Set(request, path, Sealer.Seal(message, context, [.. to]));
     }
 
-    /// <summary>Opens what was sealed to the participant, as a record shows it or a request carried it.</summary>
-    /// <example><code>
-    /// var prisoner = (await client.Custody.GetPrisonerAsync(…)).Prisoner;
-    /// var rank = client.Open&lt;PersonIdentity&gt;(prisoner.Identity, prisoner.Case, prisoner.IdentityParticipant).Message.Rank;
-    /// </code></example>
+    /// <summary>Opens what was sealed to the participant, wherever it is from. It says for which request and field it was sealed, and the caller
+    /// compares that with what he knows. What a record shows is opened by <see cref="OpenIn"/>, which demands that it is of that record: here
+    /// a service could show what was sealed for another one.</summary>
     /// <typeparam name="T">The message inside, as the comment of the field names it.</typeparam>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="case">The case in which it was found; null: whichever it names.</param>

@@ -59,7 +59,10 @@ internal static class AccessFold
             return;
         (access.Decision.NoteVerbale, access.Decision.SendingState) = (request.NoteVerbale, request.SendingState);
         (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (request.DenialGround, request.DenialExpireTime);
-        (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (request.RightsToldTime, Seals.Keep(request.PersonRequest));
+        (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (
+            request.RightsToldTime,
+            Seals.Keep(request.PersonRequest, entry.Position)
+        );
         // Of consular access a denial does not say more than its ground.
         if (access.Kind == AccessKind.ObserverVisit && !e.Granted)
             access.Decision.DenialReason = request.DenialReason;
@@ -106,7 +109,7 @@ internal static class AccessFold
         {
             (visit.StartTime, visit.DurationMinutes) = (made.StartTime, made.DurationMinutes);
             (visit.WithoutWitnesses, visit.Language) = (made.WithoutWitnesses, made.Language);
-            (visit.Interpreter, visit.Report) = (made.Interpreter, Seals.Keep(made.Report));
+            (visit.Interpreter, visit.Report) = (made.Interpreter, Seals.Keep(made.Report, entry.Position));
         }
         access.Visits.Add(visit);
     }

@@ -27,7 +27,7 @@ public static class Accesses
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        2,
+        3,
         AccessFold.All,
         AccessVisibility.AudienceOf,
         a =>

@@ -14,7 +14,7 @@ public static class PlaceVisits
     /// <summary>The stream of visits of places.</summary>
     public static readonly StreamKind<PlaceVisit> Kind = new(
         "place-visit",
-        1,
+        2,
         new Folds<PlaceVisit>()
             .On<PlaceVisitNotified>(Notified)
             .On<PlaceVisitRecorded>(Visited)
@@ -126,7 +126,7 @@ public static class PlaceVisits
         if (entry.Request is not RecordPlaceVisitRequest made)
             return;
         (visit.StartTime, visit.DurationMinutes) = (made.StartTime, made.DurationMinutes);
-        (visit.WithoutWitnesses, visit.Report) = (made.WithoutWitnesses, Seals.Keep(made.Report));
+        (visit.WithoutWitnesses, visit.Report) = (made.WithoutWitnesses, Seals.Keep(made.Report, entry.Position));
     }
 
     // What was recorded wrongly is recorded anew.

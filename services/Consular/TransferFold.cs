@@ -47,7 +47,7 @@ internal static class TransferFold
         (transfer.Call, transfer.Commitment, transfer.DraftTime) = (e.Call, e.Commitment, entry.Time);
         transfer.State = State.Drafted;
         if (entry.Request is DraftTransferRequestRequest draft)
-            (transfer.PreviousTransfer, transfer.Content) = (draft.PreviousTransfer, Seals.Keep(draft.Content));
+            (transfer.PreviousTransfer, transfer.Content) = (draft.PreviousTransfer, Seals.Keep(draft.Content, entry.Position));
     }
 
     private static void Submitted(Transfer transfer, TransferRequestSubmitted e, FoldedEntry entry)
@@ -59,7 +59,7 @@ internal static class TransferFold
         if (submit.PreviousTransfer.Length > 0)
             transfer.PreviousTransfer = submit.PreviousTransfer;
         if (submit.Content is not null)
-            transfer.Content = Seals.Keep(submit.Content);
+            transfer.Content = Seals.Keep(submit.Content, entry.Position);
     }
 
     private static void Assessed(Transfer transfer, TransfereeAssessmentRecorded e, FoldedEntry entry)
@@ -73,7 +73,7 @@ internal static class TransferFold
             Able = request?.Able ?? false,
             RecordTime = entry.Time,
             ExpireTime = request?.ExpireTime ?? entry.Time,
-            Content = Seals.Keep(request?.Content),
+            Content = Seals.Keep(request?.Content, entry.Position),
             Position = entry.Position,
         };
     }
@@ -115,7 +115,7 @@ internal static class TransferFold
                 HandoverReference = plan.HandoverReference,
                 WindowStartTime = plan.WindowStartTime,
                 WindowEndTime = plan.WindowEndTime,
-                Place = Seals.Keep(plan.Place),
+                Place = Seals.Keep(plan.Place, entry.Position),
                 Participant = entry.Participant,
             };
         Reach(transfer, State.Scheduled, e.CustodyPosition, entry);
@@ -230,7 +230,7 @@ internal static class TransferFold
                 ReportTime = entry.Time,
                 MeasuresDueTime = e.MeasuresDueTime,
                 Position = entry.Position,
-                Content = Seals.Keep(request?.Content),
+                Content = Seals.Keep(request?.Content, entry.Position),
                 Articles = { request?.Articles ?? [] },
             }
         );
@@ -244,7 +244,7 @@ internal static class TransferFold
                 {
                     Participant = entry.Participant,
                     RecordTime = entry.Time,
-                    Content = Seals.Keep((entry.Request as RecordCorrectiveMeasuresRequest)?.Content),
+                    Content = Seals.Keep((entry.Request as RecordCorrectiveMeasuresRequest)?.Content, entry.Position),
                     Position = entry.Position,
                 }
             );

@@ -37,7 +37,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        3,
+        4,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,

@@ -54,7 +54,7 @@ internal static class PrisonerFold
         if (entry.Request is RegisterPrisonerRequest request)
         {
             (status, state.CaptureTime) = (request.Status, request.CaptureTime);
-            (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity), entry.Participant);
+            (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity, entry.Position), entry.Participant);
             state.Under18 = request.Under18;
         }
         Mark(state, entry);
@@ -103,7 +103,7 @@ internal static class PrisonerFold
                     {
                         Delay = request.Delay,
                         Reason = request.Reason,
-                        Particulars = Seals.Keep(request.Particulars),
+                        Particulars = Seals.Keep(request.Particulars, entry.Position),
                         Participant = entry.Participant,
                         Time = entry.Time,
                         Position = entry.Position,
@@ -137,7 +137,7 @@ internal static class PrisonerFold
         if (entry.Request is RecordClaimRequest request)
         {
             (claim.Claimant, claim.StateClaimed, claim.Basis) = (request.Claimant, request.StateClaimed, request.Basis);
-            (claim.Instrument, claim.Evidence) = (request.Instrument, Seals.Keep(request.Evidence));
+            (claim.Instrument, claim.Evidence) = (request.Instrument, Seals.Keep(request.Evidence, entry.Position));
             claim.RecognisedBy.Add(request.RecognisedBy);
         }
         state.Claims.Add(claim);
@@ -172,7 +172,7 @@ internal static class PrisonerFold
         {
             (assessment.Destination, assessment.Finding) = (request.Destination, request.Finding);
             (assessment.AssessTime, assessment.ExpireTime) = (request.AssessTime, request.ExpireTime);
-            (assessment.Official, assessment.Grounds) = (request.Actor.Official, Seals.Keep(request.Grounds));
+            (assessment.Official, assessment.Grounds) = (request.Actor.Official, Seals.Keep(request.Grounds, entry.Position));
         }
         state.RiskAssessments.Add(assessment);
         Mark(state, entry);
@@ -187,7 +187,7 @@ internal static class PrisonerFold
                 Move_ = e.Move,
                 ToldTime = request?.ToldTime,
                 PlannedTime = request?.PlannedTime,
-                Place = Seals.Keep(request?.Place),
+                Place = Seals.Keep(request?.Place, entry.Position),
                 Participant = entry.Participant,
                 Position = entry.Position,
                 RecordedFor = state.LastDetainingPower,
@@ -210,7 +210,7 @@ internal static class PrisonerFold
         {
             (fitness.Fit, fitness.Serious, fitness.Physician) = (request.Fit, request.Serious, request.Physician);
             (fitness.ExamineTime, fitness.ExpireTime) = (request.ExamineTime, request.ExpireTime);
-            fitness.Findings = Seals.Keep(request.Findings);
+            fitness.Findings = Seals.Keep(request.Findings, entry.Position);
         }
         state.Fitness.Add(fitness);
         SettleHealth(state, entry);
@@ -241,7 +241,7 @@ internal static class PrisonerFold
             (notification.PowerOfOrigin, notification.Official) = (notification.PowersOfOrigin.FirstOrDefault("")!, request.Actor.Official);
             (notification.ConsultedObserver, notification.ReviewTime) = (request.ConsultedObserver, request.ReviewTime);
             notification.Releases.Add(request.Releases);
-            notification.Data = Seals.Keep(request.Data);
+            notification.Data = Seals.Keep(request.Data, entry.Position);
             foreach (var told in state.Occurrences.Where(o => o.Occurrence_ == request.Occurrence))
                 told.Notification = e.Notification;
             if (request.HealthReport)
@@ -396,7 +396,7 @@ internal static class PrisonerFold
         SettleHealth(state, entry);
         if (entry.Request is not CorrectRecordRequest request || e.Prisoner != state.Prisoner_ || !IsRegistration(state, e.Position))
             return;
-        (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity), entry.Participant);
+        (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity, entry.Position), entry.Participant);
         state.Under18 = request.Under18;
     }
 

@@ -31,7 +31,7 @@ internal static class StatementFold
         state.Under18 = request.Under18;
         state.Commitments.Add(request.Commitments);
         state.Classification = request.Classification?.Clone();
-        var content = Seals.Keep(request.Content);
+        var content = Seals.Keep(request.Content, entry.Position);
         state.Digest = StatementDigests.Of(state, content?.Digest ?? ByteString.Empty);
         if (withContent)
             state.Content = content;
@@ -77,7 +77,7 @@ internal static class StatementFold
                 continue;
             (given.RevokeTime, given.RevokeReason) = (entry.Time, request?.Reason ?? RevocationReason.Unspecified);
             if (withContent)
-                given.RevokeDetails = Seals.Keep(request?.RevokeDetails);
+                given.RevokeDetails = Seals.Keep(request?.RevokeDetails, entry.Position);
         }
         Settle(state);
     }

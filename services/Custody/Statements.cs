@@ -19,7 +19,7 @@ public static class Statements
     /// <summary>The stream of statements.</summary>
     public static readonly StreamKind<Statement> Kind = new(
         "statement",
-        3,
+        4,
         StatementFold.All,
         StatementVisibility.AudienceOf,
         s => [CaseKey(s.Case), PrisonerKey(s.Case, s.Prisoner)]

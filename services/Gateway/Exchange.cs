@@ -5,6 +5,7 @@ using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -38,7 +39,7 @@ internal sealed class Exchange
 
     public Exchange(GatewaySettings settings, MinistryClient client, Outbox outbox, Mirror mirror, TimeProvider time)
     {
-        (_client, _outbox, _mirror, _time, _openings) = (client, outbox, mirror, time, new Openings(client));
+        (_client, _outbox, _mirror, _time, _openings) = (client, outbox, mirror, time, new Openings(client, mirror));
         var path = Path.Combine(settings.State, "outbox.key");
         if (!File.Exists(path))
             WholeFile.Write(path, Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)));
@@ -62,7 +63,7 @@ internal sealed class Exchange
     )
     {
         var read = await ReadSealed(service, method, request, asOf, cancel);
-        _openings.Open(read.Message);
+        await _openings.Open(read.Message, service, request, cancel);
         return read;
     }
 
@@ -122,11 +123,11 @@ internal sealed class Exchange
     /// <summary>For what a write waits that must be mended at the gateway; null: for nothing of the kind.</summary>
     public string? HindranceOf(OutboxStatus status) => _outbox.HindranceOf(status.Item.RequestId);
 
-    /// <summary>The answer to a write, opened.</summary>
-    public IMessage Opened(OutboxStatus status)
+    /// <summary>The answer to a write. No service puts anything sealed into one.</summary>
+    public static IMessage AnswerIn(OutboxStatus status)
     {
         var response = status.Response;
-        _openings.Open(response);
+        Openings.Strip(response);
         return response;
     }
 
@@ -183,7 +184,10 @@ internal sealed class Exchange
         if (
             Approvals.IsIn(request)
             && (
-                plain.Count > 0 || Contract.TextOf(request, "request_id").Length == 0 || RecordReference.WithoutEtag(service, request).Any()
+                plain.Count > 0
+                || IsToWrap(request)
+                || Contract.TextOf(request, "request_id").Length == 0
+                || RecordReference.WithoutEtag(service, request).Any()
             )
         )
             throw new GatewayRefusedException(GatewayReason.ApprovedIncomplete, "the request is not the one that was approved");
@@ -198,6 +202,27 @@ internal sealed class Exchange
             await AddOpenings(request, wish, cancel);
         foreach (var one in plain)
             await Seal(request, one, cancel);
+        if (IsToWrap(request))
+            await Wrap(service, (ShareSealedRequest)request, cancel);
+    }
+
+    private static bool IsToWrap(IMessage request) => request is ShareSealedRequest { Encapsulation.IsEmpty: true, Secret.IsEmpty: true };
+
+    // What only who can open a datum can make.
+    private async Task Wrap(string service, ShareSealedRequest request, CancellationToken cancel)
+    {
+        try
+        {
+            await _client.AddWrap(service, request, cancel);
+        }
+        catch (Exception e) when (e is ArgumentException or SealException)
+        {
+            throw new GatewayRefusedException(GatewayReason.BodyInvalid, e.Message, e is SealException ? "field" : "recipient");
+        }
+        catch (Exception e) when (e is HttpRequestException or InvalidEntryException or InvalidLogException)
+        {
+            throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, e.Message);
+        }
     }
 
     private async Task AddOpenings(IMessage request, WishToShow wish, CancellationToken cancel)

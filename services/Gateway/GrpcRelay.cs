@@ -37,7 +37,7 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
             );
             return status.State switch
             {
-                OutboxState.Answered => exchange.Opened(status),
+                OutboxState.Answered => Exchange.AnswerIn(status),
                 OutboxState.Refused => throw status.Refusal,
                 OutboxState.Waiting => throw Refusal(
                     StatusCode.DeadlineExceeded,

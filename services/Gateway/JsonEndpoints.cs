@@ -98,7 +98,7 @@ internal static class JsonEndpoints
         var status = await exchange.Write(service, method, request, Callers.Of(http), wish, http.RequestAborted);
         http.Response.Headers[IdempotencyKey] = status.Item.RequestId;
         if (status.State == OutboxState.Answered)
-            await Json(http, 200, PlainJson.Write(exchange.Opened(status)));
+            await Json(http, 200, PlainJson.Write(Exchange.AnswerIn(status)));
         else if (status.State == OutboxState.Waiting)
         {
             http.Response.Headers.Location = $"/outbox/{status.Item.RequestId}";
@@ -246,7 +246,7 @@ internal static class JsonEndpoints
         if (status.State == OutboxState.Waiting && exchange.HindranceOf(status) is { } hindrance)
             json["hindrance"] = hindrance;
         if (status.State == OutboxState.Answered)
-            json["answer"] = PlainJson.Write(exchange.Opened(status));
+            json["answer"] = PlainJson.Write(Exchange.AnswerIn(status));
         else if (status.State != OutboxState.Waiting)
             json["problem"] = ProblemOf(status);
         return json;

@@ -108,6 +108,19 @@ internal sealed partial class Mirror : SupervisedService
     /// <exception cref="GatewayRefusedException">It cannot be read now.</exception>
     public Task<MirroredEvent?> Find(string id, CancellationToken cancel) => FromStore(() => Store.Find(id, cancel));
 
+    /// <summary>The entry at a position, which was verified before it was kept; null: it is not kept, or cannot be read now.</summary>
+    public async Task<LedgerEntry?> EntryAt(string service, ulong position, CancellationToken cancel)
+    {
+        try
+        {
+            return await FromStore(() => Store.EntryAt(service, position, cancel));
+        }
+        catch (GatewayRefusedException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>How its events are numbered now.</summary>
     /// <exception cref="GatewayRefusedException">Nobody knows, because the database has not been reached yet.</exception>
     public MirrorHead Head => Store.Head ?? throw Unreachable();

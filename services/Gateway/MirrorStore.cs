@@ -263,6 +263,26 @@ internal sealed class MirrorStore : IDisposable
             .Rows
             .Count > 0;
 
+    /// <summary>The entry at a position; null: it is not kept.</summary>
+    public async Task<LedgerEntry?> EntryAt(string service, ulong position, CancellationToken cancel)
+    {
+        var (head, rows) = await Read(
+            c =>
+                MirrorDatabase.Rows(
+                    c,
+                    r => (Number: r.GetInt64(0), Seen: r.GetInt64(1), Bytes: (byte[])r[2], Seal: (byte[])r[3]),
+                    "select number, seen_time, bytes, seal from mirror_entries where service = @0 and position = @1",
+                    service,
+                    (long)position
+                ),
+            cancel
+        );
+        if (rows is not [var row])
+            return null;
+        _seals.Demand(row.Seal, "entries", head.Id, row.Number, service, (long)position, row.Seen, row.Bytes);
+        return LedgerEntry.Read(Ledger.V1.Entry.Parser.ParseFrom(row.Bytes));
+    }
+
     /// <summary>Adds what was verified, all or nothing.</summary>
     /// <param name="opening">The opening of the database since which it was read.</param>
     /// <param name="entries">The entries of a ledger.</param>

@@ -4,6 +4,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Contracts;
 using Ministries.Ledger;
+using Ministries.Sealing;
 using Ministries.Types.V1;
 
 namespace Ministries.Gateway;
@@ -31,7 +32,18 @@ internal static class PlainJson
     public static MessageDescriptor? TypeOf(string scheme) =>
         scheme.StartsWith(Typed, StringComparison.Ordinal) ? Seals.MessageNamed(scheme[Typed.Length..]) : null;
 
+    /// <summary>The scheme in the place of what did not open: the fault's name stands behind a slash.</summary>
+    public static string SchemeOf(SealFault fault) => Faulty + fault;
+
+    /// <summary>The name of the fault that a scheme says; null: it says none.</summary>
+    public static string? FaultOf(string scheme) => scheme.StartsWith(Faulty, StringComparison.Ordinal) ? scheme[Faulty.Length..] : null;
+
+    /// <summary>Whether a scheme is one that the gateway alone writes.</summary>
+    public static bool IsOwn(string scheme) => IsPlain(scheme) || FaultOf(scheme) is not null;
+
     private const string Typed = $"{Scheme}/";
+
+    private const string Faulty = "fault/";
 
     /// <summary>The member beside the plain fields that says to whom they are sealed.</summary>
     public const string About = "@sealed";
@@ -182,14 +194,31 @@ internal static class PlainJson
     {
         if (value is not JsonObject json || field.MessageType.File.Package == "google.protobuf")
             return value?.DeepClone();
-        if (field.MessageType != Sealed.Descriptor || TypeOf(json["scheme"]?.GetValue<string>() ?? "") is not { } type)
+        var scheme = field.MessageType == Sealed.Descriptor ? json["scheme"]?.GetValue<string>() ?? "" : "";
+        if (FaultOf(scheme) is { } fault)
+            return new JsonObject
+            {
+                [About] = new JsonObject
+                {
+                    ["fault"] = fault,
+                    ["recipients"] = json["recipients"]?.DeepClone(),
+                    ["digest"] = json["digest"]?.DeepClone(),
+                    ["position"] = json["position"]?.DeepClone(),
+                },
+            };
+        if (TypeOf(scheme) is not { } type)
         {
             Show(json, field.MessageType);
             return json.DeepClone();
         }
         var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
         var plain = Write(message);
-        var about = new JsonObject { ["recipients"] = json["recipients"]?.DeepClone(), ["digest"] = json["digest"]?.DeepClone() };
+        var about = new JsonObject
+        {
+            ["recipients"] = json["recipients"]?.DeepClone(),
+            ["digest"] = json["digest"]?.DeepClone(),
+            ["position"] = json["position"]?.DeepClone(),
+        };
         // No service has read it, so nobody has refused a text that deceives.
         if (Validation.Check(message) is { Count: > 0 } faults)
             about["faults"] = new JsonArray([

@@ -28,13 +28,12 @@ internal interface IConnection : IDisposable
     /// <exception cref="RpcException">A service that must be asked who the recipients are does not answer.</exception>
     Task Seal(IMessage request, Sealed place, IMessage content, IReadOnlyCollection<string> recipients);
 
-    /// <summary>Reads what came sealed to the participant.</summary>
-    /// <param name="shown">The field, as the answer has it.</param>
-    /// <param name="case">The case that it must belong to.</param>
-    /// <param name="sender">Who must have sealed it.</param>
+    /// <summary>Reads what came sealed to the participant, as what was sealed for the record in which it stands.</summary>
+    /// <param name="record">The record.</param>
+    /// <param name="shown">The field, as the record has it.</param>
     /// <exception cref="Sealing.SealException">It does not open.</exception>
     /// <exception cref="InvalidDataException">The gateway did not open it.</exception>
-    T Open<T>(Sealed shown, string @case, string sender)
+    Task<T> Open<T>(IMessage record, Sealed shown)
         where T : class, IMessage<T>, new();
 }
 
@@ -55,8 +54,8 @@ internal sealed class DirectConnection(MinistryClient client) : IConnection
     }
 
     /// <inheritdoc/>
-    public T Open<T>(Sealed shown, string @case, string sender)
-        where T : class, IMessage<T>, new() => client.Open<T>(shown, @case, sender).Message;
+    public async Task<T> Open<T>(IMessage record, Sealed shown)
+        where T : class, IMessage<T>, new() => (await client.OpenIn<T>(record, shown)).Message;
 
     /// <inheritdoc/>
     public void Dispose() { }
@@ -110,14 +109,14 @@ internal sealed class GatewayConnection : IConnection
     }
 
     /// <inheritdoc/>
-    public T Open<T>(Sealed shown, string @case, string sender)
+    public Task<T> Open<T>(IMessage record, Sealed shown)
         where T : class, IMessage<T>, new()
     {
         var message = new T();
         if (shown.Scheme != $"{Plain}/{message.Descriptor.FullName}")
             throw new InvalidDataException($"the gateway has not opened a {message.Descriptor.Name}");
         message.MergeFrom(shown.Content);
-        return message;
+        return Task.FromResult(message);
     }
 
     /// <inheritdoc/>

@@ -104,14 +104,13 @@ public sealed class ParticipantClient : IDisposable
         return place;
     }
 
-    /// <summary>Reads what came sealed to the participant.</summary>
-    /// <param name="shown">The field, as the answer has it.</param>
-    /// <param name="case">The case that it must belong to.</param>
-    /// <param name="sender">Who must have sealed it.</param>
+    /// <summary>Reads what came sealed to the participant, as what was sealed for the record in which it stands.</summary>
+    /// <param name="record">The record.</param>
+    /// <param name="shown">The field, as the record has it.</param>
     /// <exception cref="Sealing.SealException">It does not open.</exception>
     /// <exception cref="InvalidDataException">The gateway did not open it.</exception>
-    public T Open<T>(Sealed shown, string @case, string sender)
-        where T : class, IMessage<T>, new() => _connection.Open<T>(shown, @case, sender);
+    public Task<T> Open<T>(IMessage record, Sealed shown)
+        where T : class, IMessage<T>, new() => _persistence.Ask(() => _connection.Open<T>(record, shown));
 
     /// <summary>A text in English, as it is sealed.</summary>
     public static Text Words(string text) => new() { Language = "en", Text_ = text };
@@ -214,26 +213,12 @@ public sealed class ParticipantClient : IDisposable
                 );
         }
 
-        // The official who was present reads the statement, computes its digest and signs it with a key of his own, for which the
-        // participant vouches. What he signs is the sealed form, which a gateway does not show: it opens it.
+        // The official who was present signs with a key of his own, for which the participant vouches, after the statement was opened and its
+        // commitments were made again. What he signs is the sealed form, which a gateway does not show.
         private async Task Sign(AttestStatementRequest request)
         {
-            var custody = new CustodyService.CustodyServiceClient(participant.Completed(participant._client["custody"]));
-            var statement = (await custody.GetStatementAsync(new() { Statement = request.Statement })).Statement;
-            var content = ByteString.CopyFrom(SHA256.HashData(statement.Content.Content.Span));
-            var (domain, now) = (participant._client.Agreement.TrustDomain, DateTimeOffset.UtcNow);
             using var key = Key.Create(SignatureAlgorithm.Ed25519);
-            using var requests = KeySource.Open(Path.Combine(participant._home, "requests.key"));
-            var vouched = Attestations.Vouch(
-                domain,
-                participant._client.Participant,
-                requests,
-                request.Actor.Official,
-                key.PublicKey,
-                now.AddMinutes(-1),
-                now.AddDays(30)
-            );
-            Attestations.Sign(request, StatementDigests.Of(statement, content), domain, participant.Id, key, vouched);
+            await participant._persistence.Ask(() => participant._client.Attest(request, key));
         }
 
         private async Task<string> EtagFor(IMessage request) =>

@@ -43,7 +43,12 @@ internal sealed class Persistence(TimeSpan patience) : Interceptor
             {
                 return await attempt();
             }
-            catch (RpcException e) when (!IsAnswer(e) && !cancel.IsCancellationRequested && Stopwatch.GetElapsedTime(begun) < patience)
+            catch (Exception e)
+                // A service's log is read by HTTP.
+                when ((e is HttpRequestException or TaskCanceledException || e is RpcException call && !IsAnswer(call))
+                    && !cancel.IsCancellationRequested
+                    && Stopwatch.GetElapsedTime(begun) < patience
+                )
             {
                 await Task.Delay(Pause, cancel);
             }

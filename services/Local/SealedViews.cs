@@ -75,7 +75,7 @@ internal static class SealedViews
             {
                 null => "nothing of an identity",
                 { Content.IsEmpty: true } hidden => $"sealed to others; digest {Convert.ToHexStringLower(hidden.Digest.Span)[..16]}…",
-                var mine => InWords(reader.Open<PersonIdentity>(mine, story.Case, prisoner.IdentityParticipant)),
+                var mine => InWords(await reader.Open<PersonIdentity>(prisoner, mine)),
             };
         }
         catch (RefusedException e)

@@ -26,6 +26,10 @@ public sealed class Story(Participants participants, Timeline timeline)
     private readonly ParticipantClient _redCross = participants["icrc"];
     private readonly Dictionary<string, string> _transfers = [];
     private readonly List<(string Prisoner, byte[] Secret)> _wishes = [];
+
+    /// <summary>The secrets of all wishes so far, 32 bytes each. They stand in what is sealed and nowhere else: a test searches for them.
+    /// </summary>
+    public IReadOnlyList<byte[]> WishSecrets => [.. _wishes.Select(w => w.Secret)];
     private Timestamp _setOut = new();
 
     /// <summary>The prisoner who is handed over: the reference that custody gave him.</summary>
@@ -313,9 +317,9 @@ public sealed class Story(Participants participants, Timeline timeline)
 
         async Task<bool> ReadsContest(ParticipantClient reader)
         {
-            var contest = (await reader.Calls.GetCallAsync(new() { Call = Call })).Call.Contests.Single();
-            return !contest.Explanation.Content.IsEmpty
-                && reader.Open<ReadoutReason>(contest.Explanation, Case, contest.Participant).Reason.Text_.Length > 0;
+            var call = (await reader.Calls.GetCallAsync(new() { Call = Call })).Call;
+            var explanation = call.Contests.Single().Explanation;
+            return !explanation.Content.IsEmpty && (await reader.Open<ReadoutReason>(call, explanation)).Reason.Text_.Length > 0;
         }
     }
 
@@ -440,8 +444,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         WithoutInterpreter = true,
-                        Commitments = { Wish(prisoner, "KR") },
-                        Content = ParticipantClient.Seal(Said("What is said to be his words.", "KR")),
+                        Content = ParticipantClient.Seal(Said(prisoner, "What is said to be his words.", "KR")),
                     }
                 )
         );
@@ -495,7 +498,6 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         Interpreter = attendants[1].Actor.Official,
-                        Commitments = { Wish(prisoner, accepted) },
                         Interview = InterviewAt(
                             place,
                             now,
@@ -506,7 +508,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                                 Official = a.Actor.Official,
                             })
                         ),
-                        Content = ParticipantClient.Seal(Said("His words.", accepted)),
+                        Content = ParticipantClient.Seal(Said(prisoner, "His words.", accepted)),
                     }
                 )
         );
@@ -552,21 +554,17 @@ public sealed class Story(Participants participants, Timeline timeline)
             },
         };
 
-    // What he said, with the secret of the commitments that were just made.
-    private StatementContent Said(string words, params string[] accepted) =>
-        new()
-        {
-            AcceptedDestinations = { accepted },
-            WishSecret = ByteString.CopyFrom(_wishes[^1].Secret),
-            Words = ParticipantClient.Words(words),
-        };
-
-    // The commitments to what he wants, made by who records it.
-    private IReadOnlyList<ByteString> Wish(string prisoner, params string[] accepted)
+    // What he said. The commitments to what he accepts are made from it when it is sealed.
+    private StatementContent Said(string prisoner, string words, params string[] accepted)
     {
         var secret = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
         _wishes.Add((prisoner, secret));
-        return WishCommitments.Make(Case, prisoner, accepted, secret);
+        return new()
+        {
+            AcceptedDestinations = { accepted },
+            WishSecret = ByteString.CopyFrom(secret),
+            Words = ParticipantClient.Words(words),
+        };
     }
 
     // What the detaining power makes from his statements, which it can open: it shows that he accepts KR, and nothing else.

@@ -22,6 +22,7 @@ internal static class CallCommands
             NextCommand.Create(),
             CaseCommand.Create(),
             OpenCommand.Create(),
+            RewrapCommand.Create(),
             GetCommand.Create(),
             ListCommand.Create(),
             FollowCommand.Create(),

@@ -1,8 +1,7 @@
 using System.CommandLine;
-using System.Reflection;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
-using Ministries.Contracts;
+using Google.Protobuf.Reflection;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 
@@ -16,7 +15,9 @@ internal static class OpenCommand
         var what = new Argument<string[]>("record")
         {
             Arity = ArgumentArity.ZeroOrMore,
-            Description = "A record's id: what is sealed to you in it is opened and shown. Without one, it is only listed.",
+            Description =
+                "A record's id: what is sealed to you in it is opened and shown. Or a service and the position of an entry, with --field: so what "
+                + "was opened to you later is opened, too. Without any, what is sealed to you is listed.",
         };
         var field = new Option<string>("--field") { Description = "Only this field, such as identity.", HelpName = "path" };
         var @case = new Option<string>("--case")
@@ -42,8 +43,10 @@ internal static class OpenCommand
             {
                 if (result.GetValue(what) is not { Length: > 0 } words)
                     return List(connection, await NextCommand.RecordsOf(connection, result.GetValue(@case) ?? "", cancel));
+                if (words is [var service, var number] && Contract.Services.Contains(service) && ulong.TryParse(number, out var position))
+                    return await OpenEntry(connection, service, position, result.GetValue(field), cancel);
                 var (kind, answer) = await GetCommand.Read(connection, words, cancel);
-                return Open(connection, kind.In(answer), result.GetValue(field));
+                return await Open(connection, kind, kind.In(answer), result.GetValue(field), cancel);
             }
         );
         return command;
@@ -53,9 +56,13 @@ internal static class OpenCommand
     {
         var found = (
             from record in records
-            let kind = Records.Kinds.First(k => k.Type == record.Descriptor)
             from place in Mine(connection, record)
-            select (Id: kind.IdOf(record), place.Path, place.Content)
+            select (
+                Id: Records.Kinds.First(k => k.Type == record.Descriptor).IdOf(record),
+                place.Path,
+                place.Sealed,
+                Content: ContentOf(place.Sealed)
+            )
         ).ToArray();
         var data = new JsonArray([
             .. found.Select(f => new JsonObject
@@ -64,6 +71,7 @@ internal static class OpenCommand
                 ["field"] = f.Path,
                 ["message"] = f.Content.Message,
                 ["sender"] = f.Content.Sender,
+                ["position"] = f.Sealed.Position,
             }),
         ]);
         if (Answers.WriteData(connection, data))
@@ -90,90 +98,128 @@ internal static class OpenCommand
         return ExitCodes.Done;
     }
 
-    private static int Open(Connection connection, IMessage record, string? field)
+    // By the entries that carried it, so that what a service took from another record is not shown as this one's.
+    private static async Task<int> Open(Connection connection, RecordType kind, IMessage record, string? field, CancellationToken cancel)
     {
-        var all = new JsonArray();
-        var opened = 0;
-        var @case = record.Descriptor.FindFieldByName("case")?.Accessor.GetValue(record) as string;
-        foreach (var (path, sealedData, content) in Mine(connection, record))
-        {
-            if (field is not null && field != path)
-                continue;
-            var message = Open(connection.Client, sealedData, content, @case);
-            var faults = Validation.Check(message);
-            opened++;
-            if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
-            {
-                var one = new JsonObject
-                {
-                    ["field"] = path,
-                    ["message"] = content.Message,
-                    ["sender"] = content.Sender,
-                    ["content"] = Answers.InJson(message),
-                };
-                if (faults.Count > 0)
-                    one["faults"] = new JsonArray([
-                        .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
-                    ]);
-                all.Add(one);
-                continue;
-            }
-            connection.Screen.Line(
-                new Span(path, Style.Bold),
-                new Span(
-                    $"  {content.Message[(content.Message.LastIndexOf('.') + 1)..]}, sealed by {Terminal.Line(content.Sender)}",
-                    Style.Dim
-                )
-            );
-            // No service has read it, so nobody has refused a text that deceives.
-            foreach (var fault in faults)
-                connection.Screen.Line(new Span($"  not as the contract declares it: {fault.Field} {fault.Description}", Style.Warning));
-            new Fields(connection.Screen, whole: true).Write(message, 2);
-        }
-        if (opened == 0)
+        var places = Mine(connection, record).Where(p => field is null || field == p.Path).ToList();
+        if (places.Count == 0)
             throw new FormatException(
                 field is null ? "nothing in that record is sealed to you" : $"nothing at {field} of that record is sealed to you"
             );
+        var entries = await connection.Reach(
+            kind.Service,
+            () => connection.Client.SealingEntriesAt(kind.Service, [.. places.Select(p => p.Sealed.Position)], cancel),
+            "the entries from which it is",
+            cancel
+        );
+        var all = new JsonArray();
+        foreach (var place in places)
+        {
+            var type = TypeOf(ContentOf(place.Sealed));
+            try
+            {
+                var context = place.ContextBy(type, entries[place.Sealed.Position]);
+                var (message, _) = connection.Client.OpenAs(type, place.Sealed, context, []);
+                Show(connection, all, place.Path, context.Sender, message, null);
+            }
+            catch (SealException fault)
+            {
+                throw new FormatException($"it does not open: {fault.Message}", fault);
+            }
+        }
         if (all.Count > 0)
             Answers.WriteData(connection, all);
         return ExitCodes.Done;
     }
 
-    private static IEnumerable<(string Path, Sealed Sealed, SealedContent Content)> Mine(Connection connection, IMessage record)
+    private static async Task<int> OpenEntry(Connection connection, string service, ulong position, string? field, CancellationToken cancel)
     {
-        foreach (var place in Seals.WithPaths(record))
+        if (field is null)
+            throw new FormatException("--field says which of the entry's sealed fields is meant, such as identity");
+        var read = await connection.Reach(
+            service,
+            () => connection.Client.ReadSealed(service, position, field, cancel),
+            $"entry {position} of {service}",
+            cancel
+        );
+        var all = new JsonArray();
+        try
         {
-            if (!place.Sealed.Recipients.Contains(connection.Client.Participant.Id) || place.Sealed.Content.IsEmpty)
-                continue;
-            SealedContent content;
-            try
+            var (message, fields) = connection.Client.OpenDeclared(read);
+            Show(connection, all, field, read.Sender, message, fields);
+        }
+        catch (SealException fault)
+        {
+            throw new FormatException($"it does not open: {fault.Message}", fault);
+        }
+        if (all.Count > 0)
+            Answers.WriteData(connection, all);
+        return ExitCodes.Done;
+    }
+
+    private static void Show(
+        Connection connection,
+        JsonArray all,
+        string path,
+        string sender,
+        IMessage message,
+        IReadOnlyList<uint>? fields
+    )
+    {
+        // No service has read it, so nobody has refused a text that deceives.
+        var faults = MinistryClient.FaultsOf(message, fields);
+        if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
+        {
+            var one = new JsonObject
             {
-                content = SealedContent.Parser.ParseFrom(place.Sealed.Content);
-            }
-            catch (InvalidProtocolBufferException)
-            {
-                // Opening it says what is wrong.
-                content = new SealedContent { Message = "unreadable" };
-            }
-            yield return (place.Path, place.Sealed, content);
+                ["field"] = path,
+                ["message"] = message.Descriptor.FullName,
+                ["sender"] = sender,
+                ["content"] = Answers.InJson(message),
+            };
+            if (fields is not null)
+                one["fields"] = new JsonArray([.. fields.Select(f => (JsonNode?)f)]);
+            if (faults.Count > 0)
+                one["faults"] = new JsonArray([
+                    .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
+                ]);
+            all.Add(one);
+            return;
+        }
+        connection.Screen.Line(
+            new Span(path, Style.Bold),
+            new Span($"  {message.Descriptor.Name}, sealed by {Terminal.Line(sender)}", Style.Dim)
+        );
+        if (fields is not null)
+            connection.Screen.Line(
+                new Span(
+                    $"  only these fields were opened to you: {string.Join(", ", fields.Select(n => message.Descriptor.FindFieldByNumber((int)n)?.Name))}",
+                    Style.Dim
+                )
+            );
+        foreach (var (faulty, what) in faults)
+            connection.Screen.Line(new Span($"  not as the contract declares it: {faulty} {what}", Style.Warning));
+        new Fields(connection.Screen, whole: true).Write(message, 2);
+    }
+
+    private static IEnumerable<SealedInRecord> Mine(Connection connection, IMessage record) =>
+        SealedInRecord.In(record).Where(p => p.Sealed.Recipients.Contains(connection.Client.Participant.Id) && !p.Sealed.Content.IsEmpty);
+
+    // Opening it says what is wrong.
+    private static SealedContent ContentOf(Sealed @sealed)
+    {
+        try
+        {
+            return SealedContent.Parser.ParseFrom(@sealed.Content);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return new SealedContent { Message = "unreadable" };
         }
     }
 
     // The message's type is known only now, by its name in the content, which the library checks.
-    private static IMessage Open(MinistryClient client, Sealed sealedData, SealedContent content, string? @case)
-    {
-        var type =
-            Seals.MessageNamed(content.Message)?.ClrType
-            ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
-        var open = typeof(MinistryClient).GetMethod(nameof(MinistryClient.Open))!.MakeGenericMethod(type);
-        try
-        {
-            var opened = open.Invoke(client, [sealedData, @case, null])!;
-            return (IMessage)opened.GetType().GetProperty(nameof(Opened<PersonName>.Message))!.GetValue(opened)!;
-        }
-        catch (TargetInvocationException e) when (e.InnerException is SealException fault)
-        {
-            throw new FormatException($"it does not open: {fault.Message}", fault);
-        }
-    }
+    private static MessageDescriptor TypeOf(SealedContent content) =>
+        Seals.MessageNamed(content.Message)
+        ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
 }

@@ -108,6 +108,14 @@ internal static class Options
         HelpName = "prisoner=destination",
     };
 
+    public static readonly Option<string> SignWith = new("--sign-with")
+    {
+        Description =
+            "Where the key is of the official who was present and signs. First the statement is opened and its commitments are made again; if "
+            + $"they differ, nothing is signed. {CallCommands.KeyLocation}",
+        HelpName = "location",
+    };
+
     public static readonly Option<bool> All = new("--all") { Description = "Read all pages instead of the first one." };
 
     /// <summary>What says who calls, and whom.</summary>
@@ -131,7 +139,7 @@ internal static class Options
     /// <summary>The names that no flag may take.</summary>
     public static readonly IReadOnlySet<string> Taken = OfConnection
         .Concat(OfWrites)
-        .Concat([All, Opens])
+        .Concat([All, Opens, SignWith])
         .SelectMany(o => o.Aliases.Append(o.Name))
         .Select(n => n.TrimStart('-'))
         .Concat(["help", "h", "version"])

@@ -29,14 +29,15 @@ public static class Seals
         .Descriptors.Files.SelectMany(f => f.MessageTypes)
         .ToFrozenDictionary(m => m.FullName);
 
-    /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes.</summary>
+    /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes, and the entry that they came with.</summary>
     /// <param name="sealed">As they were sent; null: there are none.</param>
-    public static Sealed? Keep(Sealed? @sealed)
+    /// <param name="position">The position of the entry whose request carries them.</param>
+    public static Sealed? Keep(Sealed? @sealed, ulong position)
     {
         if (@sealed is null)
             return null;
         var kept = @sealed.Clone();
-        kept.Digest = ByteString.CopyFrom(SHA256.HashData(kept.Content.Span));
+        (kept.Digest, kept.Position) = (ByteString.CopyFrom(SHA256.HashData(kept.Content.Span)), position);
         return kept;
     }
 
@@ -52,7 +53,7 @@ public static class Seals
             {
                 Scheme = @sealed.Scheme,
                 Digest = @sealed.Digest,
-                Withheld = { "recipients", "content" },
+                Withheld = { "recipients", "content", "position" },
             };
 
     /// <summary>All that is sealed in a message, however deep.</summary>

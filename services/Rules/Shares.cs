@@ -80,7 +80,7 @@ public static class Shares
         var content = ContentOf(@sealed);
         return datum with
         {
-            Sealed = Seals.Keep(@sealed),
+            Sealed = Seals.Keep(@sealed, header.Position),
             Prisoner = PrisonerOf(request, happened),
             Keys = [.. content.Keys.Select(k => (k.Recipient, k.KeyId))],
             Fields = [.. content.Fields.Select(f => f.Number)],

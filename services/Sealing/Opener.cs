@@ -105,11 +105,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     )
     {
         var readable = Readable.Check(@sealed, expected, message);
-        if (numbers.Count == 0 || numbers.Any(n => message.FindFieldByNumber(n) is null) || !Ascend(numbers.Select(n => (uint)n)))
-            throw readable.Fault(
-                SealFault.OtherField,
-                "the fields to wrap are not fields of the message inside, each once, in their order."
-            );
+        DemandFields(readable, numbers);
         using var secret = Unwrap(readable, added);
         readable.CheckCommitments(secret);
         var keys = new byte[numbers.Count * FieldKey.Bytes];
@@ -141,26 +137,58 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     {
         var message = new T();
         var readable = Readable.Check(@sealed, expected, message.Descriptor);
-        var identity = IdentityFor(readable, wrap);
-        var count = (wrap.Secret.Length - Hpke.TagBytes) / FieldKey.Bytes;
-        if (count is < 1 or > Sealer.MaxFields || wrap.Secret.Length != count * FieldKey.Bytes + Hpke.TagBytes)
-            throw readable.Fault(SealFault.Truncated, "the wrap of field keys has another length.");
-        var keys = new byte[count * FieldKey.Bytes];
+        var keys = FieldKeysIn(readable, wrap);
         try
         {
-            if (!Wraps.TryOpen(wrap, identity, Wraps.OfFields(readable.Hash), keys))
-                throw readable.Fault(SealFault.NotAuthentic, "the wrap of field keys was changed or belongs elsewhere.");
-            var all = keys.Chunk(FieldKey.Bytes).Select(FieldKeyOf).ToArray();
-            if (!Ascend(all.Select(k => k.Number)))
-                throw readable.Fault(SealFault.NotCanonical, "the wrapped field keys are not in order.");
-            foreach (var key in all)
-                using (key)
-                    readable.OpenField(key.Number, key.Key, message);
+            foreach (var key in keys)
+                readable.OpenField(key.Number, key.Key, message);
             return message;
         }
         finally
         {
-            CryptographicOperations.ZeroMemory(keys);
+            Forget(keys);
+        }
+    }
+
+    /// <summary>Wraps some of the field keys that were wrapped for this participant for one more recipient, or for a new key of its own. It is
+    /// for whoever can open these fields and not the whole.</summary>
+    /// <param name="sealed">What is sealed.</param>
+    /// <param name="expected">Where it stands.</param>
+    /// <param name="message">The message inside.</param>
+    /// <param name="numbers">The fields' numbers, ascending, all of them in <paramref name="wrap"/>.</param>
+    /// <param name="recipient">For whom.</param>
+    /// <param name="wrap">Of <see cref="WrapFields"/>.</param>
+    /// <returns>A wrap as that of <see cref="WrapFields"/>.</returns>
+    /// <exception cref="SealException">It does not open here, has no such field, or a field's key is not the one committed to.</exception>
+    public SealedKey RewrapFields(
+        Sealed @sealed,
+        SealContext expected,
+        MessageDescriptor message,
+        IReadOnlyList<int> numbers,
+        Recipient recipient,
+        SealedKey wrap
+    )
+    {
+        var readable = Readable.Check(@sealed, expected, message);
+        DemandFields(readable, numbers);
+        var keys = FieldKeysIn(readable, wrap);
+        var wanted = new byte[numbers.Count * FieldKey.Bytes];
+        try
+        {
+            for (var i = 0; i < numbers.Count; i++)
+            {
+                var key =
+                    keys.FirstOrDefault(k => k.Number == (uint)numbers[i])
+                    ?? throw readable.Fault(SealFault.OtherField, "the wrap has no key of a field that is to be wrapped anew.");
+                readable.CheckCommitment(key);
+                key.CopyTo(wanted.AsSpan(i * FieldKey.Bytes, FieldKey.Bytes));
+            }
+            return Wraps.Seal(recipient, Wraps.OfFields(readable.Hash), wanted) ?? throw Invalid(expected, recipient);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(wanted);
+            Forget(keys);
         }
     }
 
@@ -183,11 +211,45 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     internal static SealException Invalid(SealContext context, Recipient recipient) =>
         new(SealFault.InvalidKey, context.Field, $"the key {recipient.KeyId} of {recipient.Participant} is not valid.");
 
-    private static FieldKey FieldKeyOf(byte[] bytes)
+    private static void DemandFields(Readable readable, IReadOnlyList<int> numbers)
     {
-        var key = FieldKey.Read(bytes);
-        CryptographicOperations.ZeroMemory(bytes);
-        return key;
+        if (numbers.Count == 0 || numbers.Any(n => readable.Message.FindFieldByNumber(n) is null) || !Ascend(numbers.Select(n => (uint)n)))
+            throw readable.Fault(
+                SealFault.OtherField,
+                "the fields to wrap are not fields of the message inside, each once, in their order."
+            );
+    }
+
+    // The caller disposes of all of them, whatever becomes of one.
+    private FieldKey[] FieldKeysIn(Readable readable, SealedKey wrap)
+    {
+        var identity = IdentityFor(readable, wrap);
+        var count = (wrap.Secret.Length - Hpke.TagBytes) / FieldKey.Bytes;
+        if (count is < 1 or > Sealer.MaxFields || wrap.Secret.Length != count * FieldKey.Bytes + Hpke.TagBytes)
+            throw readable.Fault(SealFault.Truncated, "the wrap of field keys has another length.");
+        var bytes = new byte[count * FieldKey.Bytes];
+        try
+        {
+            if (!Wraps.TryOpen(wrap, identity, Wraps.OfFields(readable.Hash), bytes))
+                throw readable.Fault(SealFault.NotAuthentic, "the wrap of field keys was changed or belongs elsewhere.");
+            var numbers = Enumerable.Range(0, count).Select(i => BinaryPrimitives.ReadUInt32BigEndian(bytes.AsSpan(i * FieldKey.Bytes)));
+            if (!Ascend(numbers))
+                throw readable.Fault(SealFault.NotCanonical, "the wrapped field keys are not in order.");
+            var keys = new FieldKey[count];
+            for (var i = 0; i < count; i++)
+                keys[i] = FieldKey.Read(bytes.AsSpan(i * FieldKey.Bytes, FieldKey.Bytes));
+            return keys;
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(bytes);
+        }
+    }
+
+    private static void Forget(FieldKey[] keys)
+    {
+        foreach (var key in keys)
+            key.Dispose();
     }
 
     private static bool Ascend(IEnumerable<uint> numbers) => numbers.Zip(numbers.Skip(1)).All(pair => pair.First < pair.Second);

@@ -67,6 +67,25 @@ internal sealed class Readable
         }
     }
 
+    /// <summary>Checks that the key of a field is the one that the sender committed to.</summary>
+    public void CheckCommitment(FieldKey key)
+    {
+        var field = Content.Fields.FirstOrDefault(f => f.Number == key.Number);
+        var path = Path(Message.FindFieldByNumber((int)key.Number));
+        if (field is null)
+            throw new SealException(SealFault.OtherField, path, "the message inside has no such field.");
+        Span<byte> derived = stackalloc byte[64];
+        try
+        {
+            FieldCipher.Derive(key.Key, derived[..32], derived[32..]);
+            CheckCommitment(field, derived[..32], path);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(derived);
+        }
+    }
+
     /// <summary>Opens a field whose key is known.</summary>
     /// <param name="number">Its number.</param>
     /// <param name="fieldKey">Its key.</param>

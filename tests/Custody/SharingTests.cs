@@ -414,7 +414,7 @@ internal sealed class SharedDatum
             ? new(Case.Case, Hq)
             : new(Case.Case, Hq)
             {
-                Sealed = Seals.Keep(Seal(Recipients)),
+                Sealed = Seals.Keep(Seal(Recipients), 7),
                 Prisoner = P,
                 Keys = [.. Recipients.Select(r => (r, KeyOf(r, 1)))],
                 Fields = [1, 2, 3, 4, 5],

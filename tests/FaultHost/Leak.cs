@@ -1,23 +1,26 @@
 using System.Diagnostics;
+using System.Text;
 using Grpc.AspNetCore.Server;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.Hosting;
+using RabbitMQ.Client;
 
 namespace Ministries.FaultHost;
 
-/// <summary>Leaks a word at every call, so that a test can show that its search finds it: into the call's span, the log or the error that
-/// the caller gets.</summary>
-internal sealed partial class Leak(string kind, ILogger<Leak> log) : Interceptor
+/// <summary>Leaks a word at every call, so that a test can show that its search finds it: into the call's span, the log, the error that
+/// the caller gets, an event for another service, or a letter that the service's own queue sets aside.</summary>
+internal sealed partial class Leak(string kind, ILogger<Leak> log, IConfiguration settings) : Interceptor
 {
     private static readonly ActivitySource Spans = new("Ministries");
     private static readonly string Word = Environment.GetEnvironmentVariable("LEAK") ?? "";
 
     /// <summary>The service, with a leak.</summary>
     /// <param name="service">The service.</param>
-    /// <param name="kind"><c>leak-span</c>, <c>leak-log</c> or <c>leak-exception</c>.</param>
+    /// <param name="kind"><c>leak-span</c>, <c>leak-log</c>, <c>leak-exception</c>, <c>leak-event</c> or <c>leak-letter</c>.</param>
     public static Service Into(Service service, string kind) =>
         service with
         {
@@ -28,7 +31,7 @@ internal sealed partial class Leak(string kind, ILogger<Leak> log) : Interceptor
             },
         };
 
-    public override Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
+    public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
         UnaryServerMethod<TRequest, TResponse> continuation
@@ -46,10 +49,28 @@ internal sealed partial class Leak(string kind, ILogger<Leak> log) : Interceptor
                 break;
             case "leak-exception":
                 throw new RpcException(new Status(StatusCode.Internal, $"something about {Word}"));
+            case "leak-event":
+                await Publish("ministries.consular", $"{Word}-event");
+                break;
+            case "leak-letter":
+                await Publish("ministries.calllog.dead", $"{Word}-letter");
+                break;
             default:
                 throw new ArgumentException($"there is no leak {kind}");
         }
-        return continuation(request, context);
+        return await continuation(request, context);
+    }
+
+    // As the service publishes: with its own user, to a queue of the kind that the services declare, for a disk.
+    private async Task Publish(string queue, string word)
+    {
+        await using var connection = await new ConnectionFactory { Uri = new(settings["Broker:Uri"]!) }.CreateConnectionAsync();
+        await using var channel = await connection.CreateChannelAsync(
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true)
+        );
+        if (!queue.EndsWith(".dead", StringComparison.Ordinal))
+            await channel.QueueDeclareAsync(queue, true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
+        await channel.BasicPublishAsync("", queue, true, new BasicProperties { Persistent = true }, Encoding.UTF8.GetBytes(word));
     }
 
     [LoggerMessage(LogLevel.Warning, "something about {Word}")]

@@ -107,6 +107,7 @@ public class JsonTests(Services services)
             var (_, now, _) = await gateway.Get("/status");
             return now["mirror"]!.AsArray().Single(m => (string?)m!["service"] == "custody")!["check_time"] is not null;
         });
+        await gateway.Host.StopAsync(Cancel);
         foreach (var file in Directory.EnumerateFiles(gateway.State, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith("lock")))
         {
             await using var open = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);

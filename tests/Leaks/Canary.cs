@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
@@ -8,8 +9,8 @@ using Enum = System.Enum;
 
 namespace Ministries.Leaks.Tests;
 
-/// <summary>Words that stand in personal fields and must come out nowhere. All of a test begin with the same letters, which appear in
-/// nothing else, so that one search finds all of them.</summary>
+/// <summary>Words that stand in personal fields and must come out nowhere: in each field another one. All of a test begin with the same letters,
+/// which appear in nothing else, so that one search finds all of them.</summary>
 internal sealed class Canary
 {
     private int _filled;
@@ -23,7 +24,7 @@ internal sealed class Canary
     /// <summary>The word for a field.</summary>
     public string For(string field) => $"{Prefix}-{field}";
 
-    /// <summary>Puts a word into every text of a message, however deep; messages that are not set are made for it, with what their contract
+    /// <summary>Puts a word into every text and all bytes of a message that has none, however deep; messages that are not set are made for it, with what their contract
     /// demands.</summary>
     public void Fill(IMessage message)
     {
@@ -31,7 +32,12 @@ internal sealed class Canary
             if (field.FieldType == FieldType.String && StringForms.Of(field) == StringForms.Text)
             {
                 Interlocked.Increment(ref _filled);
-                Set(message, field, For($"{field.Name}"));
+                Set(message, field, WordFor(field));
+            }
+            else if (field.FieldType == FieldType.Bytes && (field.IsRepeated || ((ByteString)field.Accessor.GetValue(message)).IsEmpty))
+            {
+                Interlocked.Increment(ref _filled);
+                Set(message, field, BytesFor(field));
             }
             else if (
                 field.FieldType == FieldType.Message
@@ -50,6 +56,30 @@ internal sealed class Canary
             throw new InvalidOperationException($"{message.Descriptor.Name}: {string.Join(", ", faults)}");
     }
 
+    // Fields of the same name in two messages are two fields. Where the whole name is too long for the field, a digest stands for it.
+    private string WordFor(FieldDescriptor field)
+    {
+        var word = For(field.FullName);
+        var rules = StringForms.RulesOf(field);
+        var most = (field.IsRepeated ? rules?.Repeated?.Items?.String : rules?.String)?.MaxBytes ?? 0;
+        return most == 0 || (ulong)word.Length <= most ? word : $"{Prefix}{Convert.ToHexString(DigestOf(field))}"[..(int)most];
+    }
+
+    // As long as the contract demands: the letters of this test, and a digest of the field's name.
+    private ByteString BytesFor(FieldDescriptor field)
+    {
+        var rules = StringForms.RulesOf(field);
+        var bytes = field.IsRepeated ? rules?.Repeated?.Items?.Bytes : rules?.Bytes;
+        var length =
+            bytes is { HasLen: true } ? (int)bytes.Len
+            : bytes is { MaxLen: > 0 } ? (int)Math.Min(bytes.MaxLen, 64)
+            : 64;
+        byte[] word = [.. Encoding.ASCII.GetBytes(Prefix), .. DigestOf(field), .. DigestOf(field)];
+        return ByteString.CopyFrom(word.AsSpan(0, Math.Min(length, word.Length)));
+    }
+
+    private static byte[] DigestOf(FieldDescriptor field) => SHA256.HashData(Encoding.UTF8.GetBytes(field.FullName));
+
     private static bool IsMissing(IMessage message, FieldDescriptor field) =>
         StringForms.RulesOf(field)?.Required == true
         && field.Accessor.GetValue(message) switch
@@ -66,9 +96,6 @@ internal sealed class Canary
         field.FieldType switch
         {
             FieldType.String => StringForms.Of(field) == StringForms.State ? "KR" : "en",
-            FieldType.Bytes when StringForms.RulesOf(field)!.Bytes is var rules => ByteString.CopyFrom(
-                new byte[(int)(rules.HasLen ? rules.Len : rules.MaxLen)]
-            ),
             FieldType.Enum => Enum.ToObject(field.EnumType.ClrType, 1),
             FieldType.Message => new Timestamp { Seconds = 1_742_169_600 },
             FieldType.UInt32 => 1u,

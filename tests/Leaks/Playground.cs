@@ -10,7 +10,6 @@ using Ministries.Fixtures;
 using Ministries.Local;
 using Ministries.Rules;
 using Ministries.Trust;
-using RabbitMQ.Client;
 
 namespace Ministries.Leaks.Tests;
 
@@ -194,19 +193,6 @@ internal sealed class Playground : IAsyncDisposable
             }
     }
 
-    /// <summary>Publishes the word in a message that stays in a queue of the broker.</summary>
-    public async Task Publish(string queue, string word, CancellationToken cancel)
-    {
-        await using var connection = await new ConnectionFactory { Uri = Broker.Uri }.CreateConnectionAsync(cancel);
-        await using var channel = await connection.CreateChannelAsync(
-            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
-            cancel
-        );
-        var quorum = new Dictionary<string, object?> { ["x-queue-type"] = "quorum" };
-        await channel.QueueDeclareAsync(queue, true, false, false, quorum, cancellationToken: cancel);
-        await channel.BasicPublishAsync("", queue, true, new BasicProperties { Persistent = true }, Encoding.UTF8.GetBytes(word), cancel);
-    }
-
     /// <summary>Exports the evidence of a case.</summary>
     public async Task Export(MinistryClient client, string @case, CancellationToken cancel)
     {
@@ -234,10 +220,12 @@ internal sealed class Playground : IAsyncDisposable
                 await Database.Dump(database, Path.Combine(Written, $"{service}.dump"));
     }
 
+    /// <summary>Searches all of it for a word.</summary>
+    public IReadOnlyList<string> Find(string word) => Find(new Search(word));
+
     /// <summary>Searches all of it. Everything must have been written somewhere: each place holds some bytes at least.</summary>
-    public IReadOnlyList<string> Find(string word)
+    public IReadOnlyList<string> Find(Search search)
     {
-        var search = new Search(word);
         var found = new List<string>();
         foreach (var (place, folder) in new[] { ("services", Written), ("PostgreSQL", Database?.Folder), ("RabbitMQ", Broker.Folder) })
         {

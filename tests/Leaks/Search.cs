@@ -9,6 +9,9 @@ namespace Ministries.Leaks.Tests;
 /// Searches bytes for a word as software might have written it: as it is, in UTF-16, in hexadecimal digits, in Base64 wherever its
 /// three-byte groups begin, and each of these inside what is compressed by deflate (gzip and zlib), two layers deep.
 /// </summary>
+/// <remarks>PostgreSQL compresses long values by a scheme of its own (pglz), which is not undone here. It need not be: the same values are in the
+/// dumps of the databases, which are plain, and a value's first occurrence of a word stays as it is in pglz, too, unless parts of the word
+/// occurred before it.</remarks>
 internal sealed class Search
 {
     private const int MaxInflated = 32 << 20;
@@ -16,15 +19,22 @@ internal sealed class Search
 
     private readonly (string Form, byte[] Bytes)[] _forms;
 
+    /// <summary>Searches for a word.</summary>
     public Search(string word)
+        : this(Encoding.UTF8.GetBytes(word)) =>
+        _forms = [
+            .. _forms,
+            ("UTF-16", Encoding.Unicode.GetBytes(word)),
+            ("UTF-16, greater byte first", Encoding.BigEndianUnicode.GetBytes(word)),
+        ];
+
+    /// <summary>Searches for bytes, such as a secret.</summary>
+    public Search(byte[] plain)
     {
-        var plain = Encoding.UTF8.GetBytes(word);
         var hex = Convert.ToHexString(plain);
         _forms =
         [
             ("plain", plain),
-            ("UTF-16", Encoding.Unicode.GetBytes(word)),
-            ("UTF-16, greater byte first", Encoding.BigEndianUnicode.GetBytes(word)),
             ("hexadecimal", Encoding.ASCII.GetBytes(hex)),
             ("hexadecimal", Encoding.ASCII.GetBytes(hex.ToLower(CultureInfo.InvariantCulture))),
             .. Enumerable.Range(0, 3).SelectMany(shift => Base64(plain, shift)).Select(b => ("Base64", b)),

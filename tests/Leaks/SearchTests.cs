@@ -38,6 +38,25 @@ public sealed class SearchTests
         Assert.Empty(new Search("CNRYFFFFFFFFFFFF").In("file", file));
     }
 
+    [Theory]
+    [InlineData("plain")]
+    [InlineData("hex")]
+    [InlineData("HEX")]
+    [InlineData("Base64+1")]
+    public void A_secret_is_found_as_it_is_and_in_every_form_in_which_bytes_are_written(string form)
+    {
+        byte[] secret = [.. Enumerable.Range(0, 32).Select(i => (byte)(7 * i + 128))];
+        byte[] written = form switch
+        {
+            "plain" => secret,
+            "hex" => Encoding.ASCII.GetBytes(Convert.ToHexStringLower(secret)),
+            "HEX" => Encoding.ASCII.GetBytes(Convert.ToHexString(secret)),
+            _ => Encoding.ASCII.GetBytes(Convert.ToBase64String([0xfb, .. secret])),
+        };
+        Assert.NotEmpty(new Search(secret).In("file", [.. new byte[77], .. written]));
+        Assert.Empty(new Search(secret).In("file", new byte[1021]));
+    }
+
     private static byte[] Write(string form, string text) =>
         form switch
         {

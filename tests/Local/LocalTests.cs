@@ -63,6 +63,7 @@ public sealed partial class LocalTests : IDisposable
                     )
                 )
         );
+        AssertSealed(report);
         Assert.Single(report.GetProperty("trace").EnumerateArray(), s => !s.TryGetProperty("parent", out _));
         Assert.All(report.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("holds").GetBoolean()));
 
@@ -76,6 +77,22 @@ public sealed partial class LocalTests : IDisposable
                 .GetProperty("seen")
                 .GetProperty(party)
                 .GetString();
+    }
+
+    // The identity of P-2 as each of four sees it, and as it stands in custody's database.
+    private static void AssertSealed(JsonElement report)
+    {
+        var views = report.GetProperty("sealed").EnumerateArray().ToDictionary(v => v.GetProperty("part").GetString()!, Seen);
+        Assert.Equal(["detaining power", "observer", "operator", "requesting state"], views.Keys.Order(StringComparer.Ordinal));
+        Assert.Contains("born", views["detaining power"], StringComparison.Ordinal);
+        Assert.Equal(views["detaining power"], views["observer"]);
+        Assert.DoesNotContain("born", views["requesting state"], StringComparison.Ordinal);
+        Assert.StartsWith("refused", views["operator"], StringComparison.Ordinal);
+        var dump = report.GetProperty("dump");
+        Assert.Equal(0, dump.GetProperty("found").GetInt32());
+        Assert.NotEmpty(dump.GetProperty("lines").EnumerateArray());
+
+        static string Seen(JsonElement view) => view.GetProperty("seen").GetString()!;
     }
 
     // No line is broken where it was not meant to be: what goes on in the next line is indented. Nothing is left out.

@@ -72,6 +72,58 @@ public class WiderTests
         );
     }
 
+    [Fact]
+    public void Who_was_given_some_fields_passes_on_these_and_no_other_also_for_a_new_key()
+    {
+        var @sealed = Sample.Seal(Sample.Observer);
+        var wrap = Sample.Observer.Opener.WrapFields(@sealed, Sample.Context, Person, [2, 4], Sample.Stranger.Recipient);
+        var further = Sample.Stranger.Opener.RewrapFields(@sealed, Sample.Context, Person, [2], Sample.Power.Recipient, wrap);
+        Assert.Equal(
+            new PersonIdentity { Rank = "private" },
+            Sample.Power.Opener.OpenFields<PersonIdentity>(@sealed, Sample.Context, further)
+        );
+        foreach (
+            var numbers in (int[][])
+                [
+                    [1],
+                    [1, 2],
+                    [20],
+                    [],
+                ]
+        )
+            Assert.Equal(
+                SealFault.OtherField,
+                Assert
+                    .Throws<SealException>(() =>
+                        Sample.Stranger.Opener.RewrapFields(@sealed, Sample.Context, Person, numbers, Sample.Power.Recipient, wrap)
+                    )
+                    .Fault
+            );
+        using var newer = SealingIdentity.FromSeed("kp/mfa/seal-2", SealingIdentity.NewSeed());
+        var rotated = Sample.Stranger.Opener.RewrapFields(
+            @sealed,
+            Sample.Context,
+            Person,
+            [2, 4],
+            new(Sample.Stranger.Id, newer.Id, newer.PublicKey),
+            wrap
+        );
+        Assert.Equal(
+            new PersonIdentity { Rank = "private", SerialNumber = "000-17" },
+            new Opener(Sample.Stranger.Id, [newer]).OpenFields<PersonIdentity>(@sealed, Sample.Context, rotated)
+        );
+        // One who wraps other keys is found out before anything is handed on.
+        var other = Sample.Seal(Sample.Observer);
+        Assert.Equal(
+            SealFault.CommitmentDiffers,
+            Assert
+                .Throws<SealException>(() =>
+                    Sample.Stranger.Opener.RewrapFields(other, Sample.Context, Person, [2], Sample.Power.Recipient, wrap)
+                )
+                .Fault
+        );
+    }
+
     [Theory]
     [InlineData]
     [InlineData(20)]

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Custody.V1;
 using PlainText = Ministries.Ledger.PlainText;
 
 namespace Ministries.Ministry;
@@ -47,6 +48,8 @@ internal sealed class TypedVerb
             Command.Add(Options.All);
         if (MinistryClient.TakesOpenings(Method.InputType))
             Command.Add(Options.Opens);
+        if (Method.InputType == AttestStatementRequest.Descriptor)
+            Command.Add(Options.SignWith);
         CallCommands.SetCall(Command, (result, connection, cancel) => new VerbCall(this, result, connection).Run(cancel));
     }
 

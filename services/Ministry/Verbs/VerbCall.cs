@@ -21,6 +21,9 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     // The records whose etags were read, as they were then.
     private readonly List<(EtagSource Source, IMessage Get, IMessage Record)> _seen = [];
 
+    // What is sealed in the statement that is attested.
+    private IMessage? _attested;
+
     /// <summary>Makes the call.</summary>
     /// <returns>The exit code.</returns>
     public async Task<int> Run(CancellationToken cancel)
@@ -35,13 +38,18 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, id);
         }
         FillActor(request);
-        Check(request, [.. FilledIn, .. seals.Select(s => s.Flag.FieldPath), .. WishIn(seals)]);
+        Check(
+            request,
+            [.. FilledIn, .. seals.Select(s => s.Flag.FieldPath), .. WishIn(seals), .. WrapIn(request), .. SignatureIn(request)]
+        );
         if (!verb.IsWrite)
             return await Read(request, cancel);
         await FillFromRecords(request, cancel);
         if (MinistryClient.TakesOpenings(request.Descriptor) && WishToShow.Read(result.GetValue(Options.Opens) ?? []) is { } wish)
             await connection.Client.AddOpenings(request, wish, (service, method, get) => connection.Call(service, method, get, cancel));
         await Seal(request, seals, cancel);
+        await Wrap(request, cancel);
+        await Attest(request, cancel);
         if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());
         Check(request, []);
@@ -127,9 +135,9 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     {
         foreach (var seal in seals)
         {
-            if (seal.Content is StatementContent wish)
-                Commit(request, wish);
-            if (Limits.Faults(seal.Content, new HashSet<string>()) is { Count: > 0 } faults)
+            // The client makes the secret of a wish.
+            var filled = seal.Content is StatementContent ? new HashSet<string> { "wish_secret" } : [];
+            if (Limits.Faults(seal.Content, filled) is { Count: > 0 } faults)
                 throw new FormatException(string.Join('\n', faults.Select(f => $"{seal.Flag.Name}: {f.Path} {f.What}")));
             if (seal.Recipients.Count > 0)
                 connection.Client.Seal(request, seal.Content, seal.Recipients);
@@ -147,19 +155,47 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         }
     }
 
+    // What only who can open a datum can make, when it is opened wider.
+    private static IEnumerable<string> WrapIn(IMessage request) =>
+        request is ShareSealedRequest ? ["key_id", "encapsulation", "secret"] : [];
+
+    private async Task Wrap(IMessage request, CancellationToken cancel)
+    {
+        if (request is ShareSealedRequest { Encapsulation.IsEmpty: true, Secret.IsEmpty: true, Approvals.Count: 0 } share)
+            await connection.Reach(
+                verb.Service,
+                async () =>
+                {
+                    await connection.Client.AddWrap(verb.Service, share, cancel);
+                    return true;
+                },
+                "the datum that is opened wider",
+                cancel
+            );
+    }
+
     // A statement carries commitments to the destinations in its sealed content, which nobody makes by hand.
     private static IEnumerable<string> WishIn(IReadOnlyList<ToSeal> seals) =>
         seals.Any(s => s.Content is StatementContent) ? ["commitments"] : [];
 
-    private static void Commit(IMessage request, StatementContent wish)
+    // An official who was present signs what he has read.
+    private static IEnumerable<string> SignatureIn(IMessage request) =>
+        request is AttestStatementRequest ? ["digest", "signature", "official_key"] : [];
+
+    private async Task Attest(IMessage request, CancellationToken cancel)
     {
-        if (request is not RecordStatementRequest { Commitments.Count: 0 } statement)
-            return;
-        if (wish.WishSecret.IsEmpty)
-            wish.WishSecret = ByteString.CopyFrom(System.Security.Cryptography.RandomNumberGenerator.GetBytes(WishCommitments.Bytes));
-        statement.Commitments.Add(
-            WishCommitments.Make(statement.Case, statement.Prisoner, wish.AcceptedDestinations, wish.WishSecret.Span)
-        );
+        if (
+            request is AttestStatementRequest { Signature.IsEmpty: true } attest
+            && result.GetValue(Options.SignWith) is { Length: > 0 } key
+        )
+            _attested = (
+                await connection.Reach(
+                    verb.Service,
+                    () => connection.Client.Attest(attest, key, attest.OfficialKey, cancel),
+                    "the statement",
+                    cancel
+                )
+            ).Message;
     }
 
     // ---- what becomes of it ------------------------------------------------------------------------------------------------------
@@ -185,6 +221,11 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         var screen = connection.Error;
         screen.Paragraph(Comments.FirstOf(verb.Method), style: Style.Bold);
         new Fields(screen, whole: false).Write(request, 2, "request_id", "etag", "approvals");
+        if (_attested is not null)
+        {
+            screen.Paragraph("What is attested, as it is sealed in the statement:", 2, Style.Bold);
+            new Fields(screen, whole: true).Write(_attested, 4, "wish_secret");
+        }
         if (request.Descriptor.FindFieldByNumber(4) is { Name: "approvals" } field)
             screen.Line(
                 new Span("  approvals: ", Style.Dim),

@@ -1,0 +1,426 @@
+using System.Collections.Concurrent;
+using System.Reflection;
+using System.Runtime.CompilerServices;
+using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
+using Ministries.Ledger.V1;
+using Ministries.Sealing;
+using Ministries.Types.V1;
+
+namespace Ministries.Client;
+
+/// <content>What is sealed is opened wider (protos/SEALED.md, section 5).</content>
+public sealed partial class MinistryClient
+{
+    private delegate (IMessage Message, IReadOnlyList<uint>? Fields) Opens(
+        MinistryClient client,
+        Sealed @sealed,
+        SealContext context,
+        IReadOnlyList<SealedGrant> grants
+    );
+
+    private static readonly ConcurrentDictionary<MessageDescriptor, Opens> OpensByType = [];
+
+    /// <summary>Reads a sealed datum as it was signed, with what was opened of it to the participant, and verifies the entry that carries it.
+    /// </summary>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="position">The position of the entry whose request carries it (<see cref="Sealed.Position"/>).</param>
+    /// <param name="field">The path of the sealed field in that request, such as <c>identity</c> or <c>account.minutes</c>.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The datum. <see cref="Open{T}(GetSealedResponse)"/> opens it.</returns>
+    /// <exception cref="RefusedException">There is none, the participant can open none of it, or it was erased.</exception>
+    /// <exception cref="InvalidEntryException">The service shows something else than the log has there, or than was signed.</exception>
+    /// <exception cref="InvalidLogException">The log has two histories, or does not show the one that was signed.</exception>
+    /// <exception cref="HttpRequestException">The service's log cannot be reached.</exception>
+    public async Task<GetSealedResponse> ReadSealed(string service, ulong position, string field, CancellationToken cancel = default)
+    {
+        var get = new GetSealedRequest { Position = position, Field = field };
+        var read = await LedgerOf(service).GetSealedAsync(get, cancellationToken: cancel);
+        await Verify(service, get, read, cancel);
+        return read;
+    }
+
+    /// <summary>As <see cref="ReadSealed"/>, of what was read already.</summary>
+    internal async Task Verify(string service, GetSealedRequest asked, GetSealedResponse read, CancellationToken cancel)
+    {
+        var header = HeaderOf(read);
+        if (
+            header is null
+            || header.Position != asked.Position
+            || read.Position != asked.Position
+            || read.Field != asked.Field
+            || header.Participant != read.Sender
+        )
+            throw new InvalidEntryException(service, $"what is shown of entry {asked.Position} is not what was asked for");
+        await Verify(service, [new Entry { Header = read.Header }], witnesses: false, cancel);
+        // Who may see the request, too, finds the datum in it.
+        if (
+            await SealingEntryAt(service, asked.Position, cancel) is { Contents: { } contents }
+            && contents.GetValueOrDefault(asked.Field) != SealingEntry.DigestOf(read.Sealed)
+        )
+            throw new InvalidEntryException(service, $"the signed request of entry {asked.Position} holds something else at {asked.Field}");
+    }
+
+    /// <summary>Opens a datum that <see cref="ReadSealed"/> read: with the participant's own key, or with what was opened to it later. If single
+    /// fields alone were opened to it, the message has these alone (<see cref="Opened{T}.Fields"/>).</summary>
+    /// <typeparam name="T">The message inside.</typeparam>
+    /// <param name="read">What was read.</param>
+    /// <exception cref="SealException">It does not open. The fault says why.</exception>
+    public Opened<T> Open<T>(GetSealedResponse read)
+        where T : class, IMessage<T>, new()
+    {
+        ArgumentNullException.ThrowIfNull(read);
+        return OpenWith<T>(read.Sealed, ContextOf(read, new T().Descriptor), read.Grants);
+    }
+
+    /// <summary>Puts into a request to open a datum to one more participant what only the giver can make: the secret of the datum, or the keys
+    /// of the fields that the request names, wrapped for the recipient's newest key for sealing. It reads the datum, and takes from it the
+    /// case too if the request names none. Do it before officials approve the request.</summary>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="request">The request, with position, field and recipient; with the numbers of the fields if it is not to be the whole; and
+    /// with the id of the recipient's key if it is not to be the newest.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="ArgumentException">The recipient, or its key, is not in the agreement; or the message has no such fields.</exception>
+    /// <exception cref="SealException">The participant cannot open what it is to pass on, or the recipient has no key for sealing in
+    /// force.</exception>
+    /// <exception cref="RefusedException">There is no such datum, or it was erased.</exception>
+    /// <exception cref="InvalidEntryException">As <see cref="ReadSealed"/>.</exception>
+    public async Task AddWrap(string service, ShareSealedRequest request, CancellationToken cancel = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var recipient = RecipientOf(request.Recipient, request.KeyId, request.Field);
+        var read = await ReadSealed(service, request.Position, request.Field, cancel);
+        Wrap(request, read, recipient);
+    }
+
+    /// <summary>Opens a datum, or single fields of it, to one more participant: <see cref="AddWrap"/> and the call. Where the agreement demands
+    /// approvals of it, call <see cref="AddWrap"/>, let the officials approve, and send the request.</summary>
+    /// <example><code>
+    /// await client.Share("custody", new ShareSealedRequest
+    /// {
+    ///     Actor = actor, Position = prisoner.Identity.Position, Field = "identity", Recipient = "ua/mfa",
+    ///     Fields = { PersonIdentity.NameFieldNumber }, Reason = SharingReason.Tracing, LegalBasis = "gc3-122",
+    /// });
+    /// </code></example>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="request">The request, as for <see cref="AddWrap"/>.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="ArgumentException">As <see cref="AddWrap"/>.</exception>
+    /// <exception cref="SealException">As <see cref="AddWrap"/>.</exception>
+    /// <exception cref="RefusedException">The service refused: the recipient may not be told, has no part in the case, or has it
+    /// already.</exception>
+    public async Task<ShareSealedResponse> Share(string service, ShareSealedRequest request, CancellationToken cancel = default)
+    {
+        await AddWrap(service, request, cancel);
+        return await LedgerOf(service).ShareSealedAsync(request, cancellationToken: cancel);
+    }
+
+    /// <summary>Wraps a datum for the newest of the participant's own keys for sealing, without its sender. Afterwards the older keys are not
+    /// needed for it. The client has both keys (<see cref="MinistrySettings.SealingKeys"/>).</summary>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="position">The position of the entry whose request carries it.</param>
+    /// <param name="field">The path of the sealed field in that request.</param>
+    /// <param name="actor">The official in whose name it is done.</param>
+    /// <param name="legalBasis">The legal basis, as a code.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The positions of the entries by which it was done; none: the newest key opens it already.</returns>
+    /// <exception cref="SealException">It does not open, or the participant has no key for sealing in force.</exception>
+    /// <exception cref="RefusedException">There is no such datum, or the service refused.</exception>
+    /// <exception cref="InvalidEntryException">As <see cref="ReadSealed"/>.</exception>
+    public async Task<IReadOnlyList<ulong>> WrapAnew(
+        string service,
+        ulong position,
+        string field,
+        Actor actor,
+        string legalBasis,
+        CancellationToken cancel = default
+    )
+    {
+        var newest = RecipientOf(Participant.Id, "", field);
+        var read = await ReadSealed(service, position, field, cancel);
+        var done = new List<ulong>();
+        foreach (var fields in NotYetFor(newest, read))
+        {
+            var request = new ShareSealedRequest
+            {
+                Actor = actor,
+                Case = read.Case,
+                Position = position,
+                Field = field,
+                Recipient = newest.Participant,
+                Fields = { fields },
+                Reason = SharingReason.KeyRotated,
+                LegalBasis = legalBasis,
+            };
+            Wrap(request, read, newest);
+            done.Add((await LedgerOf(service).ShareSealedAsync(request, cancellationToken: cancel)).Receipt.Position);
+        }
+        return done;
+    }
+
+    /// <summary>Finds all that is sealed to the participant in a service's ledger, or was opened to it later. Some of it may be erased, or
+    /// another's: <see cref="ReadSealed"/> tells.</summary>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="case">Only of this case; empty: of every case.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The position of the entry and the path of the field of each, once.</returns>
+    public async IAsyncEnumerable<(ulong Position, string Field)> FindSealed(
+        string service,
+        string @case = "",
+        [EnumeratorCancellation] CancellationToken cancel = default
+    )
+    {
+        var seen = new HashSet<(ulong, string)>();
+        await foreach (var response in Follow(service, 0, @case, untilNow: true, cancel))
+            if (response.Entry is { } entry)
+                foreach (var place in PlacesIn(LedgerEntry.Read(entry)))
+                    if (seen.Add(place))
+                        yield return place;
+    }
+
+    /// <summary>The message that the contract declares for a datum; null: none.</summary>
+    internal static MessageDescriptor? MessageIn(GetSealedResponse read)
+    {
+        if (HeaderOf(read) is not { } header || SealingEntry.TypeOf(header.Method) is not { } type)
+            return null;
+        var declared = PathsIn(type, "").FirstOrDefault(p => p.Path == read.Field).Field;
+        return declared?.GetOptions()?.GetExtension(OptionsExtensions.Seals) is { } seals ? Seals.MessageNamed(seals.Message) : null;
+    }
+
+    /// <summary>As <see cref="Open{T}(GetSealedResponse)"/>, of the message that the contract declares for it.</summary>
+    internal (IMessage Message, IReadOnlyList<uint>? Fields) OpenDeclared(GetSealedResponse read) =>
+        MessageIn(read) is { } type
+            ? OpenAs(type, read.Sealed, ContextOf(read, type), read.Grants)
+            : throw new SealException(SealFault.OtherField, read.Field, "the contract declares nothing sealed there.");
+
+    /// <summary>Opens a message whose type is known by name only.</summary>
+    internal (IMessage Message, IReadOnlyList<uint>? Fields) OpenAs(
+        MessageDescriptor type,
+        Sealed @sealed,
+        SealContext context,
+        IReadOnlyList<SealedGrant> grants
+    ) =>
+        OpensByType
+            .GetOrAdd(
+                type,
+                t =>
+                    typeof(MinistryClient)
+                        .GetMethod(nameof(OpensAs), BindingFlags.NonPublic | BindingFlags.Static)!
+                        .MakeGenericMethod(t.ClrType)
+                        .CreateDelegate<Opens>()
+            )
+            .Invoke(this, @sealed, context, grants);
+
+    private static (IMessage, IReadOnlyList<uint>?) OpensAs<T>(
+        MinistryClient client,
+        Sealed @sealed,
+        SealContext context,
+        IReadOnlyList<SealedGrant> grants
+    )
+        where T : class, IMessage<T>, new()
+    {
+        var opened = client.OpenWith<T>(@sealed, context, grants);
+        return (opened.Message, opened.Fields);
+    }
+
+    // With its own wrap, or with one that was added. Anybody may have given a wrong one, so the next is tried.
+    private Opened<T> OpenWith<T>(Sealed @sealed, SealContext context, IReadOnlyList<SealedGrant> grants)
+        where T : class, IMessage<T>, new()
+    {
+        var opener = new Opener(Participant.Id, _identities);
+        SealException? fault = null;
+        foreach (var added in Wholes(grants))
+            if (Try(() => opener.Open<T>(@sealed, context, added), ref fault) is { } whole)
+                return new(whole, context.Sender, context.Case, context.Record, context.Field) { Faults = FaultsOf(whole, null) };
+        var (some, numbers) = (new T(), new SortedSet<uint>());
+        foreach (var grant in grants.Where(g => g.Fields.Count > 0).Reverse())
+        {
+            if (Try(() => opener.OpenFields<T>(@sealed, context, WrapOf(grant)), ref fault) is not { } part)
+                continue;
+            foreach (var number in grant.Fields.Where(numbers.Contains))
+                part.Descriptor.FindFieldByNumber((int)number)?.Accessor.Clear(part);
+            some.MergeFrom(part);
+            numbers.UnionWith(grant.Fields);
+        }
+        return numbers.Count > 0
+            ? new(some, context.Sender, context.Case, context.Record, context.Field)
+            {
+                Fields = [.. numbers],
+                Faults = FaultsOf(some, numbers),
+            }
+            : throw fault!;
+    }
+
+    /// <summary>Where a message that was opened is not as its contract declares it.</summary>
+    /// <param name="message">The message.</param>
+    /// <param name="fields">The numbers of its fields that were opened: the others are missing for another reason; null: all.</param>
+    internal static IReadOnlyList<(string Field, string Description)> FaultsOf(IMessage message, IReadOnlyCollection<uint>? fields) =>
+        [
+            .. Validation
+                .Check(message)
+                .Where(f =>
+                    fields is null
+                    || message.Descriptor.FindFieldByName(f.Field.Split('.', '[')[0]) is not { } field
+                    || fields.Contains((uint)field.FieldNumber)
+                )
+                .Select(f => (f.Field, f.Description)),
+        ];
+
+    private void Wrap(ShareSealedRequest request, GetSealedResponse read, Recipient recipient)
+    {
+        var message =
+            MessageIn(read) ?? throw new SealException(SealFault.OtherField, read.Field, "the contract declares nothing sealed there.");
+        if (request.Fields.FirstOrDefault(n => message.FindFieldByNumber((int)n) is null) is > 0 and var none)
+            throw new ArgumentException($"{message.FullName} has no field {none}", nameof(request));
+        var context = ContextOf(read, message);
+        var opener = new Opener(Participant.Id, _identities);
+        int[] fields = [.. request.Fields.Select(n => (int)n).Order()];
+        SealException? fault = null;
+        SealedKey? wrap = null;
+        foreach (var added in Wholes(read.Grants))
+            wrap ??= Try(
+                () =>
+                    fields.Length == 0
+                        ? opener.Rewrap(read.Sealed, context, message, recipient, added)
+                        : opener.WrapFields(read.Sealed, context, message, fields, recipient, added),
+                ref fault
+            );
+        foreach (var grant in read.Grants.Where(g => fields.Length > 0 && request.Fields.All(g.Fields.Contains)).Reverse())
+            wrap ??= Try(() => opener.RewrapFields(read.Sealed, context, message, fields, recipient, WrapOf(grant)), ref fault);
+        if (wrap is null)
+            throw fault!;
+        Name(request);
+        if (request.Case.Length == 0)
+            request.Case = read.Case;
+        request.Fields.Clear();
+        request.Fields.Add(fields.Select(n => (uint)n));
+        (request.KeyId, request.Encapsulation, request.Secret) = (wrap.KeyId, wrap.Encapsulation, wrap.Secret);
+    }
+
+    // What the participant can open and its newest key cannot: everything, as no fields; or the fields of each opening.
+    private IEnumerable<IReadOnlyList<uint>> NotYetFor(Recipient newest, GetSealedResponse read)
+    {
+        if (read.Sealed.Recipients.Contains(Participant.Id) || read.Grants.Any(g => g.Fields.Count == 0))
+            return
+                KeysIn(read.Sealed).Any(k => k.Recipient == newest.Participant && k.KeyId == newest.KeyId)
+                || read.Grants.Any(g => g.Fields.Count == 0 && g.KeyId == newest.KeyId)
+                ? []
+                :
+                [
+                    [],
+                ];
+        var has = read.Grants.Where(g => g.KeyId == newest.KeyId).SelectMany(g => g.Fields).ToHashSet();
+        return read.Grants.Select(g => g.Fields.ToList()).Where(fields => !fields.All(has.Contains)).Where(fields => fields.All(has.Add));
+    }
+
+    private static RepeatedField<SealedKey> KeysIn(Sealed @sealed)
+    {
+        try
+        {
+            return SealedContent.Parser.ParseFrom(@sealed.Content).Keys;
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return [];
+        }
+    }
+
+    // null stands for the participant's own wrap in the content.
+    private static IEnumerable<SealedKey?> Wholes(IReadOnlyList<SealedGrant> grants) =>
+        grants.Where(g => g.Fields.Count == 0).Reverse().Select(WrapOf).Prepend(null);
+
+    private static SealedKey WrapOf(SealedGrant grant) =>
+        new()
+        {
+            Recipient = grant.Recipient,
+            KeyId = grant.KeyId,
+            Encapsulation = grant.Encapsulation,
+            Secret = grant.Secret,
+        };
+
+    // The first fault is kept, unless it says only that the participant has no such key.
+    private static T? Try<T>(Func<T> open, ref SealException? fault)
+        where T : class
+    {
+        try
+        {
+            return open();
+        }
+        catch (SealException e)
+        {
+            if (fault is not { Fault: not (SealFault.WrongRecipient or SealFault.KeyUnknown) })
+                fault = e;
+            return null;
+        }
+    }
+
+    private static EntryHeader? HeaderOf(GetSealedResponse read)
+    {
+        try
+        {
+            return EntryHeader.Parser.ParseFrom(read.Header);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
+    }
+
+    // The header says what the request was: neither its id nor its sender is taken from the content.
+    private static SealContext ContextOf(GetSealedResponse read, MessageDescriptor message)
+    {
+        var header = HeaderOf(read);
+        var type = header is null ? null : SealingEntry.TypeOf(header.Method);
+        if (header is null || type is null || Seals.PathFor(type, message.FullName) is not { } path)
+            throw new SealException(SealFault.OtherMessage, read.Field, $"no {message.Name} is sealed in the request of the entry.");
+        if (string.Join('.', path.Select(f => f.Name)) != read.Field)
+            throw new SealException(SealFault.OtherField, read.Field, $"{message.Name} is sealed in another field of the request.");
+        return new(type.FindFieldByName("case") is null ? "" : read.Case, header.RequestId, read.Field, header.Participant);
+    }
+
+    private Recipient RecipientOf(string id, string keyId, string field)
+    {
+        var participant =
+            Agreement.Participants.FirstOrDefault(p => p.Id == id)
+            ?? throw new ArgumentException($"{id} is not a participant of the agreement", nameof(id));
+        if (keyId.Length > 0)
+        {
+            participant = participant.Clone();
+            var key =
+                participant.SealingKeys.FirstOrDefault(k => k.Id == keyId)
+                ?? throw new ArgumentException($"{id} has no key for sealing {keyId} in the agreement", nameof(keyId));
+            participant.SealingKeys.Clear();
+            participant.SealingKeys.Add(key);
+        }
+        return Recipient.Of(participant, _time.GetUtcNow().ToTimestamp(), field);
+    }
+
+    // Where an entry carries something for the participant. Of a request that is not shown it may be anywhere.
+    private IEnumerable<(ulong Position, string Field)> PlacesIn(LedgerEntry entry)
+    {
+        foreach (var shared in entry.Published.Select(e => e.Event).OfType<SealedShared>())
+            if (shared.Recipient == Participant.Id)
+                yield return (shared.Position, shared.Field);
+        if (SealingEntry.TypeOf(entry.Header.Method) is not { } type || !Seals.CanBeIn(type) || !entry.Published.Any())
+            yield break;
+        var part = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request);
+        IEnumerable<string> fields = part is null
+            ? PathsIn(type, "").Select(p => p.Path)
+            : Seals.WithPaths(part.Content ?? new Empty()).Where(s => s.Sealed.Recipients.Contains(Participant.Id)).Select(s => s.Path);
+        foreach (var field in fields)
+            yield return (entry.Header.Position, field);
+    }
+
+    private static IEnumerable<(string Path, FieldDescriptor Field)> PathsIn(MessageDescriptor type, string above)
+    {
+        foreach (var field in type.Fields.InFieldNumberOrder().Where(f => f is { FieldType: FieldType.Message, IsRepeated: false }))
+            if (field.MessageType == Sealed.Descriptor)
+                yield return ($"{above}{field.Name}", field);
+            else if (Seals.CanBeIn(field.MessageType))
+                foreach (var inner in PathsIn(field.MessageType, $"{above}{field.Name}."))
+                    yield return inner;
+    }
+}

@@ -1,0 +1,130 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>The verb <c>rewrap</c>: what is sealed to the caller is wrapped for the newest of its own keys.</summary>
+internal static class RewrapCommand
+{
+    public static Command Create()
+    {
+        var basis = new Option<string>("--legal-basis")
+        {
+            Description = "The legal basis of the writes, as a code that the parties agreed on.",
+            HelpName = "code",
+            Required = true,
+        };
+        var @case = new Option<string>("--case")
+        {
+            Description = "Only of this case.",
+            HelpName = "case",
+            DefaultValueFactory = _ => "",
+        };
+        Completion.AddIds(@case, "case");
+        var command = new Command(
+            "rewrap",
+            "Wraps all that is sealed to you, or was opened to you, for the newest of your own keys for sealing, one write for each. Afterwards "
+                + "the older keys open nothing that is needed, and can be destroyed. It can be run again: what is done is left out."
+        )
+        {
+            basis,
+            @case,
+            Options.Yes,
+        };
+        CallCommands.SetCall(
+            command,
+            (result, connection, cancel) =>
+                Run(
+                    connection,
+                    result.GetRequiredValue(basis),
+                    result.GetValue(@case) ?? "",
+                    result.GetValue(Options.Yes) || !connection.Shell.Asks,
+                    cancel
+                )
+        );
+        return command;
+    }
+
+    private static async Task<int> Run(Connection connection, string basis, string @case, bool yes, CancellationToken cancel)
+    {
+        var actor = new Actor
+        {
+            Office = connection.ValueOf("office"),
+            Official = connection.ValueOf("official"),
+            Authority = connection.ValueOf("authority"),
+        };
+        if (actor.CalculateSize() == 0)
+            throw new FormatException(
+                "the official for whom you act must be known: `ministry config set office …`, official and authority"
+            );
+        var newest = Seals.KeyOf(
+            connection.Client.Agreement.Participants.First(p => p.Id == connection.Client.Participant.Id),
+            connection.Shell.Time.GetUtcNow()
+        );
+        if (
+            !yes
+            && !connection.Ask(
+                $"Wrap all that is sealed to {connection.Client.Participant.Id} for {newest?.Id}? Each write stays in the ledger."
+            )
+        )
+            return ExitCodes.WrongInput;
+        var (done, left, data) = (0, 0, new JsonArray());
+        foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
+        foreach (var (position, field) in await Found(connection, service, @case, cancel))
+            try
+            {
+                var entries = await connection.Reach(
+                    service,
+                    () => connection.Client.WrapAnew(service, position, field, actor, basis, cancel),
+                    $"entry {position} of {service}",
+                    cancel
+                );
+                done += entries.Count;
+                foreach (var entry in entries)
+                    data.Add(Line(service, position, field, "entry", entry));
+            }
+            // Another's, which the ledger does not tell from one's own before it is asked for; or erased.
+            catch (RefusedException refused) when (refused.Reason is "NOT_FOUND" or "SEALED_ERASED") { }
+            catch (Sealing.SealException fault)
+            {
+                left++;
+                data.Add(Line(service, position, field, "fault", fault.Fault.ToString()));
+                connection.Error.Line(new Span($"entry {position} of {service}: {Terminal.Line(fault.Message)}", Style.Warning));
+            }
+        if (!Answers.WriteData(connection, data))
+            connection.Screen.Line(
+                new Span($"{done} wrapped for {newest?.Id}", Style.Good),
+                left == 0 ? " · nothing else is sealed to an older key" : $" · {left} not: keep the older keys"
+            );
+        return left == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
+    }
+
+    private static async Task<IReadOnlyList<(ulong, string)>> Found(
+        Connection connection,
+        string service,
+        string @case,
+        CancellationToken cancel
+    ) =>
+        await connection.Reach(
+            service,
+            async () =>
+            {
+                var found = new List<(ulong, string)>();
+                await foreach (var place in connection.Client.FindSealed(service, @case, cancel))
+                    found.Add(place);
+                return found;
+            },
+            $"entries of {service}",
+            cancel
+        );
+
+    private static JsonObject Line(string service, ulong position, string field, string name, JsonNode value) =>
+        new()
+        {
+            ["service"] = service,
+            ["position"] = position,
+            ["field"] = field,
+            [name] = value,
+        };
+}

@@ -1,0 +1,121 @@
+using System.Text.Json.Nodes;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Custody.V1;
+using Ministries.Ministry.Tests;
+using Ministries.Types.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Gateway.Tests;
+
+/// <summary>Sealed data by JSON: opened wider, opened by the entry that carried them, and committed to.</summary>
+public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
+{
+    private readonly Services _services = own.Services;
+
+    [Fact]
+    public async Task A_datum_is_opened_wider_by_json_and_the_recipient_reads_it_plain()
+    {
+        await using var hq = await RunningGateway.Start(_services, "ua/coordination-hq");
+        var identity = new JsonObject
+        {
+            ["name"] = new JsonObject { ["original"] = "Ra Ma-ba", ["script"] = "Latn" },
+            ["rank"] = "private",
+            ["@sealed"] = new JsonObject { ["recipients"] = new JsonArray("ua/coordination-hq") },
+        };
+        var (status, registered, _) = await hq.Post(
+            "/v1/custody/RegisterPrisoner",
+            new JsonObject
+            {
+                ["actor"] = PlainJson.Write(Services.Actor),
+                ["case"] = _services.Case,
+                ["status"] = "CUSTODY_STATE_REGISTERED",
+                ["capture_time"] = "2025-01-09T08:00:00+02:00",
+                ["identity"] = identity,
+            }
+        );
+        Assert.True(status == 200, registered.ToJsonString());
+        var (_, read, _) = await hq.Get($"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={registered["prisoner"]}");
+        var position = (string?)read["prisoner"]!["identity"]!["@sealed"]!["position"];
+        var (shared, answer, _) = await hq.Post(
+            "/v1/custody/ShareSealed",
+            new JsonObject
+            {
+                ["actor"] = PlainJson.Write(Services.Actor),
+                ["position"] = position,
+                ["field"] = "identity",
+                ["recipient"] = "ua/mfa",
+                ["fields"] = new JsonArray(PersonIdentity.RankFieldNumber),
+                ["reason"] = "SHARING_REASON_MEDICAL_CARE",
+                ["legal_basis"] = "gc3-30",
+            }
+        );
+        Assert.True(shared == 200, answer.ToJsonString());
+
+        await using var mfa = await RunningGateway.Start(_services, "ua/mfa");
+        var (_, got, _) = await mfa.Get($"/v1/custody/GetSealed?position={position}&field=identity");
+        Assert.Equal("private", (string?)got["sealed"]!["rank"]);
+        Assert.Null(got["sealed"]!["name"]);
+    }
+
+    [Fact]
+    public async Task What_was_sealed_for_another_record_is_not_shown_and_the_answer_says_so()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+        string Path(int number) => $"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={_services.Prisoners[number]}";
+        Assert.Equal(Identity.Rank, (string?)(await gateway.Get(Path(0))).Body["prisoner"]!["identity"]!["rank"]);
+        var other = await _services
+            .As("icrc")
+            .Custody.GetPrisonerAsync(new() { Case = _services.Case, Prisoner = _services.Prisoners[1] }, cancellationToken: Cancel);
+        _services.Later = answer =>
+        {
+            if (answer is not GetPrisonerResponse { Prisoner: { } prisoner } read || prisoner.Prisoner_ != _services.Prisoners[0])
+                return answer;
+            // A service answers several with one object, whose bytes it keeps.
+            read = read.Clone();
+            read.Prisoner.Identity = other.Prisoner.Identity.Clone();
+            return read;
+        };
+        try
+        {
+            var shown = (await gateway.Get(Path(0))).Body["prisoner"]!["identity"]!;
+            Assert.Equal("OtherRecord", (string?)shown["@sealed"]!["fault"]);
+            Assert.Null(shown["rank"]);
+        }
+        finally
+        {
+            _services.Later = null;
+        }
+    }
+
+    [Fact]
+    public async Task A_statement_in_plain_fields_gets_its_secret_and_its_commitments()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+        var now = DateTimeOffset.UtcNow.ToTimestamp();
+        var statement = new RecordStatementRequest
+        {
+            Actor = Services.Actor,
+            Case = _services.Case,
+            Prisoner = _services.Prisoners[0],
+            StatementTime = now,
+            Language = "ko",
+            LanguageUnderstood = true,
+            Uncoerced = true,
+            WithoutInterpreter = true,
+        };
+        var json = PlainJson.Write(statement);
+        json["content"] = new JsonObject
+        {
+            ["accepted_destinations"] = new JsonArray("KR"),
+            ["words"] = new JsonObject { ["language"] = "ko", ["text"] = "Invented words." },
+        };
+        var (status, recorded, _) = await gateway.Post("/v1/custody/RecordStatement", json);
+        Assert.True(status == 200, recorded.ToJsonString());
+
+        var icrc = _services.As("icrc");
+        var get = new GetStatementRequest { Statement = (string?)recorded["statement"] };
+        var seen = (await icrc.Custody.GetStatementAsync(get, cancellationToken: Cancel)).Statement;
+        var said = (await icrc.OpenIn<StatementContent>(seen, seen.Content, Cancel)).Message;
+        Assert.True(WishCommitments.Verify(seen.Commitments, seen.Case, seen.Prisoner, said.AcceptedDestinations, said.WishSecret.Span));
+    }
+}

@@ -1,0 +1,250 @@
+using System.Runtime.Versioning;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Client;
+using Ministries.Custody.V1;
+using Ministries.Ledger.V1;
+using Ministries.Sealing;
+using Ministries.Types.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>What is sealed is opened wider by the client and by the command: to a newcomer, field by field, and for a key that replaces another.
+/// The secrets are real, and the services' real hosts carry them.</summary>
+public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<WiderTests.Rotating>
+{
+    private const string Hq = "ua/coordination-hq";
+    private const string Mfa = "ua/mfa";
+    private const string Observer = "icrc";
+    private const string OlderKey = "icrc/sealing-0";
+
+    private Services Services => rotating.Services;
+
+    [Fact]
+    public async Task The_whole_is_opened_to_a_newcomer_and_one_field_to_another_and_both_open()
+    {
+        var position = await Register(Hq);
+        using var hq = Services.As(Hq);
+        await hq.Share("custody", To(Mfa, position), Cancel);
+        await hq.Share("custody", To(Observer, position, PersonIdentity.RankFieldNumber), Cancel);
+
+        using var newcomer = Services.As(Mfa);
+        var whole = newcomer.Open<PersonIdentity>(await newcomer.ReadSealed("custody", position, "identity", Cancel));
+        Assert.Equal(Services.Identity, whole.Message);
+        Assert.Equal((Hq, Services.Case, "identity", null), (whole.Sender, whole.Case, whole.Field, whole.Fields));
+        using var other = Services.As(Observer);
+        var field = other.Open<PersonIdentity>(await other.ReadSealed("custody", position, "identity", Cancel));
+        Assert.Equal(new PersonIdentity { Rank = Services.Identity.Rank }, field.Message);
+        Assert.Equal([(uint)PersonIdentity.RankFieldNumber], field.Fields);
+        // Who was given the whole passes it on; who was given a field passes on that field alone.
+        var beyond = await Assert.ThrowsAsync<SealException>(() => other.Share("custody", To("kr/mfa", position), Cancel));
+        Assert.Equal(SealFault.WrongRecipient, beyond.Fault);
+        var more = To(Observer, position, PersonIdentity.BirthDateFieldNumber);
+        await newcomer.Share("custody", more, Cancel);
+        var two = other.Open<PersonIdentity>(await other.ReadSealed("custody", position, "identity", Cancel));
+        Assert.Equal(new PersonIdentity { Rank = "private", BirthDate = Services.Identity.BirthDate }, two.Message);
+    }
+
+    [Fact]
+    public async Task A_key_is_rotated_all_is_wrapped_anew_and_the_old_key_is_destroyed()
+    {
+        // Sealed, and a field of another datum opened, when the older key was the newest.
+        var whole = await Register(Hq, Observer);
+        var other = await Register(Hq);
+        using (var hq = Services.As(Hq))
+        {
+            var share = To(Observer, other, PersonIdentity.RankFieldNumber);
+            share.KeyId = OlderKey;
+            await hq.Share("custody", share, Cancel);
+        }
+        using (var newer = Services.As(Observer))
+            Assert.Equal(SealFault.KeyUnknown, (await Fault(newer, whole)).Fault);
+        using (var both = Services.As(Observer, rotating.WithOlder))
+        {
+            Assert.Single(await both.WrapAnew("custody", whole, "identity", Services.Actor, "gc3-126", Cancel));
+            Assert.Single(await both.WrapAnew("custody", other, "identity", Services.Actor, "gc3-126", Cancel));
+            // What the newest key opens is not wrapped again.
+            Assert.Empty(await both.WrapAnew("custody", whole, "identity", Services.Actor, "gc3-126", Cancel));
+            Assert.Empty(await both.WrapAnew("custody", other, "identity", Services.Actor, "gc3-126", Cancel));
+        }
+
+        using var after = Services.As(Observer);
+        Assert.Equal(Services.Identity, after.Open<PersonIdentity>(await after.ReadSealed("custody", whole, "identity", Cancel)).Message);
+        var field = after.Open<PersonIdentity>(await after.ReadSealed("custody", other, "identity", Cancel));
+        Assert.Equal((new PersonIdentity { Rank = "private" }, 1), (field.Message, field.Fields!.Count));
+    }
+
+    [UnsupportedOSPlatform("windows")]
+    [Fact]
+    public async Task A_person_opens_wider_and_rotates_his_key_with_the_command()
+    {
+        var position = await Register(Hq, Observer);
+        var hq = Command(Hq);
+        await hq.Succeed([
+            .. (string[])["custody", "share-sealed", "--position", $"{position}", "--field", "identity", "--recipient", Mfa],
+            .. (string[])["--fields", $"{PersonIdentity.RankFieldNumber}", "--reason", "medical-care", "--legal-basis", "gc3-30", "--yes"],
+            .. Official,
+        ]);
+        var opened = await Command(Mfa).Succeed("open", "custody", $"{position}", "--field", "identity");
+        Assert.Contains("only these fields were opened to you: rank", opened.Output);
+        Assert.Contains("rank: private", opened.Output);
+        Assert.DoesNotContain(Services.Identity.BirthPlace, opened.Output);
+
+        var observer = Command(Observer);
+        Assert.Contains("which is not here", (await observer.Run("open", "custody", $"{position}", "--field", "identity")).Error);
+        var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");
+        File.Copy(rotating.Older, beside);
+        try
+        {
+            File.SetUnixFileMode(beside, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            Assert.Contains("wrapped for", (await observer.Succeed(Rewrap)).Output);
+            Assert.StartsWith("0 wrapped", (await observer.Succeed(Rewrap)).Output);
+        }
+        finally
+        {
+            File.Delete(beside);
+        }
+        Assert.Contains(
+            Services.Identity.BirthPlace,
+            (await observer.Succeed("open", "custody", $"{position}", "--field", "identity")).Output
+        );
+    }
+
+    [Fact]
+    public async Task A_service_that_shows_another_entrys_datum_is_found_out()
+    {
+        var (one, other) = (await Register(Hq, Mfa), await Register(Hq, Mfa));
+        using var mfa = Services.As(Mfa);
+        var swapped = (await mfa.ReadSealed("custody", other, "identity", Cancel)).Sealed;
+        Services.Later = answer =>
+        {
+            if (answer is GetSealedResponse read)
+                read.Sealed = swapped;
+            return answer;
+        };
+        try
+        {
+            // The header, which the log proves, says of which request it must be.
+            Assert.Equal(SealFault.OtherRecord, (await Fault(mfa, one)).Fault);
+            using var hq = Services.As(Hq);
+            await Assert.ThrowsAsync<InvalidEntryException>(() => hq.ReadSealed("custody", one, "identity", Cancel));
+        }
+        finally
+        {
+            Services.Later = null;
+        }
+    }
+
+    private static readonly string[] Official =
+    [
+        "--actor.office",
+        "consular-department",
+        "--actor.official",
+        "o-17",
+        "--actor.authority",
+        "order-12",
+    ];
+
+    private static readonly string[] Rewrap = ["rewrap", "--legal-basis", "gc3-126"];
+
+    private CommandRunner Command(string who) =>
+        new(Services)
+        {
+            As = who,
+            Variables = new Dictionary<string, string>
+            {
+                ["MINISTRIES_OFFICE"] = "consular-department",
+                ["MINISTRIES_OFFICIAL"] = "o-17",
+                ["MINISTRIES_AUTHORITY"] = "order-12",
+            },
+        };
+
+    private static async Task<SealException> Fault(MinistryClient client, ulong position)
+    {
+        var read = await client.ReadSealed("custody", position, "identity", Cancel);
+        return Assert.Throws<SealException>(() => client.Open<PersonIdentity>(read));
+    }
+
+    private static ShareSealedRequest To(string recipient, ulong position, params int[] fields) =>
+        new()
+        {
+            Actor = Services.Actor,
+            Position = position,
+            Field = "identity",
+            Recipient = recipient,
+            Fields = { fields.Select(f => (uint)f) },
+            Reason = SharingReason.MedicalCare,
+            LegalBasis = "gc3-30",
+        };
+
+    // Sealed to the observer's older key, as long as it was the newest.
+    private async Task<ulong> Register(params string[] recipients)
+    {
+        using var hq = Services.As(Hq);
+        var request = new RegisterPrisonerRequest
+        {
+            RequestId = MinistryClient.NewRequestId(),
+            Actor = Services.Actor,
+            Etag = (await hq.Custody.GetCaseAsync(new GetCaseRequest { Case = Services.Case }, cancellationToken: Cancel)).Etag,
+            Case = Services.Case,
+            Status = CustodyState.Registered,
+            CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+        };
+        var now = DateTimeOffset.UtcNow.ToTimestamp();
+        request.Identity = Sealer.Seal(
+            Services.Identity,
+            new(request.Case, request.RequestId, "identity", Hq),
+            [
+                .. recipients.Select(id =>
+                {
+                    var participant = hq.Agreement.Participants.First(p => p.Id == id).Clone();
+                    if (participant.SealingKeys.FirstOrDefault(k => k.Id == OlderKey) is { } older)
+                    {
+                        participant.SealingKeys.Clear();
+                        participant.SealingKeys.Add(older);
+                    }
+                    return Recipient.Of(participant, now, "identity");
+                }),
+            ]
+        );
+        return (await hq.Custody.RegisterPrisonerAsync(request, cancellationToken: Cancel)).Receipt.Position;
+    }
+
+    /// <summary>The services, with an agreement that lists an older key for sealing of the observer besides the one that is its newest.</summary>
+    public sealed class Rotating : IAsyncLifetime
+    {
+        private readonly string _folder = Directory.CreateTempSubdirectory("older").FullName;
+
+        public Rotating() => Services = new Services { Agreed = WithOlderKey };
+
+        public Services Services { get; }
+
+        public string Older => Path.Combine(_folder, "sealing.key");
+
+        public MinistrySettings WithOlder(MinistrySettings settings) => settings with { SealingKeys = [Older, .. settings.SealingKeys] };
+
+        public ValueTask InitializeAsync() => Services.InitializeAsync();
+
+        public async ValueTask DisposeAsync()
+        {
+            await Services.DisposeAsync();
+            Directory.Delete(_folder, recursive: true);
+        }
+
+        private Agreement WithOlderKey(Agreement agreement)
+        {
+            agreement
+                .Participants.First(p => p.Id == Observer)
+                .SealingKeys.Add(
+                    new SealingKey
+                    {
+                        Id = OlderKey,
+                        PublicKey = ByteString.CopyFrom(SealingKeyFile.Make(Older)),
+                        ValidFromTime = new Timestamp { Seconds = 1_577_836_800 },
+                    }
+                );
+            return agreement;
+        }
+    }
+}

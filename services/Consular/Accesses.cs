@@ -54,6 +54,7 @@ public static class Accesses
         Entries = access => AccessVisibility.EntriesOf(access, access.DetainingPower),
         Show = (access, _, context) => AccessVisibility.Show(access, context.Caller),
         Streams = (access, _) => StreamsOf(access.Id, access.Case, access.Prisoner),
+        Sides = a => [a.RequestingState, .. AccessVisibility.PowersOf(a)],
         NamedInRefusals = true,
     };
 
@@ -73,7 +74,10 @@ public static class Accesses
         Makes = Record,
         Decide = (@case, request, context) =>
         {
-            if (Hindrance(@case, request.Prisoner, context.Caller.State, context, out var held) is { } hindrance)
+            var held = InCase(@case, request.Prisoner);
+            if (held.DetainingPower.Length == 0)
+                return Reason.PrisonerNotHeld;
+            if (Hindrance(request.Case, request.Prisoner, context.Caller.State, context) is { } hindrance)
                 return hindrance;
             var requested = new AccessRequested
             {
@@ -98,10 +102,14 @@ public static class Accesses
     public static readonly Rule<Case, NotifyVisitRequest, NotifyVisitResponse> NotifyVisit = new(Cases.Record)
     {
         Makes = Record,
+        InClosedCase = true,
         Decide = (@case, request, context) =>
         {
-            if (Hindrance(@case, request.Prisoner, context.Caller.Id, context, out var held) is { } hindrance)
+            if (Hindrance(request.Case, request.Prisoner, context.Caller.Id, context) is { } hindrance)
                 return hindrance;
+            var held = InCase(@case, request.Prisoner);
+            // After the end of custody, a visit that took place before is notified so that it can be recorded.
+            var power = held.DetainingPower.Length > 0 ? held.DetainingPower : held.LastDetainingPower;
             var dossier = context.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
             var notified = new VisitNotified
             {
@@ -109,12 +117,12 @@ public static class Accesses
                 Access = context.NewId(Record.Prefix),
                 Prisoner = request.Prisoner,
                 Participant = context.Caller.Id,
-                DetainingPower = held.DetainingPower,
+                DetainingPower = power,
                 // To notify anew ends no denial, nor does it begin one.
                 DenialExpireTime = Dossiers.DenialInForce(dossier, context.Caller.Id, context.Time)?.EndTime,
             };
             return Accept(new Change(notified, StreamsOf(notified.Access, request.Case, request.Prisoner)))
-                .SeenBy(Audience.State(request.Case, held.DetainingPower), Audience.Observers(request.Case));
+                .SeenBy(Audience.State(request.Case, power), Audience.Observers(request.Case));
         },
     };
 
@@ -150,9 +158,10 @@ public static class Accesses
         Full = IsFull,
         Decide = (access, request, context) =>
         {
-            var (power, state) = At(access, request.StartTime);
+            var (power, state) = At(access, request.StartTime, context);
             var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
-            if (state != State.Granted && !request.AcknowledgedBreaches.Contains(breach))
+            var breached = state != State.Granted;
+            if (breached && !request.AcknowledgedBreaches.Contains(breach))
                 return Record.NotAllowed(access);
             if (request.StartTime > context.Time)
                 return RefuseField(Reason.TimeOutOfRange, "start_time");
@@ -161,7 +170,8 @@ public static class Accesses
             // For another to end an observer's visits would be to deny them for ever (D17).
             if (request.Last && !IsVisitingSide(access, context))
                 return Reason.VisitsNotOwn;
-            var recorded = new VisitRecorded { Breaches = { request.AcknowledgedBreaches }, DetainingPower = power };
+            // What was lawful is not marked, whatever its recorder feared.
+            var recorded = new VisitRecorded { Breaches = { breached ? request.AcknowledgedBreaches : [] }, DetainingPower = power };
             var ruling = request.Last && access.State != State.Closed ? Accept(recorded, new AccessClosed()) : Accept(recorded);
             return ruling.SeenBy(request.Last ? [] : AccessVisibility.EntriesOf(access, power));
         },
@@ -253,15 +263,15 @@ public static class Accesses
         access.Decision?.Position == position && access.State is State.Granted or State.Denied;
 
     // What stands against asking for access to a prisoner, or notifying visits.
-    private static Reason? Hindrance(Case @case, string prisoner, string asker, RuleContext context, out CasePrisoner held)
+    private static Reason? Hindrance(string @case, string prisoner, string asker, RuleContext context)
     {
-        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case.Id, prisoner));
-        held = @case.Prisoners.First(p => p.Prisoner == prisoner);
-        return held.DetainingPower.Length == 0 ? Reason.PrisonerNotHeld
-            : Dossiers.HasAccess(dossier, asker) ? Reason.AccessAlreadyOpen
+        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
+        return Dossiers.HasAccess(dossier, asker) ? Reason.AccessAlreadyOpen
             : Dossiers.HasNoRoomFor(dossier, asker) ? Reason.RecordFull
             : null;
     }
+
+    private static CasePrisoner InCase(Case @case, string prisoner) => @case.Prisoners.First(p => p.Prisoner == prisoner);
 
     // What a decision on consular access lacks (VCCR 36).
     private static Reason? ConsularFault(DecideAccessRequest request, RuleContext context)
@@ -295,12 +305,16 @@ public static class Accesses
         return visit ? RenewalFault(access, request, end, context) : null;
     }
 
-    // What a denial of an observer's visits lacks beside the earlier ones, of whatever access and power: the visits stay exceptional
-    // to deny (D17).
+    // What a denial of an observer's visits lacks beside the earlier ones, of whatever access, power and reference of the person: the
+    // visits stay exceptional to deny (D17).
     private static Ruling? RenewalFault(Access access, DecideAccessRequest request, DateTimeOffset end, RuleContext context)
     {
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner));
-        var earlier = (dossier?.Denials ?? []).Where(d => d.Asker == access.Participant).ToArray();
+        var earlier = Dossiers
+            .PersonOf(context.Find(Dossiers.Links, access.Case), access.Prisoner)
+            .SelectMany(r => context.Find(Dossiers.Kind, Dossiers.Key(access.Case, r))?.Denials ?? [])
+            .Where(d => d.Asker == access.Participant)
+            .ToArray();
         if (earlier.Length > 0 && Gate.Approvals(context, request, atLeast: 1) is { } approvals)
             return approvals;
         if (earlier.Any(d => d.Reason.Equals(request.DenialReason, StringComparison.OrdinalIgnoreCase)))
@@ -314,11 +328,12 @@ public static class Accesses
         return dossier?.Denials.Count >= Dossiers.MaxRecords ? Reason.RecordFull : null;
     }
 
-    // The power in whose custody he was, and the state that access to him had there.
-    private static (string Power, State State) At(Access access, Timestamp time) =>
-        access.FormerCustodies.FirstOrDefault(c => time < c.EndTime) is { } former
-            ? (former.DetainingPower, former.State)
-            : (access.DetainingPower, access.State);
+    // The power in whose custody he was, and the state that access to him had then, as it was decided by that time.
+    private static (string Power, State State) At(Access access, Timestamp time, RuleContext context) =>
+        (
+            access.FormerCustodies.FirstOrDefault(c => time < c.EndTime)?.DetainingPower ?? access.DetainingPower,
+            Dossiers.StateAt(context.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner)), access, time)
+        );
 
     private static bool IsVisitingSide(Access access, RuleContext context) =>
         access.Kind == AccessKind.Consular ? context.ActsFor(access.RequestingState) : context.Caller.Id == access.Participant;

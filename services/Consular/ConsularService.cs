@@ -22,7 +22,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
         new()
         {
             Name = "consular",
-            Streams = [Transfers.Kind, Accesses.Kind, PlaceVisits.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
+            Streams = [Transfers.Kind, Accesses.Kind, PlaceVisits.Kind, Dossiers.Kind, Dossiers.Calls, Dossiers.Links, Cases.Kind],
             Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
             Reactions = Consular.Reactions.All,
             Duties = Consular.Duties.All,
@@ -110,7 +110,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ConfirmHandoverResponse> ConfirmHandover(ConfirmHandoverRequest request, ServerCallContext context) =>
-        writes.Run(request, context, Transfers.ConfirmHandover, custody.Ask);
+        writes.Run(request, context, Transfers.ConfirmHandover, custody.Ask, CustodyQuestions.IsKept);
 
     /// <inheritdoc/>
     public override Task<SuspendTransferResponse> SuspendTransfer(SuspendTransferRequest request, ServerCallContext context) =>
@@ -153,7 +153,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ConfirmReturnResponse> ConfirmReturn(ConfirmReturnRequest request, ServerCallContext context) =>
-        writes.Run(request, context, Transfers.ConfirmReturn, custody.Ask);
+        writes.Run(request, context, Transfers.ConfirmReturn, custody.Ask, CustodyQuestions.IsKept);
 
     /// <inheritdoc/>
     public override Task<CloseTransferResponse> CloseTransfer(CloseTransferRequest request, ServerCallContext context) =>

@@ -38,9 +38,14 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
             ? await Ask(record, record.Route, record.Destination, openings.Count > 0 ? openings : KeptOf(record), cancel)
             : null;
 
-    /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
-    /// another than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no
-    /// refusal.</summary>
+    /// <summary>Whether an answer becomes a part of the entry. An entry shows its participant all of its parts, and what is answered for
+    /// another side than the power that holds him is not that side's to know: it would tell why a request was suspended (D9).
+    /// </summary>
+    public static bool IsKept(IMessage asked) => asked is not DepartureCheck { Clearance: not null };
+
+    /// <summary>Custody's answer for a hand-over that a side confirms. Another than the detaining power is judged by one answer for all
+    /// of it, which it does not see (<see cref="IsKept"/>). Where the hand-over took place all the same, silence is no refusal.
+    /// </summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="caller">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>
@@ -62,7 +67,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     }
 
     /// <summary>Custody's answer for a return that a side confirms: a journey to the power that takes him back. Who holds him gets all
-    /// of it, the other one answer.</summary>
+    /// of it, the other is judged by one answer that it does not see.</summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="caller">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>
@@ -82,15 +87,34 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         };
     }
 
-    /// <summary>Custody's answer for the request that is under way for the prisoner; null where none is.</summary>
+    /// <summary>Custody's answer for the request that is under way for the prisoner, under the reference that is kept of him; null where
+    /// none is.</summary>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> AskAgain(string @case, string prisoner, CancellationToken cancel) =>
-        await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, prisoner), cancel) is { ActiveTransfer.Length: > 0 } dossier
-        && await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer
-        && Transfers.IsUnderWay(transfer.State)
-        && Departures.IsPlanned(transfer)
+    public async Task<IMessage?> AskAgain(string @case, string prisoner, CancellationToken cancel)
+    {
+        var kept = Dossiers.PersonOf(await reads.Peek(Dossiers.Links, @case, cancel), prisoner)[0];
+        return
+            await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, kept), cancel) is { ActiveTransfer.Length: > 0 } dossier
+            && await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer
+            && Transfers.IsUnderWay(transfer.State)
+            && Departures.IsPlanned(transfer)
             ? await Ask(transfer, transfer.Route, transfer.Destination, KeptOf(transfer), cancel)
             : null;
+    }
+
+    /// <summary>Custody's answers for all requests that are under way in a case; null where none is.</summary>
+    /// <exception cref="RpcException">Custody cannot be asked.</exception>
+    public async Task<IMessage?> AskAgain(string @case, CancellationToken cancel)
+    {
+        var prisoners = (await reads.Peek(Cases.Kind, @case, cancel))?.Prisoners.Select(p => p.Prisoner).ToArray() ?? [];
+        var answers = await Task.WhenAll(prisoners.Select(p => AskAgain(@case, p, cancel)));
+        var checks = prisoners
+            .Zip(answers)
+            .Where(a => a.Second is not null)
+            .Select(a => new PrisonerCheck { Prisoner = a.First, Check = (DepartureCheck)a.Second! })
+            .ToArray();
+        return checks.Length > 0 ? new CaseCheck { Checks = { checks } } : null;
+    }
 
     private static RepeatedField<ByteString> KeptOf(Transfer transfer) => transfer.Decision?.Openings ?? [];
 

@@ -25,7 +25,18 @@ public static class Departures
             yield return Undertaking.ApplyConvention;
         if (transfer.Route == Route.Release)
             yield return Undertaking.RightToStay;
-        if (permissions.State(transfer.AcceptingPower)?.Reservations.Intersect(Articles(transfer.Route)).Any() == true)
+        var receiving = permissions.State(transfer.AcceptingPower);
+        // Who goes home is protected by his word (D9); elsewhere he is a foreigner, whom Article 33 would protect.
+        if (transfer.Route is not (Route.Repatriation or Route.Exchange) && receiving is not { PartyToRefugeeConvention: true })
+            yield return Undertaking.RefugeeProtection;
+        // A power does not rid itself of what it owes him by handing him on (GC III 12(2), 7).
+        if (
+            transfer.Route.PassesCustody()
+            && permissions.State(transfer.DetainingPower) is { PartyToAp1: true }
+            && receiving is not { PartyToAp1: true }
+        )
+            yield return Undertaking.ProtocolI;
+        if (receiving?.Reservations.Intersect(Articles(transfer.Route)).Any() == true)
             yield return Undertaking.WithoutReservation;
     }
 

@@ -37,6 +37,7 @@ public static class PlaceVisits
         Entries = AudienceOf,
         Show = (visit, _, context) => Show(visit, context.Caller),
         Streams = (visit, _) => [Kind.Id(visit.Id)],
+        Sides = v => v.DetainingPowers,
         NamedInRefusals = true,
     };
 

@@ -3,6 +3,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using State = Ministries.Consular.V1.TransferState;
 
 namespace Ministries.Consular;
@@ -14,7 +15,11 @@ public static class Reactions
     public static readonly IReadOnlyList<Reaction> All =
     [
         Reaction.To<CaseOpened>("custody", Cases.Copy),
-        Reaction.To<PartyAdmitted>("custody", Cases.Copy),
+        Reaction.To<PartyAdmitted>(
+            "custody",
+            Admitted,
+            (e, services, cancel) => services.GetRequiredService<CustodyQuestions>().AskAgain(e.Case, cancel)
+        ),
         Reaction.To<PartyRemoved>("custody", Cases.Copy),
         Reaction.To<CaseClosed>("custody", Cases.Copy),
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
@@ -33,6 +38,11 @@ public static class Reactions
         Changed<FitnessRecorded>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.RecordCorrected>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.DutyFellDue>(e => (e.Case, e.Prisoner)),
+        // Who is claimed for a state, or depends on one, was not interviewed without witnesses if an official of that state was there (D7).
+        Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
+        Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
+        // What he said under either reference counts for the other (D9).
+        Changed<DuplicateLinked>(e => (e.Case, e.SameAsPrisoner)),
         Reaction.To<CallLogged>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),
         Reaction.To<ReadoutSubmitted>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),
         Reaction.To<ReadoutAmended>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),
@@ -67,10 +77,41 @@ public static class Reactions
     {
         if (prisoner.Length == 0)
             return Decision.Accept(@case, [], []);
-        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
-        List<Change> changes = [new Change(e, [Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))])];
-        changes.AddRange(UnderWay(context, dossier).Where(t => IsStopped(t, context)).Select(Suspended));
+        var links = context.Find(Dossiers.Links, @case);
+        string[] references = e is DuplicateLinked linked ? [linked.SameAsPrisoner, linked.Prisoner] : [.. References(links, prisoner)];
+        List<StreamId> streams = [.. references.Select(r => Dossiers.Kind.Id(Dossiers.Key(@case, r)))];
+        if (e is DuplicateLinked || links is not null && e is Custody.V1.RecordCorrected)
+            streams.Add(Dossiers.Links.Id(@case));
+        List<Change> changes = [new Change(e, streams)];
+        changes.AddRange(
+            references
+                .SelectMany(r => UnderWay(context, context.Find(Dossiers.Kind, Dossiers.Key(@case, r))))
+                .Where(t => IsStopped(t, context))
+                .Select(Suspended)
+        );
         return Decision.Accept(@case, [], changes);
+    }
+
+    // The reference and the one that is kept, under which the person departs.
+    private static IEnumerable<string> References(CaseLinks? links, string prisoner) =>
+        ((string[])[prisoner, Dossiers.PersonOf(links, prisoner)[0]]).Distinct();
+
+    /// <summary>A party was admitted. With its state the interview of anybody in the case may be private no longer (D7), so every
+    /// departure that is under way is asked about again. It may be the accepting power that comes: whether that is there is asked at each
+    /// step.</summary>
+    private static Decision Admitted(PartyAdmitted e, RuleContext context)
+    {
+        var copied = Cases.Copy(e, context);
+        if (copied.Refusal is not null)
+            return copied;
+        var answers = (context.Asked as CaseCheck)?.Checks.ToDictionary(c => c.Prisoner, c => c.Check) ?? [];
+        var prisoners = context.Find(Cases.Kind, e.Case)!.Prisoners.Select(p => p.Prisoner).ToArray();
+        var stopped = prisoners.SelectMany(p =>
+            UnderWay(context, context.Find(Dossiers.Kind, Dossiers.Key(e.Case, p)))
+                .Where(t => IsStopped(t, context.About(answers.GetValueOrDefault(p)), but: Reason.AcceptingPowerAbsent))
+        );
+        StreamId[] streams = [Cases.Kind.Id(e.Case), .. prisoners.Select(p => Dossiers.Kind.Id(Dossiers.Key(e.Case, p)))];
+        return Decision.Accept(e.Case, [], [new Change(e, streams), .. stopped.Select(Suspended)]);
     }
 
     private static Decision StatusChanged(StatusRecorded e, RuleContext context)
@@ -112,8 +153,8 @@ public static class Reactions
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
-    private static bool IsStopped(Transfer transfer, RuleContext context) =>
-        !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0;
+    private static bool IsStopped(Transfer transfer, RuleContext context, Reason? but = null) =>
+        !Knew(transfer, context) && Departures.Obstacles(transfer, context).Any(o => o.Reason != but);
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
     /// on behalf of the event is older. A confirmation rests on none: what one side says took place is recorded whatever custody

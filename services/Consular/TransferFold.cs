@@ -103,7 +103,8 @@ internal static class TransferFold
         };
         if (e.Agreed && entry.Request is DecideTransferRequest agreed)
             transfer.Decision.Openings.Add(agreed.Openings);
-        transfer.SuspendedFrom = State.Unspecified;
+        // What was planned rested on an agreement before this one.
+        (transfer.SuspendedFrom, transfer.Plan) = (State.Unspecified, null);
         Reach(transfer, e.Agreed ? State.Agreed : State.Declined, e.CustodyPosition, entry);
     }
 
@@ -167,7 +168,10 @@ internal static class TransferFold
             decision.Openings.Clear();
             decision.Openings.Add(openings);
         }
-        Reach(transfer, transfer.SuspendedFrom, e.CustodyPosition, entry);
+        var stage = Transfers.ResumesTo(transfer) ?? transfer.SuspendedFrom;
+        if (stage == State.Agreed)
+            transfer.Plan = null;
+        Reach(transfer, stage, e.CustodyPosition, entry);
         transfer.SuspendedFrom = State.Unspecified;
     }
 

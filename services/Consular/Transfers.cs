@@ -58,6 +58,7 @@ public static class Transfers
         Entries = TransferVisibility.AudienceOf,
         Show = (transfer, _, context) => TransferVisibility.Show(transfer, context.Caller),
         Streams = (transfer, _) => StreamsOf(transfer.Id, transfer.Case, transfer.Prisoner),
+        Sides = t => [t.RequestingState, t.DetainingPower, t.AcceptingPower, t.ReturningPower, t.Destination],
         NamedInRefusals = true,
     };
 
@@ -239,7 +240,7 @@ public static class Transfers
                 transfer.SuspendedFrom == State.InTransit
                 || request.Agreed
                     && transfer.State != State.UnderReview
-                    && !(transfer.State == State.Suspended && IsUnderWay(transfer.SuspendedFrom))
+                    && !(transfer.State == State.Suspended && IsUnderWay(transfer.SuspendedFrom) && !IsTakenBack(transfer))
             )
                 return Record.NotAllowed(transfer);
             if (!request.Agreed)
@@ -318,7 +319,7 @@ public static class Transfers
         By = Detaining,
         Decide = (transfer, _, context) =>
         {
-            if (IsToDecideAnew(transfer))
+            if (ResumesTo(transfer) is null)
                 return Record.NotAllowed(transfer);
             if (Held(context, transfer) is null)
                 return Reason.PrisonerNotHeld;
@@ -451,11 +452,33 @@ public static class Transfers
     /// prisoner.</summary>
     public static bool IsUnderWay(State state) => state is State.Agreed or State.Scheduled or State.InTransit;
 
-    // The agreement to it was corrected: only a new one, with all its approvals, leads on.
+    /// <summary>The stage to which a suspended request is resumed; null: to none. What rested on an act that was corrected is made anew.
+    /// A request that was taken back is not gone on with. An agreement is made anew where it, or the review on which it rests, was
+    /// corrected. One on the way without a plan, or who never set out, is called off first.</summary>
+    internal static State? ResumesTo(Transfer transfer) =>
+        transfer.SuspendedFrom switch
+        {
+            _ when IsTakenBack(transfer) => null,
+            State.UnderReview when IsCorrected(transfer, nameof(BeginReview)) => State.Submitted,
+            State.Agreed or State.Scheduled or State.InTransit when IsToDecideAnew(transfer) => null,
+            State.Scheduled when IsCorrected(transfer, nameof(ScheduleHandover)) => State.Agreed,
+            State.InTransit when IsCorrected(transfer, nameof(ScheduleHandover)) || IsCorrected(transfer, nameof(BeginTransit)) => null,
+            var stage => stage,
+        };
+
+    // Who asked for it says that it was a mistake.
+    private static bool IsTakenBack(Transfer transfer) =>
+        IsCorrected(transfer, nameof(DraftTransferRequest)) || IsCorrected(transfer, nameof(SubmitTransferRequest));
+
+    // Only a new agreement, with all its approvals, leads on: none was made since it, or the review, was corrected.
     private static bool IsToDecideAnew(Transfer transfer) =>
-        transfer.State == State.Suspended
-        && IsUnderWay(transfer.SuspendedFrom)
-        && transfer.Acts.LastOrDefault(a => a.Method == nameof(DecideTransfer)) is { Corrected: true };
+        IsCorrected(transfer, nameof(DecideTransfer))
+        || IsCorrected(transfer, nameof(BeginReview))
+            && !(LastOf(transfer, nameof(DecideTransfer))?.Position > LastOf(transfer, nameof(CorrectRecord))?.Position);
+
+    private static bool IsCorrected(Transfer transfer, string method) => LastOf(transfer, method) is { Corrected: true };
+
+    private static RecordedAct? LastOf(Transfer transfer, string method) => transfer.Acts.LastOrDefault(a => a.Method == method);
 
     /// <summary>The entry of a prisoner in his case where he is held by the power to which the request was submitted; null: he is
     /// not.</summary>

@@ -54,10 +54,14 @@ public static class Duties
             yield return (Notification, health);
         foreach (var withheld in prisoner.Notifications.Where(n => n is { Corrected: false, ReviewDue: false, ReviewTime: not null }))
             yield return (DisclosureReview, withheld.ReviewTime);
-        if (!prisoner.Held)
+        // Under a reference that is no longer kept nobody is held: what was recorded there runs until custody has ended.
+        if (prisoner.DuplicateOf.Length > 0 ? prisoner.EndedElsewhere : !prisoner.Held)
             yield break;
-        if (prisoner.Proceedings.LastOrDefault(p => !p.Corrected) is { ConfinementOverdue: false, ConfinedSinceTime: { } since })
-            yield return (Confinement, since.ToDateTimeOffset().AddMonths(Prisoners.ConfinementMonths).ToTimestamp());
+        if (
+            ConfinedFor(prisoner).Any(p => p is { ConfinedSinceTime: not null, ConfinementOverdue: false })
+            && ConfinementDue(prisoner) is { } end
+        )
+            yield return (Confinement, end.ToTimestamp());
         foreach (
             var expires in prisoner
                 .Statements.Where(s => s.State == StatementState.Attested)
@@ -68,4 +72,36 @@ public static class Duties
             if (prisoner.ValidityReportedTime is null || expires > prisoner.ValidityReportedTime)
                 yield return (Validity, expires);
     }
+
+    /// <summary>When the present power will have confined him for three months in all while he awaits trial (GC III 103); null: what is
+    /// recorded has ended before. A spell lasts from the earliest beginning that is recorded until an end that is, whatever was recorded
+    /// first, and spells are added up.</summary>
+    private static DateTimeOffset? ConfinementDue(Prisoner prisoner)
+    {
+        var told = ConfinedFor(prisoner).ToArray();
+        var starts = told.Select(p => p.ConfinedSinceTime).OfType<Timestamp>().Select(t => t.ToDateTimeOffset()).Order().ToArray();
+        if (starts.Length == 0)
+            return null;
+        var ends = told.SelectMany(p => (Timestamp?[])[p.ConfinementEndTime, p.CustodyPassTime])
+            .OfType<Timestamp>()
+            .Select(t => t.ToDateTimeOffset())
+            .Order()
+            .ToArray();
+        var (left, until) = (starts[0].AddMonths(Prisoners.ConfinementMonths) - starts[0], DateTimeOffset.MinValue);
+        foreach (var start in starts)
+        {
+            // A beginning within a spell begins none.
+            if (start < until)
+                continue;
+            var end = ends.FirstOrDefault(e => e > start);
+            if (end == default || end - start >= left)
+                return start + left;
+            (left, until) = (left - (end - start), end);
+        }
+        return null;
+    }
+
+    // Another power's confinement is that power's to answer for.
+    private static IEnumerable<Proceedings> ConfinedFor(Prisoner prisoner) =>
+        prisoner.Proceedings.Where(p => !p.Corrected && p.RecordedFor == prisoner.LastDetainingPower);
 }

@@ -59,7 +59,7 @@ internal static class PrisonerFold
         }
         Mark(state, entry);
         SetStatus(state, entry, status, state.CaptureTime ?? entry.Time, ended: false, []);
-        SaySerious(state, (entry.Request as RegisterPrisonerRequest)?.Serious);
+        SaySerious(state, entry.Request is RegisterPrisonerRequest { HasSerious: true } ill ? ill.Serious : null);
         SettleHealth(state, entry);
         Occur(state, entry, OccurrenceKind.Capture, e.BureauDueTime);
         if (status == CustodyState.Hospitalised)
@@ -78,6 +78,13 @@ internal static class PrisonerFold
         var linked = state.Entries[^1].Position == entry.Position;
         switch (entry.Request)
         {
+            // A fact about the person that was recorded under another reference. Notice of it is owed there.
+            case RecordStatusRequest request when request.Prisoner != state.Prisoner_:
+                var after = CustodyStates.After(request.Status, request.EscapeSucceeded).Ended;
+                SetStatus(state, entry, request.Status, request.StatusTime, after, e.Breaches);
+                state.Statuses[^1].RecordedUnder = request.Prisoner;
+                linked = true;
+                break;
             case RecordStatusRequest request:
                 if (
                     CustodyStates.OccurrenceOf(request.Status) is var kind and not OccurrenceKind.Unspecified
@@ -94,8 +101,7 @@ internal static class PrisonerFold
                 // A record that is no longer kept is not held whatever happened; what the status means counts once the link is undone.
                 var ended = CustodyStates.After(request.Status, request.EscapeSucceeded).Ended;
                 SetStatus(state, entry, request.Status, request.StatusTime, ended, e.Breaches);
-                if (request.Status == CustodyState.Hospitalised)
-                    SaySerious(state, request.Serious);
+                SaySerious(state, request.HasSerious ? request.Serious : null);
                 break;
             case RecordProceedingsRequest request:
                 state.Proceedings.Add(
@@ -109,6 +115,7 @@ internal static class PrisonerFold
                         Position = entry.Position,
                         RecordedFor = state.LastDetainingPower,
                         ConfinedSinceTime = request.ConfinedSinceTime,
+                        ConfinementEndTime = request.ConfinementEndTime,
                         TrialTime = request.TrialTime,
                         Breaches = { e.Breaches },
                     }
@@ -191,6 +198,7 @@ internal static class PrisonerFold
                 Participant = entry.Participant,
                 Position = entry.Position,
                 RecordedFor = state.LastDetainingPower,
+                Breaches = { e.Breaches },
             }
         );
         Mark(state, entry);
@@ -208,7 +216,9 @@ internal static class PrisonerFold
         };
         if (entry.Request is RecordFitnessRequest request)
         {
-            (fitness.Fit, fitness.Serious, fitness.Physician) = (request.Fit, request.Serious, request.Physician);
+            (fitness.Fit, fitness.Physician) = (request.Fit, request.Physician);
+            if (request.HasSerious)
+                fitness.Serious = request.Serious;
             (fitness.ExamineTime, fitness.ExpireTime) = (request.ExamineTime, request.ExpireTime);
             fitness.Findings = Seals.Keep(request.Findings, entry.Position);
         }
@@ -279,8 +289,9 @@ internal static class PrisonerFold
             state.Duplicates.Add(e.Prisoner);
             return;
         }
-        state.DuplicateOf = e.SameAsPrisoner;
+        (state.DuplicateOf, state.EndedElsewhere) = (e.SameAsPrisoner, e.Ended);
         Mark(state, entry, otherPrisoner: e.SameAsPrisoner);
+        state.Entries[^1].Confirms = true;
     }
 
     private static void InterestTaken(Prisoner state, InterestNoted e, FoldedEntry entry)
@@ -315,6 +326,8 @@ internal static class PrisonerFold
 
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
+        foreach (var proceedings in state.Proceedings)
+            proceedings.CustodyPassTime ??= TimeOf(entry);
         if (e.Prisoner != state.Prisoner_)
         {
             EndedElsewhere(state, ended: false, entry);
@@ -406,7 +419,7 @@ internal static class PrisonerFold
         state.DuplicateProposals.Keep(p => p.Position != e.Position);
         if (e.Prisoner != state.Prisoner_)
         {
-            state.Duplicates.Remove(e.Prisoner);
+            MendElsewhere(state, e);
             return;
         }
         foreach (var mark in state.Entries.Where(m => m.Position == e.Position))
@@ -420,11 +433,7 @@ internal static class PrisonerFold
         // A registration stays; what it said of the person is replaced.
         if (!IsRegistration(state, e.Position))
         {
-            foreach (var status in state.Statuses.Where(s => s.Position == e.Position))
-            {
-                status.Corrected = true;
-                state.HealthDueTime ??= status.HealthDueTime;
-            }
+            TakeOut(state, s => s.Position == e.Position);
             foreach (var occurrence in state.Occurrences.Where(o => o.Position == e.Position))
                 occurrence.Corrected = true;
         }
@@ -437,7 +446,12 @@ internal static class PrisonerFold
         foreach (var move in state.Moves.Where(m => m.Position == e.Position))
             move.Corrected = true;
         foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
+        {
             proceedings.Corrected = true;
+            // What had fallen due by it falls due by what is left, when its time has come.
+            foreach (var other in state.Proceedings)
+                other.ConfinementOverdue = false;
+        }
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))
         {
             notification.Corrected = true;
@@ -447,6 +461,28 @@ internal static class PrisonerFold
                 Unreport(state);
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
+    }
+
+    // What was corrected under another reference of the person: a fact that counted here, or the link, and with it each fact.
+    private static void MendElsewhere(Prisoner state, RecordCorrected e)
+    {
+        if (!TakeOut(state, s => s.RecordedUnder == e.Prisoner && s.Position == e.Position))
+        {
+            state.Duplicates.Remove(e.Prisoner);
+            TakeOut(state, s => s.RecordedUnder == e.Prisoner);
+        }
+        state.State = state.Statuses.Last(s => !s.Corrected).State;
+    }
+
+    private static bool TakeOut(Prisoner state, Func<StatusEntry, bool> which)
+    {
+        var taken = state.Statuses.Where(s => !s.Corrected && which(s)).ToArray();
+        foreach (var status in taken)
+        {
+            status.Corrected = true;
+            state.HealthDueTime ??= status.HealthDueTime;
+        }
+        return taken.Length > 0;
     }
 
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
@@ -549,7 +585,7 @@ internal static class PrisonerFold
             .Select(s => (Of: s.Time, s.Position, s.Serious))
             .Concat(
                 state
-                    .Fitness.Where(f => f is { Corrected: false, ExamineTime: not null })
+                    .Fitness.Where(f => f is { Corrected: false, ExamineTime: not null, HasSerious: true })
                     .Select(f => (Of: f.ExamineTime, f.Position, f.Serious))
             )
             .DefaultIfEmpty()
@@ -578,6 +614,7 @@ internal static class PrisonerFold
     // His custody ended, or began again, under the reference that is kept.
     private static void EndedElsewhere(Prisoner state, bool ended, FoldedEntry entry)
     {
+        state.EndedElsewhere = ended;
         if (ended)
             state.HealthDueTime = null;
         else

@@ -46,7 +46,15 @@ public static class PrisonerVisibility
                 .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
         );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
-        shown.Entries.Add(prisoner.Entries.Where(e => e.Participant == id));
+        // Beside its own: the confirmation of a link for every observer, and the registration for a power that took him over. Each may
+        // correct that one, whoever made it.
+        shown.Entries.Add(
+            prisoner.Entries.Where(e =>
+                e.Participant == id
+                || part.Observer && e is { Corrected: false, Confirms: true }
+                || part.Holds && PrisonerFold.IsRegistration(prisoner, e.Position) && !part.ActsFor(prisoner.Statuses[0].RecordedFor)
+            )
+        );
         return shown;
     }
 
@@ -157,6 +165,9 @@ public static class PrisonerVisibility
             prisoner.LastDetainingPower.Length > 0 && reader.Tokens.Contains(Audience.State(prisoner.Case, prisoner.LastDetainingPower));
 
         public bool Knows => _power || Observer;
+
+        // He acts for the power that answers for the prisoner, or did last.
+        public bool Holds => _power;
 
         public bool AlwaysHeld
         {

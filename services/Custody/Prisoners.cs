@@ -76,6 +76,7 @@ public static class Prisoners
         Entries = p => SideOf(p),
         Show = (prisoner, @case, context) => PrisonerVisibility.Show(prisoner, Cases.ReaderOf(context.Caller, @case)),
         Streams = StreamsOf,
+        Origins = PowersOfOrigin,
     };
 
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
@@ -138,7 +139,9 @@ public static class Prisoners
             {
                 breaches = BreachesOf(prisoner, new Departure(route, request.Destination), request.Openings, context);
                 if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
-                    return ReasonOf(first);
+                    return first == Invariant.D2 && !Readiness.IsParty(request.Destination, context.Permissions)
+                        ? Reason.ReceivingStateNotParty
+                        : ReasonOf(first);
             }
             // Under a reference that is no longer kept nobody is held.
             var (held, ended) =
@@ -146,7 +149,15 @@ public static class Prisoners
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
             // Who may know of a breach are the power that departed from the rule and the observers.
-            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended && breaches.Length == 0));
+            var everybody = ended != prisoner.Ended && breaches.Length == 0;
+            if (!fact || KeptOf(prisoner, context) is not { } kept || !CustodyStates.Leads(kept.State, request.Status))
+                return Accept(recorded).SeenBy(SideOf(prisoner, everybody));
+            // It is a fact about the person: he is under the kept reference what he is under this one.
+            (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
+            var reached = StatusOf(context, held, ended);
+            reached.Breaches.Add(Fits(kept, request) ? [] : [Invariant.D1]);
+            everybody |= ended != kept.Ended && reached.Breaches.Count == 0;
+            return Accept(Record.On(prisoner, recorded), Record.On(kept, reached)).SeenBy(SideOf(prisoner, everybody));
         },
     };
 
@@ -163,7 +174,9 @@ public static class Prisoners
                 return Reason.ProceedingsReasonMissing;
             if (request.ConfinedSinceTime is { } since && since > context.Time)
                 return RefuseField(Reason.TimeOutOfRange, "confined_since_time");
-            var unnoticed = request.TrialTime?.ToDateTimeOffset() < context.Now + TrialNotice;
+            if (request.ConfinementEndTime is { } end && (end > context.Time || !IsConfinedBefore(prisoner, request, end)))
+                return RefuseField(Reason.TimeOutOfRange, "confinement_end_time");
+            var unnoticed = request.TrialTime is { } trial && !IsNoticed(prisoner, trial, context);
             if (unnoticed && !request.AcknowledgedBreaches.Contains(Invariant.D12))
                 return Reason.TrialWithoutNotice;
             var recorded = StatusOf(context, prisoner.Held, prisoner.Ended);
@@ -173,16 +186,28 @@ public static class Prisoners
         },
     };
 
-    /// <summary>Announces a move within the custody of one power (GC III 48).</summary>
+    /// <summary>Announces a move within the custody of one power (GC III 48). One that took place without notice is recorded and marked.
+    /// </summary>
     public static readonly Rule<Prisoner, AnnounceMoveRequest, AnnounceMoveResponse> AnnounceMove = new(Record)
     {
-        From = CustodyStates.InCustody,
+        InClosedCase = true,
         Unless = Duplicate,
         Full = IsFull,
-        Decide = (_, request, context) =>
-            request.ToldTime is null || request.ToldTime > context.Time ? Reason.MoveNotTold
-            : request.PlannedTime <= context.Time ? RefuseField(Reason.TimeOutOfRange, "planned_time")
-            : Accept(new MoveAnnounced { Move = context.NewId("move") }),
+        Decide = (prisoner, request, context) =>
+        {
+            var tookPlace = request.PlannedTime <= context.Time;
+            var stands = tookPlace && request.AcknowledgedBreaches.Contains(Invariant.D14);
+            if (!tookPlace && !CustodyStates.IsCustody(prisoner.State))
+                return Record.NotAllowed(prisoner);
+            if (!stands && !(request.ToldTime is { } told && told <= context.Time && told <= request.PlannedTime))
+                return Reason.MoveNotTold;
+            if (tookPlace && !stands)
+                return RefuseField(Reason.TimeOutOfRange, "planned_time");
+            var announced = new MoveAnnounced { Move = context.NewId("move") };
+            if (stands)
+                announced.Breaches.Add(Invariant.D14);
+            return Accept(announced);
+        },
         Answer = (response, _, context) => response.Move = context.NewId("move"),
     };
 
@@ -281,11 +306,15 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
-            if (kept.State == CustodyState.InTransit)
+            // Who is dead is so under either reference: his death is recorded under the other one first.
+            if (kept.State == CustodyState.InTransit || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died))
                 return Record.NotAllowed(kept);
             if (kept.Duplicates.Count >= MaxDuplicates)
                 return Reason.RecordFull;
-            return Accept(new DuplicateLinked { SameAsPrisoner = kept.Prisoner_ }, StatusOf(context, held: false, ended: true))
+            return Accept(
+                    new DuplicateLinked { SameAsPrisoner = kept.Prisoner_, Ended = kept.Ended },
+                    StatusOf(context, held: false, ended: true)
+                )
                 .SeenBy(Audience.Case(prisoner.Case));
         },
     };
@@ -342,6 +371,28 @@ public static class Prisoners
     /// reports on his health and of the end of custody.</summary>
     internal static IEnumerable<StreamId> PersonOf(Prisoner prisoner) =>
         prisoner.Duplicates.Select(d => Kind.Id(KeyOf(prisoner.Case, d))).Prepend(IdOf(prisoner));
+
+    // The record that is kept of the person instead of this one; null: this one is.
+    private static Prisoner? KeptOf(Prisoner prisoner, RuleContext context) =>
+        prisoner.DuplicateOf.Length > 0 ? context.Find(Kind, KeyOf(prisoner.Case, prisoner.DuplicateOf)) : null;
+
+    // Whether a beginning of confinement is recorded, or named now, that is before a time.
+    private static bool IsConfinedBefore(Prisoner prisoner, RecordProceedingsRequest request, Timestamp end) =>
+        prisoner
+            .Proceedings.Where(p => !p.Corrected && p.RecordedFor == prisoner.LastDetainingPower)
+            .Select(p => p.ConfinedSinceTime)
+            .Append(request.ConfinedSinceTime)
+            .Any(since => since is not null && since < end);
+
+    // Whether the opening of a trial is known three weeks before it: it is as far ahead now, or was when it was first recorded.
+    private static bool IsNoticed(Prisoner prisoner, Timestamp trial, RuleContext context) =>
+        Readiness
+            .Records(context, prisoner)
+            .SelectMany(r => r.Proceedings)
+            .Where(p => !p.Corrected && p.TrialTime == trial && p.RecordedFor == prisoner.LastDetainingPower)
+            .Select(p => p.Time.ToDateTimeOffset())
+            .Append(context.Now)
+            .Any(known => known + TrialNotice <= trial.ToDateTimeOffset());
 
     // Whether the power that holds him proposes, and has not corrected, that another record is kept instead of this one. What another
     // power proposed that held him before does not bind it (D4).
@@ -408,7 +459,7 @@ public static class Prisoners
             return Invalid(("destination", departs ? "is required with this status" : "does not go with this status"));
         if (request.Openings.Count > 0 && !departs)
             return Invalid(("openings", "does not go with this status"));
-        if (request.Serious && request.Status != CustodyState.Hospitalised)
+        if (request.HasSerious && request.Status != CustodyState.Hospitalised)
             return Invalid(("serious", "does not go with this status"));
         if (request.InquiryOwed && request.Status is not (CustodyState.Died or CustodyState.Hospitalised))
             return Invalid(("inquiry_owed", "does not go with this status"));
@@ -474,14 +525,24 @@ public static class Prisoners
             return new Refusal(Reason.PowerOfOriginMissing);
         // He may depend on several powers: what is released to one is withheld from the others. Where none is named, nobody knows to
         // whose organs the data would go.
-        var origins = Readiness.Records(context, prisoner).SelectMany(PowersClaimed).Concat(named).ToHashSet();
+        var origins = PowersOfOrigin(prisoner, context).Concat(named).ToHashSet();
         return others.Any(r =>
-            !r.IsNeutral()
-            && !context.ActsFor(r.State)
-            && (named.Count == 0 || origins.Contains(r.State) && !(released && named.Contains(r.State)))
+            !context.ActsFor(r.State)
+            && (named.Count == 0 && !r.IsNeutral() || origins.Contains(r.State) && !(released && named.Contains(r.State)))
         )
             ? new Refusal(Reason.DataWithheld)
             : null;
+    }
+
+    /// <summary>The powers on which the person depends, under whichever reference it was claimed or named: who acts for one of them learns
+    /// nothing of him before a release (D15), a Protecting Power of its own state neither.</summary>
+    internal static IEnumerable<string> PowersOfOrigin(Prisoner prisoner, RuleContext context)
+    {
+        var records = Readiness.PersonOf(context, prisoner);
+        return records
+            .SelectMany(PowersClaimed)
+            .Concat(records.SelectMany(r => r.Notifications).Where(n => !n.Corrected).SelectMany(n => n.PowersOfOrigin))
+            .Distinct();
     }
 
     // The powers on which he depends, as somebody claims and nobody decides (D5).
@@ -513,7 +574,7 @@ public static class Prisoners
         if (
             prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { } mark
             || mark.Corrected && !PrisonerFold.IsRegistration(prisoner, mark.Position)
-            || mark.Participant != context.Caller.Id
+            || mark.Participant != context.Caller.Id && !MayCorrectForAnother(prisoner, mark, context)
         )
             return Reason.NotCorrectable;
         // A power that held him before mends his identity; it does not take away what every departure rests on (D4).
@@ -524,7 +585,13 @@ public static class Prisoners
         )
             return Invalid(("identity", "is required where another power holds the person"));
         var streams = new List<StreamId> { IdOf(prisoner) };
+        var touched = new List<Prisoner> { prisoner };
         IEnumerable<string> audience = SideOf(prisoner);
+        if (
+            KeptOf(prisoner, context) is { } kept
+            && kept.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_ && s.Position == mark.Position)
+        )
+            touched.Add(kept);
         if (mark.Statement.Length > 0)
         {
             if (context.Find(Statements.Kind, mark.Statement) is not { } statement)
@@ -543,20 +610,30 @@ public static class Prisoners
             var linked = prisoner.DuplicateOf == mark.OtherPrisoner;
             if (linked && !context.Caller.IsNeutral())
                 return Reason.LinkConfirmed;
-            streams.Add(IdOf(other));
+            touched.Add(other);
             // A link is known to every party, a proposal is not.
             if (linked)
                 audience = [Audience.Case(prisoner.Case)];
         }
+        streams.AddRange(touched.Skip(1).Select(IdOf));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        var (held, ended) = PrisonerFold.CustodyWithout(prisoner, corrected);
-        if (held != prisoner.Held || ended != prisoner.Ended)
+        foreach (var record in touched)
         {
-            changes.Add(Record.On(prisoner, StatusOf(context, held, ended)));
-            if (ended != prisoner.Ended)
+            var (held, ended) = PrisonerFold.CustodyWithout(record, corrected);
+            if (held == record.Held && ended == record.Ended)
+                continue;
+            changes.Add(Record.On(record, StatusOf(context, held, ended)));
+            if (ended != record.Ended)
                 audience = [Audience.Case(prisoner.Case)];
         }
         return Accept(changes).SeenBy(audience);
     }
+
+    // A link is undone by any observer of the case: who confirmed it may have left (D19). The person's identity and age are mended by the
+    // power that holds him, whoever registered him.
+    private static bool MayCorrectForAnother(Prisoner prisoner, EntryMark mark, RuleContext context) =>
+        context.Caller.IsNeutral()
+            ? mark is { Confirms: true, Corrected: false }
+            : PrisonerFold.IsRegistration(prisoner, mark.Position) && context.ActsFor(prisoner.LastDetainingPower);
 }

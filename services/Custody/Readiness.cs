@@ -134,13 +134,24 @@ public static class Readiness
         return
         [
             .. prisoner.Held ? (Invariant[])[] : [Invariant.D1],
-            .. ready.RouteFits && (assured || ready.DestinationIsOrigin) ? (Invariant[])[] : [Invariant.D2],
+            .. ready.RouteFits && (assured || ready.DestinationIsOrigin) && IsParty(destination, context.Permissions)
+                ? (Invariant[])[]
+                : [Invariant.D2],
             .. standing ? (Invariant[])[] : [Invariant.D9],
             .. ready.FitRecorded && !unwilling ? (Invariant[])[] : [Invariant.D10],
             .. ready.RiskAssessed ? (Invariant[])[] : [Invariant.D11],
             .. ready.FreeToDepart || !prisoner.Held ? (Invariant[])[] : [Invariant.D12],
         ];
     }
+
+    /// <summary>Whether a state is a party to the Convention, as the agreement has it (D2).</summary>
+    internal static bool IsParty(string state, Permissions permissions) => permissions.State(state) is { PartyToGc3: true };
+
+    /// <summary>All records of the person, under whichever of his references one of them is.</summary>
+    internal static IReadOnlyList<Prisoner> PersonOf(RuleContext context, Prisoner prisoner) =>
+        prisoner.DuplicateOf.Length > 0 && context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, prisoner.DuplicateOf)) is { } kept
+            ? Records(context, kept)
+            : Records(context, prisoner);
 
     /// <summary>The prisoner's record and those of the same person that are no longer kept, whose statements count too.</summary>
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
@@ -44,7 +45,7 @@ public static class Standings
         {
             Destination = departure.Destination,
             Standing = word is null ? Standing.NotInForce : Standing.InForce,
-            Basis = BasisOf(records[0], departure, word, secrets),
+            Basis = BasisOf(records[0], departure, word, at.UtcTicks, secrets),
         };
         if (word is [var stands, ..])
             standing.AttestedBy.Add(stands.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
@@ -90,7 +91,8 @@ public static class Standings
     /// <param name="context">The time, the agreement and the secrets.</param>
     internal static bool StillHolds(IReadOnlyList<Prisoner> records, Case @case, Departure departure, string basis, RuleContext context) =>
         WordFor(records, @case, departure, context.Now, context.Permissions, _ => true) is { } word
-        && basis == BasisOf(records[0], departure, word, context.Secrets);
+        && long.TryParse(basis.Split('.')[0], NumberStyles.None, CultureInfo.InvariantCulture, out var answered)
+        && basis == BasisOf(records[0], departure, word, answered, context.Secrets);
 
     // The statement that stands for the departure, and then each that he made since, in order; none for a release where he is held; null:
     // nothing stands.
@@ -118,8 +120,10 @@ public static class Standings
         return since.All(accepts) ? since : null;
     }
 
-    private static string BasisOf(Prisoner prisoner, Departure departure, Statement[]? word, RecordSecrets secrets) =>
-        secrets.EtagOf(
+    // A party sees the basis of a hand-over to which it agreed. So that two of them cannot be compared, each has the time of its answer.
+    private static string BasisOf(Prisoner prisoner, Departure departure, Statement[]? word, long answered, RecordSecrets secrets)
+    {
+        var basis = secrets.EtagOf(
             new StandingBasis
             {
                 Case = prisoner.Case,
@@ -127,8 +131,11 @@ public static class Standings
                 Route = departure.Route,
                 Destination = departure.Destination,
                 Statements = { word?.Select(s => s.Statement_) ?? [] },
+                AnswerTime = answered,
             }
         );
+        return string.Create(CultureInfo.InvariantCulture, $"{answered}.{basis}");
+    }
 
     /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses from any involved state, whenever
     /// it became one, attested by the set that the agreement demands, a neutral observer always among them, a guardian for one under

@@ -23,15 +23,18 @@ public sealed class Writes
     /// <param name="context">The call.</param>
     /// <param name="rule">The rule that decides.</param>
     /// <param name="ask">Asks another service before the command is queued; null: nothing is asked.</param>
+    /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
+    /// decides by one that is not kept, too.</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
         Rule<TRequest, TResponse> rule,
-        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null,
+        Func<IMessage, bool>? keeps = null
     )
         where TRequest : class, IMessage<TRequest>, new()
-        where TResponse : class, IMessage<TResponse>, new() => Run<TRequest, TResponse>(request, context, rule.Run, ask);
+        where TResponse : class, IMessage<TResponse>, new() => Run<TRequest, TResponse>(request, context, rule.Run, ask, keeps);
 
     /// <summary>Runs one write. The response is the rule's answer with its receipt; a refusal is thrown as a rich gRPC status.
     /// </summary>
@@ -41,12 +44,15 @@ public sealed class Writes
     /// <param name="ask">Asks another service before the command is queued. It is not called if the request was answered before. If it gets
     /// no answer, the write is refused, with the name of what was asked, and the refusal is not stored (D9: unreachable means
     /// refused).</param>
+    /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
+    /// decides by one that is not kept, too.</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
         Func<TRequest, RuleContext, Decision> rule,
-        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null,
+        Func<IMessage, bool>? keeps = null
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -54,7 +60,7 @@ public sealed class Writes
         for (var tries = 1; ; tries++)
             try
             {
-                return await RunOnce<TRequest, TResponse>(request, context, rule, ask);
+                return await RunOnce<TRequest, TResponse>(request, context, rule, ask, keeps);
             }
             catch (AgreementReplacedException) when (tries < 3)
             {
@@ -68,7 +74,8 @@ public sealed class Writes
         TRequest request,
         ServerCallContext context,
         Func<TRequest, RuleContext, Decision> rule,
-        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask,
+        Func<IMessage, bool>? keeps
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -100,7 +107,13 @@ public sealed class Writes
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
-                    ? CommandOf(request, call, asked, (view, now) => Decide(view, now, asked), stores: true)
+                    ? CommandOf(
+                        request,
+                        call,
+                        asked is not null && keeps?.Invoke(asked) != false ? asked : null,
+                        (view, now) => Decide(view, now, asked),
+                        stores: true
+                    )
                     // Without an answer, the rule still runs: what it refuses before it needs the answer, it refuses for the usual reason.
                     : CommandOf(
                         request,

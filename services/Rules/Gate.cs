@@ -60,31 +60,50 @@ public static class Gate
     public static Refusal? CheckEtag(RuleContext context, string etag, IMessage shown) =>
         etag == context.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
-    /// <summary>Checks that nothing is sealed in custody to whom it may not be told (D13, D15): content is for neutral participants, for
-    /// organs of the caller's state and of the power that holds the prisoner or held him last. What else is released, and to whom, a
-    /// rule of its own decides. Null: nothing is.</summary>
+    /// <summary>Checks that nothing is sealed to whom it may not be told (D13, D15): content is for neutral participants, for organs of the
+    /// caller's state, of the power that holds the prisoner or held him last, and of the states that are sides of the record. What else is
+    /// released, and to whom, a rule of its own decides. Null: nothing is.</summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="request">The request.</param>
     /// <param name="case">The case.</param>
     /// <param name="prisoner">The prisoner's reference, where there is one yet.</param>
-    public static Refusal? Recipients(RuleContext context, IMessage request, Case @case, string? prisoner)
+    /// <param name="sides">The states that are sides of the record.</param>
+    /// <param name="origins">The prisoner's powers of origin, as far as they are known.</param>
+    public static Refusal? Recipients(
+        RuleContext context,
+        IMessage request,
+        Case @case,
+        string? prisoner,
+        IReadOnlyCollection<string> sides,
+        IReadOnlyCollection<string> origins
+    )
     {
         var holds = @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner)?.LastDetainingPower ?? "";
-        var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(r => MayBeTold(context, r, holds)));
+        var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(MayBeSealedTo));
+        bool MayBeSealedTo(string recipient) =>
+            MayBeTold(context, recipient, holds, origins)
+            || context.Permissions.Participant(recipient) is { } organ && sides.Any(organ.ActsFor);
+
         return released.Sealed is null
             ? null
             : new Refusal(Reason.RecipientNotReleased, new Dictionary<string, string> { ["field"] = released.Path });
     }
 
     /// <summary>Whether a prisoner's data may be sealed to a participant without a release (D13, D15): it is the caller, neutral, an organ of
-    /// the caller's state, or of the power that holds him or held him last.</summary>
+    /// the caller's state, or of the power that holds him or held him last. A Protecting Power of a power of origin is none of these.
+    /// </summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="participant">The participant. Whom the agreement does not know may be an organ of any state tomorrow.</param>
     /// <param name="holds">The power; empty: none.</param>
-    public static bool MayBeTold(RuleContext context, string participant, string holds) =>
+    /// <param name="origins">The prisoner's powers of origin, as far as they are known; null: none is.</param>
+    public static bool MayBeTold(RuleContext context, string participant, string holds, IReadOnlyCollection<string>? origins = null) =>
         participant == context.Caller.Id
         || context.Permissions.Participant(participant) is { } recipient
-            && (recipient.IsNeutral() || recipient.State.Length > 0 && context.ActsFor(recipient.State) || recipient.ActsFor(holds));
+            && (
+                recipient.IsNeutral() && origins?.Contains(recipient.State) != true
+                || recipient.State.Length > 0 && context.ActsFor(recipient.State)
+                || recipient.ActsFor(holds)
+            );
 
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
     public static Capacity? CapacityFor(string method) =>

@@ -64,6 +64,14 @@ public sealed class RecordKind<TRecord> : RecordKind
     /// <summary>The streams that an event on the record changes.</summary>
     public required Func<TRecord, IMessage, IReadOnlyList<StreamId>> Streams { get; init; }
 
+    /// <summary>The powers of origin of the person whom the record is about, as far as the service knows them: not even a Protecting Power
+    /// of theirs learns of him before a release (D15). Null: it knows none.</summary>
+    public Func<TRecord, RuleContext, IEnumerable<string>>? Origins { get; init; }
+
+    /// <summary>The states that are sides of the record: what is sealed in a write on it may be for their organs, too. Null: none is.
+    /// </summary>
+    public Func<TRecord, IEnumerable<string>>? Sides { get; init; }
+
     /// <summary>Whether a refusal for the record's state names the record.</summary>
     public bool NamedInRefusals { get; init; }
 

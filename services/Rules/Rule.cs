@@ -77,7 +77,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     private readonly IFieldAccessor _answeredId,
         _answeredEtag;
     private readonly IFieldAccessor? _answeredState;
-    private readonly bool _isOfCustody;
+    private readonly bool _isOfPersons;
     private readonly IReadOnlyList<Enum> _from = [];
     private ulong _fromBits = ulong.MaxValue;
 
@@ -86,7 +86,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     public Rule(RecordKind<TRecord> kind)
     {
         _kind = kind;
-        _isOfCustody = Gate.CapacityFor(Method) == Capacity.Custody;
+        _isOfPersons = Gate.CapacityFor(Method) is Capacity.Custody or Capacity.Consular;
         var (request, response) = (new TRequest().Descriptor, new TResponse().Descriptor);
         _case = request.FindFieldByName("case")?.Accessor;
         _record = (request.FindFieldByName(kind.Field) ?? request.FindFieldByName("record"))?.Accessor;
@@ -152,12 +152,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             return new Refusal(Reason.NotFound);
         if (Enter(record, other, @case, request, context) is { } refusal)
             return refusal;
-        if (
-            _isOfCustody
-            && !Releases
-            && @case is not null
-            && Gate.Recipients(context, request, @case, _kind.Prisoner?.Invoke(record!)) is { } unreleased
-        )
+        if (_isOfPersons && !Releases && @case is not null && Unreleased(record!, @case, request, context) is { } unreleased)
             return unreleased;
         var ruling = Decide(record!, request, context);
         if (ruling.Refusal is not null)
@@ -172,6 +167,16 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             after => AnswerTo(request, context.With(after), OpensCase ? id : caseId, id)
         );
     }
+
+    private Refusal? Unreleased(TRecord record, Case @case, TRequest request, RuleContext context) =>
+        Gate.Recipients(
+            context,
+            request,
+            @case,
+            _kind.Prisoner?.Invoke(record) ?? Text(_prisoner, request),
+            [.. _kind.Sides?.Invoke(record) ?? []],
+            [.. _kind.Origins?.Invoke(record, context) ?? []]
+        );
 
     // The record, where the caller may see it. What he may not see takes the same way as what is not there.
     private TRecord? Seen(string id, Case? @case, string caseId, RuleContext context)

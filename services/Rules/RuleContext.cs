@@ -55,7 +55,12 @@ public sealed class RuleContext
     public bool ActsFor(string state) => Caller.ActsFor(state);
 
     /// <summary>The same with other states, such as those after the change.</summary>
-    public RuleContext With(View view) =>
+    public RuleContext With(View view) => With(view, Asked);
+
+    /// <summary>The same with another answer of another service, such as the part of it that is about one record.</summary>
+    public RuleContext About(IMessage? asked) => With(View, asked);
+
+    private RuleContext With(View view, IMessage? asked) =>
         new()
         {
             View = view,
@@ -65,7 +70,7 @@ public sealed class RuleContext
             RequestId = RequestId,
             Now = Now,
             Secrets = Secrets,
-            Asked = Asked,
+            Asked = asked,
             Approved = Approved,
             Verifies = Verifies,
         };

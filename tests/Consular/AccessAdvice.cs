@@ -144,6 +144,7 @@ internal static class AccessAdvice
     private static Advised VisitedAfterLongDenials(CaseFixture f)
     {
         var id = DeniedFor160Days(f);
+        f.RuleRunner.Now += TimeSpan.FromDays(1);
         var ask = () => DecideAccess(f, Renewal(f, id, "third", f.In(24 * 80)));
         return new(() => ask(), () => ask = Visiting(f, id));
     }

@@ -103,7 +103,139 @@ public sealed class AccessTests
                 break;
         }
         Assert.Equal(state, _fixture.Access(access).State);
+        // A visit is judged by what was decided before it.
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         return access;
+    }
+
+    /// <summary>What happened, each a day after the one before and the visit in its place, and whether the visit was against access.
+    /// </summary>
+    [Theory]
+    [InlineData(AccessKind.ObserverVisit, "visit, deny", false)]
+    [InlineData(AccessKind.ObserverVisit, "deny, visit", true)]
+    [InlineData(AccessKind.ObserverVisit, "deny, visit, reopen", true)]
+    [InlineData(AccessKind.ObserverVisit, "deny, reopen, visit, deny", false)]
+    [InlineData(AccessKind.ObserverVisit, "deny, correct, visit", false)]
+    [InlineData(AccessKind.ObserverVisit, "deny, visit, correct", false)]
+    [InlineData(AccessKind.ObserverVisit, "visit, close", false)]
+    [InlineData(AccessKind.ObserverVisit, "close, visit", true)]
+    [InlineData(AccessKind.ObserverVisit, "visit, last", false)]
+    [InlineData(AccessKind.ObserverVisit, "deny, expire, visit, deny", false)]
+    [InlineData(AccessKind.ObserverVisit, "visit, deny, close", false)]
+    [InlineData(AccessKind.Consular, "visit, reopen", true)]
+    [InlineData(AccessKind.Consular, "reopen, visit, deny", false)]
+    [InlineData(AccessKind.Consular, "reopen, visit, close", false)]
+    [InlineData(AccessKind.Consular, "reopen, visit, correct", true)]
+    [InlineData(AccessKind.Consular, "deny, visit, reopen", true)]
+    public void A_visit_is_judged_by_what_was_decided_when_it_took_place(AccessKind kind, string happened, bool breached)
+    {
+        var visitor = kind == AccessKind.Consular ? CaseFixture.Kr : CaseFixture.Icrc;
+        var access = kind == AccessKind.Consular ? Request() : Notify();
+        var visited = _fixture.Now;
+        foreach (var one in happened.Split(", "))
+        {
+            _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+            switch (one)
+            {
+                case "visit":
+                    visited = _fixture.Now;
+                    break;
+                case "deny":
+                    Deny(access, 2);
+                    break;
+                case "reopen":
+                    _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+                    break;
+                case "expire":
+                    _fixture.RuleRunner.Now += TimeSpan.FromDays(2);
+                    break;
+                case "correct":
+                    var position = _fixture.Access(access).Acts.Last(a => a.Method == "DecideAccess").Position;
+                    _fixture.Do(CaseFixture.Ua, new V1.CorrectRecordRequest { Record = access, Position = position }, CaseFixture.Correct);
+                    break;
+                case "close":
+                    Close(access);
+                    break;
+                case "last":
+                    _fixture.Do(visitor, new RecordVisitRequest(Visit(access)) { Last = true }, Accesses.RecordVisit);
+                    break;
+            }
+        }
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var visit = new RecordVisitRequest(Visit(access)) { StartTime = visited.ToTimestamp() };
+        Assert.Equal(
+            breached ? Reason.StateNotAllowed : Reason.Unspecified,
+            _fixture.Try(visitor, new RecordVisitRequest(visit), Accesses.RecordVisit)
+        );
+        // What was lawful is not marked though its recorder feared that it was not.
+        var breach = kind == AccessKind.Consular ? Invariant.D18 : Invariant.D17;
+        _fixture.Do(visitor, new RecordVisitRequest(visit) { AcknowledgedBreaches = { breach } }, Accesses.RecordVisit);
+        Assert.Equal(breached ? [breach] : (Invariant[])[], _fixture.Access(access).Visits[^1].Breaches);
+    }
+
+    /// <summary>A visit is a fact, though it was not notified before custody ended.</summary>
+    [Fact]
+    public void A_visit_that_was_never_notified_is_recorded_after_the_end_of_custody()
+    {
+        var visited = _fixture.Now;
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        foreach (var prisoner in (string[])[CaseFixture.First, CaseFixture.Second])
+            _fixture.Happen(
+                new StatusRecorded
+                {
+                    Case = _fixture.Case,
+                    Prisoner = prisoner,
+                    Ended = true,
+                }
+            );
+        _fixture.Happen(new CaseClosed { Case = _fixture.Case });
+        var access = Notify();
+        Assert.Equal("UA", _fixture.Access(access).DetainingPower);
+        _fixture.Do(CaseFixture.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = visited.ToTimestamp() }, Accesses.RecordVisit);
+        Assert.Empty(_fixture.Access(access).Visits.Single().Breaches);
+        Assert.Equal(
+            Reason.CaseClosed,
+            _fixture.Try(CaseFixture.Kr, new RequestAccessRequest { Prisoner = CaseFixture.First }, Accesses.RequestAccess)
+        );
+    }
+
+    /// <summary>Two references of one person give his power no second time to deny visits to him.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Denials_under_linked_references_are_counted_together(bool underTheKept)
+    {
+        var access = Notify();
+        Deny(access, 90);
+        Elapse(access, 90);
+        Deny(access, 80);
+        Elapse(access, 80);
+        var (gone, kept) = underTheKept ? (CaseFixture.Second, CaseFixture.First) : (CaseFixture.First, CaseFixture.Second);
+        _fixture.Happen(
+            new DuplicateLinked
+            {
+                Case = _fixture.Case,
+                Prisoner = gone,
+                SameAsPrisoner = kept,
+            },
+            "custody/900/0"
+        );
+        var other = (
+            (NotifyVisitResponse)
+                _fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.Second }, Accesses.NotifyVisit)
+        ).Access;
+        Assert.Equal(Reason.DenialLimitReached, TryToDeny(other, 11));
+        Assert.Equal(Reason.Unspecified, TryToDeny(other, 9));
+        _fixture.Happen(
+            new Custody.V1.RecordCorrected
+            {
+                Case = _fixture.Case,
+                Prisoner = gone,
+                Position = 900,
+            }
+        );
+        Elapse(other, 9);
+        Assert.Equal(Reason.Unspecified, TryToDeny(other, 60));
     }
 
     // Requested, granted, denied, closed. "-": STATE_NOT_ALLOWED. An observer's visit is never merely requested. "Its": the
@@ -584,6 +716,7 @@ public sealed class AccessTests
         var (access, visitor) = consular ? (Request(CaseFixture.Ru), CaseFixture.Ru) : (Notify(), CaseFixture.Icrc);
         if (consular)
             _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         _fixture.Do(visitor, Visit(access), Accesses.RecordVisit);
         if (!consular)
             Deny(access, days: 20);
@@ -595,9 +728,9 @@ public sealed class AccessTests
         Assert.Equal((0, 0, 0, "KR"), (taken.Visits.Count, taken.FormerCustodies.Count, taken.Acts.Count, taken.DetainingPower));
         Assert.Null(taken.Decision);
 
-        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         if (consular)
             _fixture.Do(CaseFixture.Kr, Grant(access), Accesses.DecideAccess);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         var (visit, _) = _fixture.Play(visitor, Visit(access), Accesses.RecordVisit);
         Assert.DoesNotContain(Audience.State(_fixture.Case, "UA"), visit.Audience);
         Assert.Contains(Audience.State(_fixture.Case, "KR"), visit.Audience);
@@ -671,6 +804,7 @@ public sealed class AccessTests
         var (visits, consular) = (Notify(), Request(CaseFixture.Ru));
         Deny(visits, days: 20);
         _fixture.Do(CaseFixture.Ua, Grant(consular), Accesses.DecideAccess);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         _fixture.Do(CaseFixture.Ru, Visit(consular), Accesses.RecordVisit);
         _fixture.To(TransferState.Monitored);
         _fixture.Do(CaseFixture.Kr, Denial(visits), Accesses.DecideAccess);

@@ -186,6 +186,16 @@ public class AdviceTests
             ),
             new(Reason.AssuranceIncomplete, "a release", f => Assured(f, Route.Release, Undertaking.RightToStay)),
             new(Reason.AssuranceIncomplete, "a reservation", AssuredWithoutReservation),
+            new(
+                Reason.AssuranceIncomplete,
+                "a state that the Refugee Convention does not bind",
+                f => AssuredUnbound(f, s => s.PartyToRefugeeConvention = false, Undertaking.RefugeeProtection)
+            ),
+            new(
+                Reason.AssuranceIncomplete,
+                "a next detaining power that Protocol I does not bind",
+                f => AssuredUnbound(f, s => s.PartyToAp1 = false, Undertaking.ProtocolI)
+            ),
             new(Reason.AssuranceNotInForce, "run out; given anew", AssuranceRunOut),
             new(Reason.AssuranceNotInForce, "corrected; given anew", AssuranceCorrected),
             new(Reason.AssuranceNotInForce, TookPlace, f => HandedOver(f, Invariant.D2, () => Elapse(f, 31))),
@@ -226,6 +236,18 @@ public class AdviceTests
             r => f.Try(Kr, r, Transfers.GiveAssurance),
             _ => { },
             r => r.Undertakings.Add(Undertaking.WithoutReservation)
+        );
+    }
+
+    private static Advised AssuredUnbound(CaseFixture f, Action<Types.V1.State> leave, Undertaking undertaking)
+    {
+        leave(f.RuleRunner.Permissions.State("KR")!);
+        var id = f.To(State.Submitted);
+        return Advice.OfRequest(
+            () => f.Assurance(id),
+            r => f.Try(Kr, r, Transfers.GiveAssurance),
+            _ => { },
+            r => r.Undertakings.Add(undertaking)
         );
     }
 

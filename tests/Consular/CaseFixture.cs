@@ -39,19 +39,29 @@ internal sealed class CaseFixture
         // A test that is about a reservation lists it.
         foreach (var state in agreement.States)
             state.Reservations.Clear();
-        agreement.States.Add(new Types.V1.State { Code = "XX", Name = "A state that is no party" });
+        agreement.States.Add(
+            new Types.V1.State
+            {
+                Code = "XX",
+                Name = "A state that is no party",
+                PartyToAp1 = true,
+                PartyToRefugeeConvention = true,
+            }
+        );
         agreement.States.Add(
             new Types.V1.State
             {
                 Code = "CH",
                 Name = "Switzerland",
                 PartyToGc3 = true,
+                PartyToAp1 = true,
+                PartyToRefugeeConvention = true,
             }
         );
         Add(Ru, "RU", ParticipantKind.Ministry);
         Add(Xx, "XX", ParticipantKind.Ministry);
         Add(Swiss, "CH", ParticipantKind.ProtectingPower);
-        RuleRunner = new RuleRunner(ConsularService.Definition.Streams, agreement);
+        RuleRunner = new RuleRunner(ConsularService.Definition.Streams, agreement) { Keeps = CustodyQuestions.IsKept };
         Happen(
             new CaseOpened
             {
@@ -148,7 +158,11 @@ internal sealed class CaseFixture
     public bool Opens { get; set; } = true;
 
     /// <summary>The number of entries in custody's ledger.</summary>
-    public ulong CustodyEnd => _custody;
+    public ulong CustodyEnd
+    {
+        get => _custody;
+        set => _custody = value;
+    }
 
     /// <summary>What custody answers where standing is lost.</summary>
     public static DepartureCheck Lost => Answer(standing: Standing.NotInForce);
@@ -193,7 +207,8 @@ internal sealed class CaseFixture
         string participant,
         T request,
         Func<T, RuleContext, Decision> rule,
-        string? etag = null
+        string? etag = null,
+        string? requestId = null
     )
         where T : class, IMessage<T>, new()
     {
@@ -228,7 +243,7 @@ internal sealed class CaseFixture
             ),
             _ => null,
         };
-        return RuleRunner.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked);
+        return RuleRunner.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked, requestId);
 
         string? Text(string name) => fields.FindFieldByName(name)?.Accessor.GetValue(request) as string;
         void Set(string name, string value)
@@ -279,9 +294,22 @@ internal sealed class CaseFixture
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
         eventId ??= $"{reaction.Producer}/{_custody++}/0";
         return RuleRunner
-            .Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName, reaction.Ask is null ? null : Asked(), eventId)
+            .Play(
+                $"service/{reaction.Producer}",
+                e,
+                reaction.Decide,
+                e.Descriptor.FullName,
+                reaction.Ask is null ? null : AskedAbout(e),
+                eventId
+            )
             .Decision;
     }
+
+    // An event of the whole case is asked about for each of its prisoners.
+    private IMessage? AskedAbout(IMessage e) =>
+        e is not PartyAdmitted ? Asked()
+        : Asked() is not { } check ? null
+        : new CaseCheck { Checks = { ((string[])[First, Second]).Select(p => new PrisonerCheck { Prisoner = p, Check = check }) } };
 
     private DepartureCheck? Asked()
     {
@@ -409,7 +437,7 @@ internal sealed class CaseFixture
             {
                 Transfer = transfer,
                 Articles = { "13" },
-                Content = Sealed(Ua),
+                Content = Sealed(Transfer(transfer).DetainingPower == "KR" ? Kr : Ua),
             },
             Transfers.ReportTreatmentFailure
         );

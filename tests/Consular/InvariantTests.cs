@@ -771,6 +771,70 @@ public sealed class InvariantTests
         );
     }
 
+    /// <summary>To what stage a request is resumed after one of the acts that led to it was corrected; unspecified: to none.</summary>
+    [Theory]
+    [InlineData(State.Submitted, "DraftTransferRequest", State.Unspecified)]
+    [InlineData(State.Submitted, "SubmitTransferRequest", State.Unspecified)]
+    [InlineData(State.Submitted, "GiveAssurance", State.Submitted)]
+    [InlineData(State.UnderReview, "SubmitTransferRequest", State.Unspecified)]
+    [InlineData(State.UnderReview, "BeginReview", State.Submitted)]
+    [InlineData(State.UnderReview, "GiveAssurance", State.UnderReview)]
+    [InlineData(State.UnderReview, "RecordTransfereeAssessment", State.UnderReview)]
+    [InlineData(State.Agreed, "SubmitTransferRequest", State.Unspecified)]
+    [InlineData(State.Agreed, "BeginReview", State.Unspecified)]
+    [InlineData(State.Agreed, "DecideTransfer", State.Unspecified)]
+    [InlineData(State.Scheduled, "DraftTransferRequest", State.Unspecified)]
+    [InlineData(State.Scheduled, "BeginReview", State.Unspecified)]
+    [InlineData(State.Scheduled, "DecideTransfer", State.Unspecified)]
+    [InlineData(State.Scheduled, "ScheduleHandover", State.Agreed)]
+    [InlineData(State.InTransit, "BeginReview", State.Unspecified)]
+    [InlineData(State.InTransit, "DecideTransfer", State.Unspecified)]
+    [InlineData(State.InTransit, "ScheduleHandover", State.Unspecified)]
+    [InlineData(State.InTransit, "BeginTransit", State.Unspecified)]
+    public void Nothing_is_resumed_that_rested_on_a_corrected_act(State from, string method, State to)
+    {
+        var transfer = _fixture.To(from);
+        if (from == State.Submitted)
+            _fixture.Do(CaseFixture.Kr, _fixture.Assurance(transfer), Transfers.GiveAssurance);
+        var act = _fixture.Transfer(transfer).Acts.Last(a => a.Method == method);
+        _fixture.Do(act.Participant, new V1.CorrectRecordRequest { Record = transfer, Position = act.Position }, CaseFixture.Correct);
+        Assert.Equal((State.Suspended, from), (_fixture.Transfer(transfer).State, _fixture.Transfer(transfer).SuspendedFrom));
+        var resume = new ResumeTransferRequest { Transfer = transfer };
+        Assert.Equal(
+            to == State.Unspecified ? Reason.StateNotAllowed : Reason.Unspecified,
+            _fixture.Try(CaseFixture.Ua, resume, Transfers.ResumeTransfer)
+        );
+        var takenBack = method is "DraftTransferRequest" or "SubmitTransferRequest";
+        if (to != State.Unspecified)
+        {
+            Assert.Equal(to, _fixture.Transfer(transfer).State);
+            Assert.Equal(from == State.Scheduled, _fixture.Transfer(transfer).Plan is null && from >= State.Scheduled);
+            return;
+        }
+        if (from == State.InTransit)
+        {
+            _fixture.Do(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
+            if (method is "ScheduleHandover" or "BeginTransit")
+            {
+                _fixture.Do(CaseFixture.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
+                Assert.Equal(State.Agreed, _fixture.Transfer(transfer).State);
+                return;
+            }
+        }
+        // An agreement is made anew, and is good then as any other; a request that was taken back has none.
+        if (takenBack)
+        {
+            Assert.Equal(Reason.StateNotAllowed, _fixture.TryDecide(transfer));
+            _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
+            return;
+        }
+        Assert.Equal(Reason.Unspecified, _fixture.TryDecide(transfer));
+        Assert.Null(_fixture.Transfer(transfer).Plan);
+        _fixture.Suspend(transfer);
+        _fixture.Do(CaseFixture.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
+        Assert.Equal(State.Agreed, _fixture.Transfer(transfer).State);
+    }
+
     [Fact]
     public void A_confirmation_that_the_other_side_has_not_met_can_be_taken_back()
     {

@@ -170,27 +170,94 @@ public sealed class ReactionTests
         var e = (IMessage)
             Activator.CreateInstance(Reactions.All.Single(r => r.Producer == "custody" && r.Event.Name == name).Event.ClrType)!;
         e.Descriptor.FindFieldByName("case").Accessor.SetValue(e, _fixture.Case);
-        e.Descriptor.FindFieldByName("prisoner").Accessor.SetValue(e, CaseFixture.First);
+        e.Descriptor.FindFieldByName("prisoner")?.Accessor.SetValue(e, e is DuplicateLinked ? Linked : CaseFixture.First);
+        e.Descriptor.FindFieldByName("same_as_prisoner")?.Accessor.SetValue(e, CaseFixture.First);
         e.Descriptor.FindFieldByName("held")?.Accessor.SetValue(e, true);
         return e;
     }
 
+    private const string Linked = "pris_00000000000000000000000004";
+
+    // What custody publishes on which no departure rests.
+    private static readonly Dictionary<string, string> LetBe = new()
+    {
+        [nameof(CaseOpened)] = "nobody is in the case yet",
+        [nameof(CaseClosed)] = "a case is closed when nobody is in custody",
+        [nameof(PartyRemoved)] = "a state that was involved stays so; that the accepting power is there is asked at each step",
+        [nameof(PrisonerRegistered)] = "nobody has asked for him yet",
+        [nameof(CustodyTransferred)] = "the departure is done, and what else was agreed is suspended whatever custody answers",
+        [nameof(DepartureRecorded)] = "the departure is done, and what else was agreed is suspended whatever custody answers",
+        [nameof(MoveAnnounced)] = "he stays with the same power",
+        [nameof(DuplicateProposed)] = "it changes nothing until an observer confirms it",
+        [nameof(InterestNoted)] = "it is of the consular service itself",
+    };
+
     [Fact]
-    public void Whatever_custody_records_on_which_a_departure_may_rest_is_asked_about_again() =>
-        Assert.Superset(
-            new HashSet<string>
+    public void Whatever_custody_publishes_is_asked_about_again_or_there_is_a_reason_why_not()
+    {
+        var published = CaseOpened
+            .Descriptor.File.MessageTypes.Where(t => t.GetOptions().GetExtension(Types.V1.OptionsExtensions.Published))
+            .Select(t => t.Name)
+            .ToHashSet();
+        Assert.Equal(published.Order(), Changing().Select(r => r.Data).Concat(LetBe.Keys).Order());
+    }
+
+    /// <summary>What he said under a reference that is no longer kept counts for the kept one (D9).</summary>
+    public static TheoryData<string> UnderAnotherReference =>
+        [
+            nameof(DuplicateLinked),
+            nameof(StatementRecorded),
+            nameof(StatementAttested),
+            nameof(AttestationRevoked),
+            nameof(Custody.V1.RecordCorrected),
+            nameof(Custody.V1.DutyFellDue),
+            "the link undone",
+        ];
+
+    [Theory]
+    [MemberData(nameof(UnderAnotherReference))]
+    public void What_happens_under_a_linked_reference_is_asked_about_under_the_kept_one(string what)
+    {
+        foreach (var from in (State[])[State.Agreed, State.Scheduled, State.InTransit])
+        {
+            var test = new ReactionTests();
+            var transfer = test._fixture.To(from);
+            if (what != nameof(DuplicateLinked))
+                test._fixture.Happen(test.Event(nameof(DuplicateLinked)), "custody/40/0");
+            Assert.Equal(from, test._fixture.Transfer(transfer).State);
+            test._fixture.Custody = CaseFixture.Lost;
+            var e =
+                what == "the link undone" ? new Custody.V1.RecordCorrected { Case = test._fixture.Case, Position = 40 } : test.Event(what);
+            e.Descriptor.FindFieldByName("prisoner").Accessor.SetValue(e, Linked);
+            test._fixture.Happen(e, "custody/50/0");
+            Assert.Equal(State.Suspended, test._fixture.Transfer(transfer).State);
+            // An answer from before is of no use for the kept one either.
+            Assert.Equal(
+                51ul,
+                test._fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(test._fixture.Case, CaseFixture.First))!.CustodyPosition
+            );
+        }
+    }
+
+    [Fact]
+    public void Once_a_link_is_undone_what_happens_under_the_other_reference_concerns_nobody_else()
+    {
+        var transfer = _fixture.To(State.Agreed);
+        _fixture.CustodyEnd = 60;
+        _fixture.Happen(Event(nameof(DuplicateLinked)), "custody/40/0");
+        _fixture.Happen(
+            new Custody.V1.RecordCorrected
             {
-                nameof(StatementRecorded),
-                nameof(StatementAttested),
-                nameof(AttestationRevoked),
-                nameof(RiskAssessmentRecorded),
-                nameof(FitnessRecorded),
-                nameof(StatusRecorded),
-                nameof(Custody.V1.RecordCorrected),
-                nameof(Custody.V1.DutyFellDue),
+                Case = _fixture.Case,
+                Prisoner = Linked,
+                Position = 40,
             },
-            Changing().Select(r => r.Data).ToHashSet()
+            "custody/41/0"
         );
+        _fixture.Custody = CaseFixture.Lost;
+        _fixture.Happen(new StatementRecorded { Case = _fixture.Case, Prisoner = Linked }, "custody/50/0");
+        Assert.Equal(State.Agreed, _fixture.Transfer(transfer).State);
+    }
 
     [Theory]
     [MemberData(nameof(Changing))]
@@ -255,7 +322,8 @@ public sealed class ReactionTests
         _fixture.Custody = CaseFixture.Lost;
         _fixture.Happen(Event(name));
         Assert.Equal(State.UnderReview, _fixture.Transfer(early).State);
-        Assert.Equal(State.Agreed, _fixture.Transfer(other).State);
+        // A party that is admitted is one for everybody in the case.
+        Assert.Equal(name == nameof(PartyAdmitted) ? State.Suspended : State.Agreed, _fixture.Transfer(other).State);
     }
 
     [Fact]

@@ -121,6 +121,44 @@ public sealed class RouteTests
         Assert.Equal(Reason.Unspecified, _fixture.TryDecide(transfer));
     }
 
+    /// <summary>What a receiving state must undertake that one of these treaties does not bind. The detaining power is bound by both.
+    /// </summary>
+    [Theory]
+    [InlineData(Route.Article12Transfer, true, true)]
+    [InlineData(Route.NeutralAccommodation, true, true)]
+    [InlineData(Route.Release, true, false)]
+    [InlineData(Route.Repatriation, false, false)]
+    [InlineData(Route.Exchange, false, false)]
+    public void A_state_that_a_treaty_does_not_bind_undertakes_what_it_guarantees(Route route, bool refugees, bool protocol)
+    {
+        Bound(s => s.PartyToRefugeeConvention = false, Undertaking.RefugeeProtection, refugees);
+        Bound(s => s.PartyToAp1 = false, Undertaking.ProtocolI, protocol);
+
+        void Bound(Action<Types.V1.State> leave, Undertaking undertaking, bool needed)
+        {
+            var fixture = new CaseFixture();
+            var transfer = fixture.To(State.UnderReview, route: route);
+            leave(fixture.RuleRunner.Permissions.State("KR")!);
+            // What was given before the agreement said so is not enough.
+            Assert.Equal(needed ? Reason.AssuranceNotInForce : Reason.Unspecified, fixture.TryDecide(transfer));
+            if (!needed)
+                return;
+            Assert.Equal(Reason.AssuranceIncomplete, fixture.Try(CaseFixture.Kr, fixture.Assurance(transfer), Transfers.GiveAssurance));
+            var whole = fixture.Assurance(transfer);
+            whole.Undertakings.Add(undertaking);
+            fixture.Do(CaseFixture.Kr, whole, Transfers.GiveAssurance);
+            Assert.Equal(Reason.Unspecified, fixture.TryDecide(transfer));
+        }
+    }
+
+    [Fact]
+    public void A_power_that_the_protocol_does_not_bind_hands_on_nothing_of_it()
+    {
+        foreach (var code in (string[])["UA", "KR"])
+            _fixture.RuleRunner.Permissions.State(code)!.PartyToAp1 = false;
+        Assert.Equal(Reason.Unspecified, _fixture.TryDecide(_fixture.To(State.UnderReview)));
+    }
+
     [Theory]
     [MemberData(nameof(Routes))]
     public void Where_custody_is_silent_his_origin_is_not_known_and_the_assurance_counts_as_needed(Route route)
@@ -265,7 +303,9 @@ public sealed class RouteTests
         _fixture.Custody = null;
         _fixture.Do(CaseFixture.Ua, new BeginReviewRequest { Transfer = release }, Transfers.BeginReview);
         Assert.Equal(Reason.Unspecified, _fixture.TryDecide(release));
-        _fixture.Do(CaseFixture.Ua, _fixture.Schedule(release), Transfers.ScheduleHandover);
+        // Where he is let go is nobody's to know who is no side of it.
+        var plan = new ScheduleHandoverRequest(_fixture.Schedule(release)) { Place = CaseFixture.Sealed(CaseFixture.Icrc) };
+        _fixture.Do(CaseFixture.Ua, plan, Transfers.ScheduleHandover);
         _fixture.Do(CaseFixture.Ua, new BeginTransitRequest { Transfer = release }, Transfers.BeginTransit);
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         _fixture.Do(CaseFixture.Ua, _fixture.Confirmation(release), Transfers.ConfirmHandover);

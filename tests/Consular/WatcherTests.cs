@@ -34,6 +34,10 @@ public sealed class WatcherTests
         ["risk"] = (s, _) => Lose(s, CaseFixture.Answer(risk: false), new RiskAssessmentRecorded()),
         ["proceedings"] = (s, _) => Lose(s, CaseFixture.Answer(free: false), new StatusRecorded { Held = true }),
         ["another origin"] = (s, _) => Lose(s, CaseFixture.Answer(fits: false), new Custody.V1.RecordCorrected()),
+        ["a claim"] = (s, _) => Lose(s, CaseFixture.Lost, new ClaimRecorded()),
+        ["a power of origin named"] = (s, _) => Lose(s, CaseFixture.Lost, new BureauNotified()),
+        ["a link of references"] = (s, _) =>
+            Lose(s, CaseFixture.Lost, new DuplicateLinked { Prisoner = CaseFixture.Second, SameAsPrisoner = CaseFixture.First }),
         ["custody silent"] = (s, _) => Lose(s, null, new FitnessRecorded()),
         ["not willing"] = (s, t) => s.Play(CaseFixture.Ua, s.Assessment(t, willing: false), Transfers.RecordTransfereeAssessment).Decision,
         ["an assessment run out"] = (s, t) =>
@@ -141,6 +145,9 @@ public sealed class WatcherTests
             new FitnessRecorded(),
             new Custody.V1.RecordCorrected(),
             new Custody.V1.DutyFellDue(),
+            new ClaimRecorded(),
+            new BureauNotified(),
+            new DuplicateLinked { SameAsPrisoner = CaseFixture.First },
             new CustodyTransferred { FromPower = "UA", ToPower = "KR" },
             new DepartureRecorded(),
             new CaseClosed(),
@@ -168,7 +175,7 @@ public sealed class WatcherTests
     [Theory]
     [MemberData(nameof(Suspending))]
     public async Task A_requesting_state_that_watches_the_covered_ledger_cannot_tell_why(string cause) =>
-        Assert.Equal(await Watched(ByHand, covers: true), await Watched(cause, covers: true));
+        Assert.Equal(await Watched(ByHand, covers: true, LaterOf(cause)), await Watched(cause, covers: true, LaterOf(cause)));
 
     /// <summary>The comparison finds what there is to find.</summary>
     [Fact]
@@ -179,21 +186,41 @@ public sealed class WatcherTests
         Assert.NotEqual(byHand, await Watched("a statement and three attestations", covers: false));
     }
 
+    /// <summary>So it does with what is in its own entries.</summary>
+    [Fact]
+    public async Task With_custodys_answer_in_its_own_entry_it_could_tell_his_word_from_the_powers_own_act()
+    {
+        var later = LaterOf(ByHand);
+        Assert.NotEqual(
+            await Watched(ByHand, covers: true, later, keeps: true),
+            await Watched("a new statement", covers: true, later, keeps: true)
+        );
+    }
+
     // ------------------------------------------------------------------------------------------------------------------- the watch
 
     // All that kr/mfa sees of the ledger, commit by commit, while it writes itself.
-    private static async Task<string> Watched(string cause, bool covers)
+    private static async Task<string> Watched(string cause, bool covers, TimeSpan? later = null, bool keeps = false)
     {
         var before = 0;
-        var (fixture, _) = Suspended(
+        var (fixture, transfer) = Suspended(
             State.Scheduled,
             (s, t) =>
             {
                 before = s.RuleRunner.Accepted.Count;
                 return Happened[cause](s, t);
-            }
+            },
+            later
         );
         var after = fixture.RuleRunner.Accepted.Count;
+        if (covers)
+            fixture.RuleRunner.Cover((ulong)before + 8);
+        // Custody is covered in any case, and answers again where it was silent.
+        fixture.CustodyEnd = 64;
+        fixture.Custody ??= CaseFixture.Lost;
+        if (keeps)
+            fixture.RuleRunner.Keeps = static _ => true;
+        Attempt(fixture, transfer);
         var own = new RequestAccessRequest
         {
             Case = fixture.Case,
@@ -211,6 +238,22 @@ public sealed class WatcherTests
         Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         var reader = Cases.ReaderOf(fixture.Participant(CaseFixture.Kr), fixture.RuleRunner.State(Cases.Kind, fixture.Case)!);
         return await WatchedLedger.Watch("consular", covers, reader, fixture.RuleRunner.Accepted, before..after);
+    }
+
+    // It says that he arrived, takes it back and says it again, to read in its own entries what custody answered.
+    private static void Attempt(CaseFixture fixture, string transfer)
+    {
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.Equal(Reason.Unspecified, Try(fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover.Run, $"said-{i}"));
+            var position = fixture.Transfer(transfer).Confirmations.Single().Position;
+            var correct = new V1.CorrectRecordRequest { Record = transfer, Position = position };
+            Assert.Equal(Reason.Unspecified, Try(correct, CaseFixture.Correct, $"taken-back-{i}"));
+        }
+
+        // The runner numbers requests. These have ids of their own, so that they are the same in each run.
+        Reason Try<T>(T request, Func<T, RuleContext, Decision> rule, string id)
+            where T : class, IMessage<T>, new() => RuleRunner.ReasonOf(fixture.Play(CaseFixture.Kr, request, rule, requestId: id).Decision);
     }
 
     // All that kr/mfa sees and is answered, in words.
@@ -278,7 +321,11 @@ public sealed class WatcherTests
     }
 
     // A request that was suspended by one entry, at the same time in every run, which kr/mfa is not shown.
-    private static (CaseFixture Fixture, string Transfer) Suspended(State from, Func<CaseFixture, string, Decision> suspend)
+    private static (CaseFixture Fixture, string Transfer) Suspended(
+        State from,
+        Func<CaseFixture, string, Decision> suspend,
+        TimeSpan? later = null
+    )
     {
         var fixture = new CaseFixture();
         var transfer = fixture
@@ -319,9 +366,15 @@ public sealed class WatcherTests
         Assert.Equal((State.Suspended, from), (fixture.Transfer(transfer).State, fixture.Transfer(transfer).SuspendedFrom));
         var own = decision.Changes.Any(c => c.Event is V1.RecordCorrected { Participant: CaseFixture.Kr });
         Assert.True(own || !fixture.MaySee(CaseFixture.Kr, [.. decision.Audience]));
-        fixture.RuleRunner.Now = begun.AddDays(29);
+        fixture.RuleRunner.Now = begun + (later ?? RunOut);
         return (fixture, transfer);
     }
+
+    // When the assessment has run out, in every run.
+    private static readonly TimeSpan RunOut = TimeSpan.FromDays(29);
+
+    // While all that he needs would be there, but for the cause, so that custody's answer is another one after each.
+    private static TimeSpan LaterOf(string cause) => cause == "an assessment run out" ? RunOut : TimeSpan.FromHours(1);
 
     private static Decision Lose(CaseFixture fixture, DepartureCheck? answer, IMessage e)
     {

@@ -349,6 +349,7 @@ public class AdviceTests
             new(Reason.TrialWithoutNotice, "it opens all the same; acknowledged", f => Tried(f, r => OpensEarly(f, r))),
             new(Reason.MoveNotTold, "he is told", f => Moved(f, r => r.ToldTime = null)),
             new(Reason.MoveNotTold, "he will be told; he is", f => Moved(f, r => r.ToldTime = f.In(1))),
+            new(Reason.MoveNotTold, "it took place; acknowledged", MovedWithoutNotice),
             new(Reason.OccurrenceNotOwed, "there is none; one that is owed", f => Notified(f, r => r.Occurrence = 9)),
             new(Reason.OccurrenceNotOwed, "notified before; none is named", NotifiedBefore),
             new(Reason.OccurrenceNotOwed, "none named by who transferred him; one that it owes", TransferringPowerNotifies),
@@ -419,6 +420,18 @@ public class AdviceTests
 
     private static Advised Moved(CaseFixture f, Action<AnnounceMoveRequest> wrong) =>
         Advice.OfRequest(f.MoveRequest, r => f.Try(Hq, r, Prisoners.AnnounceMove), wrong);
+
+    private static Advised MovedWithoutNotice(CaseFixture f) =>
+        Advice.OfRequest(
+            () => new AnnounceMoveRequest(f.MoveRequest()) { ToldTime = null },
+            r => f.Try(Hq, r, Prisoners.AnnounceMove),
+            _ => { },
+            r =>
+            {
+                r.PlannedTime = f.Ago(1);
+                r.AcknowledgedBreaches.Add(Invariant.D14);
+            }
+        );
 
     private static Advised Notified(CaseFixture f, Action<NotifyBureauRequest> wrong, Action<NotifyBureauRequest>? right = null) =>
         Advice.OfRequest(() => f.NotifyRequest(1), r => f.Try(Hq, r, Prisoners.NotifyBureau), wrong, right);

@@ -51,6 +51,22 @@ public class ClockTests
         Assert.Null(HealthDue);
     }
 
+    /// <summary>A finding that says nothing of it does not say that he is well.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void D14_a_finding_that_is_silent_ends_no_clock(bool examined)
+    {
+        Examine(serious: true);
+        Next(1);
+        if (examined)
+            _fixture.Do(CaseFixture.Hq, _fixture.FitnessRequest(), Prisoners.RecordFitness);
+        else
+            _fixture.Status(CustodyState.Hospitalised);
+        Report();
+        Assert.Equal((true, _fixture.RuleRunner.Now.AddDays(7)), (_fixture.Prisoner.Serious, HealthDue));
+    }
+
     [Theory]
     [InlineData(5, true, 3, false, false)]
     [InlineData(3, false, 5, true, false)]

@@ -67,6 +67,65 @@ public class DisclosureTests
             );
     }
 
+    /// <summary>A Protecting Power is neutral, and its own state may be the one on which he depends.</summary>
+    [Theory]
+    [InlineData("nobody says so", Reason.Unspecified)]
+    [InlineData("a claim", Reason.RecipientNotReleased)]
+    [InlineData("a claim under a linked reference", Reason.RecipientNotReleased)]
+    [InlineData("a claim under the kept reference", Reason.RecipientNotReleased)]
+    [InlineData("a claim that was corrected", Reason.Unspecified)]
+    [InlineData("a claim by family", Reason.Unspecified)]
+    public void D15_nothing_is_sealed_to_a_protecting_power_of_his_power_of_origin(string what, Reason expected)
+    {
+        _fixture.Register(CaseFixture.Q);
+        var under = what == "a claim under the kept reference" ? CaseFixture.Q : CaseFixture.P;
+        var claim = _fixture.ClaimRequest(CaseFixture.Hq, "UA", "CH");
+        (claim.Prisoner, claim.Etag) = (under, _fixture.Etag(CaseFixture.Hq, under));
+        claim.Basis = what == "a claim by family" ? ClaimBasis.Family : ClaimBasis.Nationality;
+        if (what != "nobody says so")
+            _fixture.Do(CaseFixture.Hq, claim, Prisoners.RecordClaim);
+        if (what == "a claim that was corrected")
+            _fixture.Correct(_fixture.Prisoner.Claims[0].Position);
+        if (what.Contains("reference", StringComparison.Ordinal))
+            _fixture.Link();
+        var (reference, linked) = what switch
+        {
+            "a claim under a linked reference" => (CaseFixture.Q, ""),
+            "a claim under the kept reference" => (CaseFixture.P, CaseFixture.P),
+            _ => (CaseFixture.P, ""),
+        };
+        // Under a reference that is no longer kept nothing but notices is written.
+        if (linked.Length == 0)
+        {
+            var seal = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Swiss);
+            var fitness = new RecordFitnessRequest(_fixture.FitnessRequest()) { Prisoner = reference, Findings = seal };
+            fitness.Etag = _fixture.Etag(CaseFixture.Hq, reference);
+            Assert.Equal(expected, _fixture.Try(CaseFixture.Hq, fitness, Prisoners.RecordFitness));
+        }
+        var notice = _fixture.NotifyRequest(1);
+        (notice.Prisoner, notice.Etag) = (reference, _fixture.Etag(CaseFixture.Hq, reference));
+        notice.Data = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Swiss);
+        notice.Releases.Add(new Release { Recipient = CaseFixture.Swiss, Reason = "protection" });
+        Assert.Equal(
+            expected == Reason.Unspecified ? Reason.Unspecified : Reason.DataWithheld,
+            _fixture.Try(CaseFixture.Hq, notice, Prisoners.NotifyBureau)
+        );
+    }
+
+    [Fact]
+    public void D15_a_claim_under_the_kept_reference_withholds_what_is_notified_under_the_other()
+    {
+        _fixture.Register(CaseFixture.Q);
+        var claim = _fixture.ClaimRequest(CaseFixture.Hq, "UA", "RU");
+        (claim.Prisoner, claim.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Hq, CaseFixture.Q));
+        _fixture.Do(CaseFixture.Hq, claim, Prisoners.RecordClaim);
+        _fixture.Link();
+        var notice = _fixture.NotifyRequest(1);
+        notice.Data = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Ru);
+        notice.Releases.Add(new Release { Recipient = CaseFixture.Ru, Reason = "article-122" });
+        Assert.Equal(Reason.DataWithheld, _fixture.Try(CaseFixture.Hq, notice, Prisoners.NotifyBureau));
+    }
+
     public static TheoryData<string> Writes =>
         ["identity", "particulars", "evidence", "content", "grounds", "findings", "corrected", "explanation"];
 

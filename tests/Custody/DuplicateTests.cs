@@ -189,6 +189,116 @@ public class DuplicateTests
         Assert.Equal(fact == CustodyState.Died, _fixture.Prisoner.Ended);
     }
 
+    /// <summary>What happened to the person happened to him under the kept reference, too.</summary>
+    [Theory]
+    [InlineData(CustodyState.Died)]
+    [InlineData(CustodyState.Escaped)]
+    public void A_fact_under_the_reference_that_is_no_longer_kept_reaches_the_one_that_is(CustodyState fact)
+    {
+        _fixture.Says("KR");
+        _fixture.Link();
+        var recorded = _fixture.Do(CaseFixture.Hq, _fixture.StatusRequest(fact), Prisoners.RecordStatus);
+        Assert.Equal((fact, false, fact == CustodyState.Died), (Kept.State, Kept.Held, Kept.Ended));
+        Assert.Equal((false, fact == CustodyState.Died ? "" : "UA"), (_fixture.TheCase.Prisoners[1].Held, Kept.DetainingPower));
+        Assert.Contains(recorded.Changes, c => c.Event is StatusRecorded { Prisoner: CaseFixture.Q, Held: false });
+        // Notice of it is owed once.
+        Assert.DoesNotContain(Kept.Occurrences, o => o.Kind is OccurrenceKind.Death or OccurrenceKind.Escape);
+        var position = _fixture.Prisoner.Statuses[^1].Position;
+        if (fact == CustodyState.Escaped)
+        {
+            _fixture.Status(CustodyState.Recaptured);
+            Assert.Equal((CustodyState.Recaptured, true), (Kept.State, Kept.Held));
+            position = _fixture.Prisoner.Statuses[^1].Position;
+        }
+        _fixture.Correct(position);
+        Assert.Equal(
+            fact == CustodyState.Died ? (CustodyState.Interned, true, false) : (CustodyState.Escaped, false, false),
+            (Kept.State, Kept.Held, Kept.Ended)
+        );
+        Assert.Equal(Kept.Held, _fixture.TheCase.Prisoners[1].Held);
+    }
+
+    [Fact]
+    public void Once_the_link_is_undone_it_was_another_man_who_died()
+    {
+        _fixture.Link();
+        _fixture.Status(CustodyState.Died);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal((CustodyState.Died, true), (_fixture.Prisoner.State, _fixture.Prisoner.Ended));
+        Assert.Equal((CustodyState.Interned, true, false, "UA"), (Kept.State, Kept.Held, Kept.Ended, Kept.DetainingPower));
+        Assert.Equal((false, true), (_fixture.TheCase.Prisoners[0].Held, _fixture.TheCase.Prisoners[1].Held));
+    }
+
+    [Fact]
+    public void A_dead_man_is_not_one_who_lives()
+    {
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        _fixture.Status(CustodyState.Died);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        _fixture.Do(
+            CaseFixture.Hq,
+            new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
+            {
+                Prisoner = CaseFixture.Q,
+                Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+            },
+            Prisoners.RecordStatus
+        );
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+    }
+
+    /// <summary>The observer that confirmed it may have left.</summary>
+    [Fact]
+    public void Any_observer_of_the_case_undoes_a_link_and_finds_its_entry()
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.Link();
+        var confirmed = MarkOf(CaseFixture.Icrc);
+        Assert.Equal([confirmed], _fixture.Seen(CaseFixture.Swiss).Entries.Select(e => e.Position));
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq).Entries, e => e.Position == confirmed);
+        Assert.Equal(
+            Reason.NotCorrectable,
+            _fixture.Try(CaseFixture.Swiss, _fixture.CorrectRequest(MarkOf(CaseFixture.Hq), CaseFixture.Swiss), Prisoners.CorrectRecord)
+        );
+        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(confirmed), Prisoners.CorrectRecord));
+        _fixture.Correct(confirmed, CaseFixture.Swiss);
+        Assert.Equal(("", true), (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held));
+    }
+
+    /// <summary>What was recorded under the linked reference runs on until custody has ended under the kept one.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_link_stops_neither_the_clock_of_confinement_nor_the_end_of_a_validity(bool ends)
+    {
+        _fixture.Says("KR");
+        var request = _fixture.ProceedingsRequest(false, "");
+        request.ConfinedSinceTime = _fixture.Ago(0);
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
+        var begun = _fixture.RuleRunner.Now;
+        _fixture.Link();
+        if (ends)
+            _fixture.Do(
+                CaseFixture.Hq,
+                new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
+                {
+                    Prisoner = CaseFixture.Q,
+                    Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+                },
+                Prisoners.RecordStatus
+            );
+        _fixture.RuleRunner.Now = begun.AddDays(100);
+        _fixture.RuleRunner.Play(
+            "service/custody",
+            new Google.Protobuf.WellKnownTypes.Timestamp(),
+            (_, context) => Duties.FallDue(Prisoners.KeyOf(_fixture.Case, CaseFixture.P), context),
+            "duty"
+        );
+        var fell = _fixture.RuleRunner.Events.OfType<Custody.V1.DutyFellDue>().Select(e => e.Duty).ToHashSet();
+        Assert.Equal(!ends, fell.Contains(Duties.Confinement));
+        Assert.Equal(!ends, fell.Contains(Duties.Validity));
+    }
+
     [Fact]
     public void A_link_loses_no_clock_of_either_record_and_a_report_under_the_kept_reference_is_one_on_him()
     {

@@ -137,6 +137,54 @@ public class InvariantTests
         Assert.Equal(("UA", true), (_fixture.TheCase.Prisoners[0].DetainingPower, _fixture.Prisoner.Held));
     }
 
+    /// <summary>Whether a power of origin is a party to the Convention, and whether he goes home to it without a breach of D2.</summary>
+    [Theory]
+    [InlineData(CustodyState.Repatriated, true)]
+    [InlineData(CustodyState.Repatriated, false)]
+    [InlineData(CustodyState.Released, true)]
+    [InlineData(CustodyState.Released, false)]
+    public void D2_nobody_is_sent_to_a_state_that_is_no_party_to_the_convention(CustodyState status, bool party)
+    {
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.States.Single(s => s.Code == "KR").PartyToGc3 = party;
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Origin("KR");
+        _fixture.Ready();
+        Assert.Equal(
+            party ? Reason.Unspecified : Reason.ReceivingStateNotParty,
+            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(status), Prisoners.RecordStatus)
+        );
+        if (!party)
+            _fixture.Status(status, Invariant.D2);
+        Assert.Equal(party ? [] : (Invariant[])[Invariant.D2], _fixture.Prisoner.Statuses[^1].Breaches);
+    }
+
+    /// <summary>Who holds him mends who he is, whoever registered him.</summary>
+    [Fact]
+    public void D4_after_a_transfer_identity_and_age_are_corrected_by_the_power_that_holds_him_too()
+    {
+        var position = _fixture.Prisoner.Statuses[0].Position;
+        Assert.Equal(Reason.NotCorrectable, Correct(CaseFixture.Kr));
+        _fixture.Ready();
+        _fixture.HandOver();
+        Assert.Contains(_fixture.Seen(CaseFixture.Kr).Entries, e => e.Position == position);
+        Assert.Equal(Reason.Unspecified, Correct(CaseFixture.Kr));
+        Assert.Equal((true, CaseFixture.Kr), (_fixture.Prisoner.Under18, _fixture.Prisoner.IdentityParticipant));
+        Assert.Equal(Reason.Unspecified, Correct(CaseFixture.Hq));
+        Assert.Equal(Reason.NotCorrectable, Correct(CaseFixture.Icrc));
+
+        Reason Correct(string who) =>
+            _fixture.Try(
+                who,
+                new CorrectRecordRequest(_fixture.CorrectRequest(position, who))
+                {
+                    Identity = CaseFixture.Seal(CaseFixture.Icrc),
+                    Under18 = true,
+                },
+                Prisoners.CorrectRecord
+            );
+    }
+
     [Theory]
     [InlineData(CaseFixture.Kr)]
     [InlineData(CaseFixture.Icrc)]
@@ -473,19 +521,27 @@ public class InvariantTests
     [Fact]
     public void D9_never_given_changed_withdrawn_and_stale_look_the_same()
     {
-        var never = _fixture.StandingFor("KR");
+        var never = Never();
         var id = _fixture.Says("KR");
         Assert.NotEqual(never, _fixture.StandingFor("KR"));
         _fixture.Do(CaseFixture.Icrc, _fixture.RevokeRequest(id, AttesterRole.Observer), Statements.RevokeAttestation);
-        Assert.Equal(never, _fixture.StandingFor("KR"));
+        Assert.Equal(Never(), _fixture.StandingFor("KR"));
         _fixture.Attest(id, AttesterRole.Observer);
         Next(24 * 90);
-        Assert.Equal(never, _fixture.StandingFor("KR"));
+        Assert.Equal(Never(), _fixture.StandingFor("KR"));
         _fixture.Says("KR");
         Assert.Equal(Standing.InForce, _fixture.StandingFor("KR").Standing);
         Next();
         _fixture.Says("KP");
-        Assert.Equal(never, _fixture.StandingFor("KR"));
+        Assert.Equal(Never(), _fixture.StandingFor("KR"));
+
+        // What is answered of one who said nothing at the same time.
+        DestinationStanding Never()
+        {
+            var silent = new InvariantTests();
+            silent._fixture.RuleRunner.Now = _fixture.RuleRunner.Now;
+            return silent._fixture.StandingFor("KR");
+        }
     }
 
     [Fact]

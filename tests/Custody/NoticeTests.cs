@@ -1,6 +1,8 @@
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
+using DutyFellDue = Ministries.Custody.V1.DutyFellDue;
 
 namespace Ministries.Custody.Tests;
 
@@ -33,6 +35,65 @@ public class NoticeTests
         Assert.Empty(_fixture.Seen(CaseFixture.Kr).Moves);
         _fixture.Correct(_fixture.Prisoner.Moves[0].Position);
         Assert.True(_fixture.Prisoner.Moves[0].Corrected);
+    }
+
+    /// <summary>A move that took place is a fact: it is recorded though he was told of nothing, and marked.</summary>
+    [Theory]
+    [InlineData(CustodyState.Interned, 30.0)]
+    [InlineData(CustodyState.Interned, null)]
+    [InlineData(CustodyState.Escaped, 30.0)]
+    [InlineData(CustodyState.Died, null)]
+    public void A_move_that_took_place_without_notice_is_recorded_and_marked(CustodyState then, double? toldAgo)
+    {
+        if (then != CustodyState.Interned)
+            _fixture.Status(then);
+        var request = _fixture.MoveRequest();
+        (request.ToldTime, request.PlannedTime) = (toldAgo is { } hours ? _fixture.Ago(hours) : null, _fixture.Ago(24));
+        var refused = _fixture.Try(CaseFixture.Hq, request, Prisoners.AnnounceMove);
+        Assert.Equal(toldAgo is null ? Reason.MoveNotTold : Reason.TimeOutOfRange, refused);
+        request.AcknowledgedBreaches.Add(Invariant.D14);
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.AnnounceMove);
+        Assert.Equal([Invariant.D14], _fixture.Seen(CaseFixture.Icrc).Moves.Single().Breaches);
+    }
+
+    [Fact]
+    public void A_move_that_is_yet_to_come_is_announced_of_one_in_custody_who_was_told_whatever_is_acknowledged()
+    {
+        var request = _fixture.MoveRequest();
+        request.AcknowledgedBreaches.Add(Invariant.D14);
+        request.ToldTime = null;
+        Assert.Equal(Reason.MoveNotTold, _fixture.Try(CaseFixture.Hq, request, Prisoners.AnnounceMove));
+        _fixture.Status(CustodyState.Escaped);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Hq, _fixture.MoveRequest(), Prisoners.AnnounceMove));
+    }
+
+    [Theory]
+    [InlineData(30, 30, Reason.Unspecified)]
+    [InlineData(30, 31, Reason.TrialWithoutNotice)]
+    [InlineData(20, 20, Reason.TrialWithoutNotice)]
+    public void A_trial_that_was_notified_in_time_may_be_named_again_until_it_opens(double first, double again, Reason expected)
+    {
+        var opens = _fixture.RuleRunner.Now.AddDays(first);
+        Name(opens, Invariant.D12);
+        _fixture.RuleRunner.Now = opens.AddDays(-10);
+        Assert.Equal(expected, Try(opens.AddDays(again - first)));
+        _fixture.Correct(_fixture.Prisoner.Proceedings[0].Position);
+        Assert.Equal(Reason.TrialWithoutNotice, Try(opens));
+
+        void Name(DateTimeOffset trial, params Invariant[] acknowledged)
+        {
+            var request = _fixture.ProceedingsRequest(true);
+            request.TrialTime = trial.ToTimestamp();
+            request.AcknowledgedBreaches.Add(acknowledged);
+            _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
+        }
+
+        Reason Try(DateTimeOffset trial) =>
+            _fixture.Try(
+                CaseFixture.Hq,
+                new RecordProceedingsRequest(_fixture.ProceedingsRequest(false, "")) { TrialTime = trial.ToTimestamp() },
+                Prisoners.RecordProceedings
+            );
     }
 
     [Theory]
@@ -69,22 +130,114 @@ public class NoticeTests
         IEnumerable<DutyFellDue> Fell() => _fixture.RuleRunner.Events.OfType<DutyFellDue>().Where(e => e.Duty == Duties.Confinement);
     }
 
-    [Fact]
-    public void Confinement_that_has_ended_falls_due_no_more()
+    /// <summary>Beginnings and ends of confinement, in days from now and in the order in which they are recorded, and when three months of
+    /// it are over; null: they never are. Three months from the first day are 92 days.</summary>
+    public static TheoryData<string, double?> Confinements =>
+        new()
+        {
+            { "from 0", 92 },
+            { "from 0, nothing", 92 },
+            { "from 0, from 60", 92 },
+            { "from 60, from 0", 92 },
+            { "from 0, to 91", null },
+            { "from 0, to 93", 92 },
+            { "from 0, to 30, from 40", 102 },
+            { "from 0, to 30, from 30", 92 },
+            { "from 40, to 30, from 0", 102 },
+            { "from 0, to 30, from 40, to 50, from 60", 112 },
+            { "from 0, from 20, to 30, from 40", 102 },
+            { "from 0, to 30, from 40, to 101", null },
+        };
+
+    [Theory, MemberData(nameof(Confinements))]
+    public void Three_months_of_confinement_are_counted_from_its_beginning_and_added_up(string told, double? due)
     {
+        var begun = _fixture.RuleRunner.Now;
+        _fixture.RuleRunner.Now = begun.AddDays(200);
+        foreach (var one in told.Split(", "))
+        {
+            var request = _fixture.ProceedingsRequest(false, "");
+            if (one.Split(' ') is [var what, var day])
+            {
+                var time = begun.AddDays(double.Parse(day, System.Globalization.CultureInfo.InvariantCulture)).ToTimestamp();
+                (request.ConfinedSinceTime, request.ConfinementEndTime) = what == "from" ? (time, null) : ((Timestamp?)null, time);
+                // An end is recorded after a beginning: here both come in one record.
+                if (what == "to" && _fixture.Prisoner.Proceedings.All(p => !(p.ConfinedSinceTime < time)))
+                    request.ConfinedSinceTime = begun.ToTimestamp();
+            }
+            _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
+        }
+        Fall();
+        var fell = _fixture.RuleRunner.Events.OfType<DutyFellDue>().Where(e => e.Duty == Duties.Confinement).Select(e => e.DueTime);
+        Assert.Equal(due is { } days ? [begun.AddDays(days).ToTimestamp()] : (Timestamp[])[], fell);
+    }
+
+    [Theory]
+    [InlineData(1.0, Reason.TimeOutOfRange)]
+    [InlineData(-1.0, Reason.Unspecified)]
+    [InlineData(-49.0, Reason.TimeOutOfRange)]
+    public void Confinement_ends_after_it_began_and_not_ahead(double inHours, Reason expected)
+    {
+        Assert.Equal(Reason.TimeOutOfRange, End(-1));
         var request = _fixture.ProceedingsRequest(false, "");
-        request.ConfinedSinceTime = _fixture.Ago(24);
+        request.ConfinedSinceTime = _fixture.Ago(48);
         _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
-        _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(false, ""), Prisoners.RecordProceedings);
-        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddMonths(4);
+        Assert.Equal(expected, End(inHours));
+
+        Reason End(double hours) =>
+            _fixture.Try(
+                CaseFixture.Hq,
+                new RecordProceedingsRequest(_fixture.ProceedingsRequest(false, "")) { ConfinementEndTime = _fixture.In(hours) },
+                Prisoners.RecordProceedings
+            );
+    }
+
+    [Fact]
+    public void What_was_recorded_by_mistake_confines_nobody_and_what_is_left_falls_due_in_its_time()
+    {
+        var begun = _fixture.RuleRunner.Now;
+        Confine(begun);
+        Confine(begun.AddDays(-60));
+        _fixture.RuleRunner.Now = begun.AddDays(40);
+        Fall();
+        Assert.All(_fixture.Prisoner.Proceedings, p => Assert.True(p.ConfinementOverdue));
+        _fixture.Correct(_fixture.Prisoner.Proceedings[1].Position);
+        Assert.False(_fixture.Prisoner.Proceedings[0].ConfinementOverdue);
+        _fixture.RuleRunner.Now = begun.AddMonths(3);
+        Fall();
+        Assert.Equal(2, _fixture.RuleRunner.Events.OfType<DutyFellDue>().Count(e => e.Duty == Duties.Confinement));
+    }
+
+    /// <summary>Each power answers for the confinement in its own custody, and a hand-over ends it.</summary>
+    [Fact]
+    public void Confinement_by_one_power_is_none_by_the_next()
+    {
+        var begun = _fixture.RuleRunner.Now;
+        Confine(begun);
+        _fixture.Ready();
+        _fixture.HandOver();
+        _fixture.RuleRunner.Now = begun.AddMonths(4);
         Fall();
         Assert.DoesNotContain(_fixture.RuleRunner.Events.OfType<DutyFellDue>(), e => e.Duty == Duties.Confinement);
+        Confine(_fixture.RuleRunner.Now.AddDays(-1));
+        _fixture.RuleRunner.Now = begun.AddMonths(8);
+        Fall();
+        Assert.Contains(_fixture.RuleRunner.Events.OfType<DutyFellDue>(), e => e.Duty == Duties.Confinement);
+    }
+
+    private void Confine(DateTimeOffset since)
+    {
+        var request = _fixture.ProceedingsRequest(false, "");
+        var now = _fixture.RuleRunner.Now;
+        Assert.True(since <= now);
+        request.ConfinedSinceTime = since.ToTimestamp();
+        _fixture.Do(_fixture.Holder, request, Prisoners.RecordProceedings);
     }
 
     private void Fall() =>
         _fixture.RuleRunner.Play(
             "service/custody",
-            new Google.Protobuf.WellKnownTypes.Timestamp(),
+            new Timestamp(),
             (_, context) => Duties.FallDue(Prisoners.KeyOf(_fixture.Case, CaseFixture.P), context),
             "duty"
         );

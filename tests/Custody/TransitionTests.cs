@@ -29,7 +29,7 @@ public class TransitionTests
         """;
 
     // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED and then `3`
-    // LINK_NOT_PROPOSED: two powers hold the two.
+    // LINK_NOT_PROPOSED: two powers hold the two. `4` STATE_NOT_ALLOWED of what is ahead, which a fact is not.
     private const string Commands = """
                                     RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord AnnounceMove
         Captured                    +                 +           +               +               +                 +                    +             +            +             +                +             +
@@ -37,12 +37,12 @@ public class TransitionTests
         Interned                    +                 +           +               +               +                 +                    +             +            +             +                +             +
         Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +             +
         InTransit                   +                 +           +               +               +                 +                    +             +            +             .                +             +
-        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +             4
         Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +             +
-        Released                    .                 +           .               +               +                 .                    .             +            +             +                +             .
-        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Released                    .                 +           .               +               +                 .                    .             +            +             +                +             4
+        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +             4
         AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             3                +             +
-        Died                        .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Died                        .                 +           .               +               +                 .                    .             +            +             +                +             4
         """;
 
     // Columns: the consular service's events. The status afterwards: `=` as before.
@@ -134,6 +134,7 @@ public class TransitionTests
         {
             "." => Reason.StateNotAllowed,
             "2" => Reason.NotGranted,
+            "4" => Reason.StateNotAllowed,
             "3" => Reason.LinkNotProposed,
             _ => Reason.Unspecified,
         };
@@ -206,8 +207,10 @@ public class TransitionTests
     {
         var (fixture, statement) = In(CustodyState.Released);
         Close(fixture);
-        var expected = command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord"
-            ? Reason.Unspecified
+        var expected =
+            command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord" ? Reason.Unspecified
+            // Of a move a closed case takes the fact.
+            : command == "AnnounceMove" ? Reason.StateNotAllowed
             : Reason.CaseClosed;
         Assert.Equal(expected, Run(fixture, statement, command));
     }
@@ -327,6 +330,17 @@ public class TransitionTests
 
     private static Reason ProposedAndConfirmed(CaseFixture fixture)
     {
+        // A dead man is linked to a dead man.
+        if (fixture.Prisoner.State == CustodyState.Died)
+            fixture.Try(
+                CaseFixture.Hq,
+                new RecordStatusRequest(fixture.StatusRequest(CustodyState.Died))
+                {
+                    Prisoner = CaseFixture.Q,
+                    Etag = fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+                },
+                Prisoners.RecordStatus
+            );
         fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate);
         return fixture.Try(CaseFixture.Icrc, fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
     }

@@ -45,10 +45,28 @@ public sealed class WatcherTests
         var before = fixture.RuleRunner.Accepted.Count;
         Hidden[happened](fixture);
         var after = fixture.RuleRunner.Accepted.Count;
-        // The runner numbers requests. This one has an id of its own, so that it is the same in each run.
+        if (covers)
+            fixture.RuleRunner.Cover((ulong)before + 8);
+        // The runner numbers requests. These have ids of their own, so that they are the same in each run.
+        const string Service = "ministries.custody.v1.CustodyService";
         var admission = fixture.AdmitRequest(CaseFixture.Unification, Part.RequestingState);
-        const string Method = "ministries.custody.v1.CustodyService/AdmitParty";
-        var (decision, _) = fixture.RuleRunner.Play(CaseFixture.Hq, admission, CaseRules.AdmitParty.Run, Method, requestId: "own");
+        var (decision, _) = fixture.RuleRunner.Play(
+            CaseFixture.Hq,
+            admission,
+            CaseRules.AdmitParty.Run,
+            $"{Service}/AdmitParty",
+            requestId: "own"
+        );
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
+        // What it writes itself it sees in all its parts, with what it was answered.
+        var claim = fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR");
+        (decision, _) = fixture.RuleRunner.Play(
+            CaseFixture.Kr,
+            claim,
+            Prisoners.RecordClaim.Run,
+            $"{Service}/RecordClaim",
+            requestId: "claim"
+        );
         Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         var reader = fixture.Reader(CaseFixture.Kr);
         return await WatchedLedger.Watch("custody", covers, reader, fixture.RuleRunner.Accepted, before..after);

@@ -38,9 +38,11 @@ public class WishTests
     [Theory, MemberData(nameof(Causes))]
     public void No_answer_tells_why_his_word_does_not_stand(string cause)
     {
-        var never = Answers([]);
         var openings = OpeningsWhere(cause);
-        Assert.Equal(never, Answers(openings));
+        // Of one who said nothing, at the same time.
+        var silent = new WishTests();
+        silent._fixture.RuleRunner.Now = _fixture.RuleRunner.Now;
+        Assert.Equal(silent.Answers([]), Answers(openings));
         // The row is about what it says: with the right openings he accepts, or does not.
         Assert.Equal(
             cause.Contains("opened", StringComparison.Ordinal) || cause.Contains("short", StringComparison.Ordinal),
@@ -132,6 +134,22 @@ public class WishTests
         _fixture.Link();
         var kept = _fixture.PrisonerOf(CaseFixture.Q);
         Assert.Equal(Standing.InForce, _fixture.StandingFor([kept, .. kept.Duplicates.Select(_fixture.PrisonerOf)], "KR").Standing);
+    }
+
+    /// <summary>A party sees the basis of a hand-over to which it agreed.</summary>
+    [Fact]
+    public void Two_answers_on_the_same_statements_cannot_be_compared_and_both_hold()
+    {
+        _fixture.Ready();
+        var first = _fixture.Confirmed().StandingBasis;
+        Assert.Equal(first, _fixture.Confirmed().StandingBasis);
+        Next();
+        Assert.NotEqual(first, _fixture.Confirmed().StandingBasis);
+        _fixture.Begin();
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        var confirmed = _fixture.Confirmed();
+        confirmed.StandingBasis = first;
+        Assert.Empty(((CustodyTransferred)_fixture.Do(CaseFixture.Consular, confirmed, Reactions.HandedOver).Changes[0].Event).Breaches);
     }
 
     /// <summary>What happens between custody's answer to the last confirmation and its arrival, and whether the hand-over counts as one

@@ -14,7 +14,16 @@ namespace Ministries.Fixtures;
 /// <param name="Request">The request.</param>
 /// <param name="Decision">What the rule decided.</param>
 /// <param name="Answer">The answer; null: there is none.</param>
-public sealed record Played(string Participant, string Method, string RequestId, IMessage Request, Decision Decision, IMessage? Answer);
+/// <param name="Asked">What another service answered, where it becomes a part of the entry; null: nothing does.</param>
+public sealed record Played(
+    string Participant,
+    string Method,
+    string RequestId,
+    IMessage Request,
+    Decision Decision,
+    IMessage? Answer,
+    IMessage? Asked = null
+);
 
 /// <summary>Runs rules without a ledger, on states in memory and at given times. It applies a decision's changes as the ledger
 /// would.</summary>
@@ -36,6 +45,9 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
     /// <summary>The position of the next entry.</summary>
     public ulong Position { get; private set; }
 
+    /// <summary>Entries that are not played here take the positions before this one.</summary>
+    public void Cover(ulong position) => Position = Math.Max(Position, position);
+
     /// <summary>What the entries published, in order.</summary>
     public List<IMessage> Events { get; } = [];
 
@@ -45,6 +57,9 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
     /// <summary>The state of a record, or null.</summary>
     public T? State<T>(StreamKind<T> kind, string key)
         where T : class, IMessage<T>, new() => (T?)_states.FirstOrDefault(s => s.Id == kind.Id(key)).State;
+
+    /// <summary>Whether another service's answer becomes a part of the entry.</summary>
+    public Func<IMessage, bool> Keeps { get; set; } = static _ => true;
 
     /// <summary>Runs a rule as a participant; what it accepts is applied.</summary>
     public (Decision Decision, IMessage? Answer) Play<TRequest>(
@@ -90,7 +105,8 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
         }
         Events.AddRange(decision.Changes.Select(c => c.Event));
         var answer = decision.Answer?.Invoke(view);
-        Accepted.Add(new(participant, method, context.RequestId, request, decision, answer));
+        var kept = asked is not null && Keeps(asked) ? asked : null;
+        Accepted.Add(new(participant, method, context.RequestId, request, decision, answer, kept));
         return (decision, answer);
     }
 

@@ -66,7 +66,8 @@ public sealed class WatchedLedger : IAsyncDisposable
             seen.Add(await ledger.Pass(reader, one));
         seen.Add(await ledger.Pass(reader, [.. accepted.Skip(first).Take(count)]));
         seen.Add(await ledger.Pass(reader));
-        seen.Add(await ledger.Pass(reader, [.. accepted.Skip(first + count)]));
+        foreach (var one in accepted.Skip(first + count))
+            seen.Add(await ledger.Pass(reader, one));
         return string.Join('\n', seen);
     }
 
@@ -129,8 +130,16 @@ public sealed class WatchedLedger : IAsyncDisposable
             var events = stored.Entry.Parts.Single(p => p.Kind == PartKind.Events).Data;
             seen.Add(
                 $"entry at {Place(header.Position)}, {header.CommitTime}: {header.Participant} {header.Method} {header.RequestId} "
-                    + $"{stored.Entry.Case}, {string.Join(", ", numbers.Order(StringComparer.Ordinal))}, {Events.Parser.ParseFrom(events)}"
+                    + $"{stored.Entry.Case}, {string.Join(", ", numbers.Order(StringComparer.Ordinal))}, {Events.Parser.ParseFrom(events)}, "
+                    + $"parts {string.Join(' ', header.Parts.Select(p => p.Kind))}"
             );
+            // Of its own entry a participant sees every part.
+            if (header.Participant == reader.Participant.Id)
+                seen.AddRange(
+                    stored
+                        .Entry.Parts.Where(p => p.Kind is not (PartKind.Events or PartKind.Cause))
+                        .Select(p => $"its {p.Kind}: {Convert.ToHexString(p.Data.Span)}")
+                );
         }
         Assert.True(page.Complete);
         _said = page.Next;
@@ -157,6 +166,7 @@ public sealed class WatchedLedger : IAsyncDisposable
             Method = played.Method,
             Request = played.Request,
             Bytes = played.Request.ToByteArray(),
+            Asked = played.Asked,
             AgreementVersion = 1,
             Decide = (_, _) => decision,
         };

@@ -132,7 +132,7 @@ internal static class StartInquiry
             connection = await new BrokerNodes(service.Name, options, NullLogger.Instance).Connect("start", cancel);
             await Broker.Aside(() => Listen(connection)).WaitAsync(cancel);
         }
-        catch (Exception e) when (e is not OutOfMemoryException)
+        catch (Exception)
         {
             // The broker cannot be reached, or nobody has used it before.
         }

@@ -1,3 +1,4 @@
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using State = Ministries.Consular.V1.AccessState;
 
@@ -19,12 +20,36 @@ internal static class AccessFold
             .On<V1.RecordCorrected>(Corrected)
             .After((access, _, entry) => Acts.Note(access.Acts, entry));
 
+    /// <summary>The state that access had at a time, by what is recorded now. Before it began, it was as it began: an observer's visits
+    /// need no notice to be lawful.</summary>
+    public static State StateAt(Access access, Timestamp time) =>
+        (access.Periods.LastOrDefault(p => p.StartTime <= time) ?? access.Periods[0]) switch
+        {
+            { State: State.Denied, ExpireTime: { } expires } when expires <= time => OpenState(access.Kind),
+            var period => period.State,
+        };
+
+    private static void Begin(Access access, State state, Timestamp start, FoldedEntry entry, Timestamp? expires = null) =>
+        access.Periods.Add(
+            new AccessPeriod
+            {
+                State = state,
+                StartTime = start,
+                ExpireTime = expires,
+                Position = entry.Position,
+            }
+        );
+
+    // What access is while nothing is decided.
+    private static State OpenState(AccessKind kind) => kind == AccessKind.Consular ? State.Requested : State.Granted;
+
     private static void Requested(Access access, AccessRequested e, FoldedEntry entry)
     {
         (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.Consular);
         (access.Participant, access.RequestingState, access.DetainingPower) = (e.Participant, e.RequestingState, e.DetainingPower);
         (access.State, access.RequestTime, access.DecisionDueTime) = (State.Requested, entry.Time, e.DecisionDueTime);
         access.NoteVerbale = (entry.Request as RequestAccessRequest)?.NoteVerbale ?? "";
+        Begin(access, State.Requested, entry.Time, entry);
     }
 
     private static void Notified(Access access, VisitNotified e, FoldedEntry entry)
@@ -32,6 +57,7 @@ internal static class AccessFold
         (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.ObserverVisit);
         (access.Participant, access.DetainingPower) = (e.Participant, e.DetainingPower);
         (access.State, access.RequestTime) = (State.Granted, entry.Time);
+        Begin(access, e.DenialExpireTime is null ? State.Granted : State.Denied, entry.Time, entry, e.DenialExpireTime);
         if (entry.Request is NotifyVisitRequest notice)
             (access.NoteVerbale, access.PlannedTime) = (notice.NoteVerbale, notice.PlannedTime);
         if (e.DenialExpireTime is null)
@@ -55,6 +81,8 @@ internal static class AccessFold
             DecideTime = entry.Time,
             Position = entry.Position,
         };
+        var expires = e.Granted ? null : e.DenialExpireTime ?? (entry.Request as DecideAccessRequest)?.DenialExpireTime;
+        Begin(access, access.State, entry.Time, entry, expires);
         if (entry.Request is not DecideAccessRequest request)
             return;
         (access.Decision.NoteVerbale, access.Decision.SendingState) = (request.NoteVerbale, request.SendingState);
@@ -91,6 +119,9 @@ internal static class AccessFold
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
         (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
+        // What the power of before decided after it had handed him over is nothing to the one that took him.
+        access.Periods.Keep(p => p.StartTime < e.HandoverTime);
+        Begin(access, OpenState(access.Kind), e.HandoverTime, entry);
         // Recorded before it was known here that he had been handed over.
         foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
             visit.DetainingPower = e.ToPower;
@@ -117,6 +148,7 @@ internal static class AccessFold
     private static void Closed(Access access, AccessClosed e, FoldedEntry entry)
     {
         (access.State, access.CloseTime) = (State.Closed, entry.Time);
+        Begin(access, State.Closed, entry.Time, entry);
         (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
     }
 
@@ -126,6 +158,9 @@ internal static class AccessFold
             act.Corrected |= act.Position == e.Position;
         foreach (var wrong in access.Visits)
             wrong.Corrected |= wrong.Position == e.Position;
+        // A decision that was a mistake never was.
+        foreach (var period in access.Periods.Where(p => p.Position == e.Position && p.State is State.Granted or State.Denied))
+            (period.State, period.ExpireTime) = (OpenState(access.Kind), null);
         // What rested on a decision is as before it.
         if (!Accesses.RestsOn(access, e.Position))
             return;
@@ -133,5 +168,5 @@ internal static class AccessFold
         (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
     }
 
-    private static void Reopen(Access access) => access.State = access.Kind == AccessKind.Consular ? State.Requested : State.Granted;
+    private static void Reopen(Access access) => access.State = OpenState(access.Kind);
 }

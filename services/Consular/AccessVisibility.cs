@@ -59,7 +59,8 @@ public static class AccessVisibility
         foreach (var visit in shown.Visits)
             visit.Report = Seals.Show(visit.Report, visit.Participant, reader.Id);
         shown.Acts.Keep(a => a.Participant == reader.Id || !Reserved.Contains(a.Method));
-        shown.Withheld.Add("acts");
+        shown.Periods.Clear();
+        shown.Withheld.Add(["acts", "periods"]);
         if (!reader.ActsFor(access.RequestingState) && PowersOf(access).FirstOrDefault(reader.ActsFor) is { } power)
             ShowToPower(shown, access, power, reader);
         return shown;

@@ -158,7 +158,7 @@ public static class Accesses
         Full = IsFull,
         Decide = (access, request, context) =>
         {
-            var (power, state) = At(access, request.StartTime, context);
+            var (power, state) = At(access, request.StartTime);
             var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
             var breached = state != State.Granted;
             if (breached && !request.AcknowledgedBreaches.Contains(breach))
@@ -329,10 +329,10 @@ public static class Accesses
     }
 
     // The power in whose custody he was, and the state that access to him had then, as it was decided by that time.
-    private static (string Power, State State) At(Access access, Timestamp time, RuleContext context) =>
+    private static (string Power, State State) At(Access access, Timestamp time) =>
         (
             access.FormerCustodies.FirstOrDefault(c => time < c.EndTime)?.DetainingPower ?? access.DetainingPower,
-            Dossiers.StateAt(context.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner)), access, time)
+            AccessFold.StateAt(access, time)
         );
 
     private static bool IsVisitingSide(Access access, RuleContext context) =>

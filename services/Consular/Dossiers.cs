@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        4,
+        3,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -49,15 +49,15 @@ public static class Dossiers
             .On<ReturnConfirmedByOneSide>()
             .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
             .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
-            .On<AccessRequested>((d, e, entry) => Open(d, e.Access, e.RequestingState, AccessKind.Consular, AccessState.Requested, entry))
+            .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessKind.Consular, AccessState.Requested))
             .On<VisitNotified>(Notified)
             .On<AccessDecided>(Decided)
             .On<AccessReopened>()
-            .On<AccessPassed>(Passed)
+            .On<AccessPassed>()
             .On<VisitRecorded>()
-            .On<AccessClosed>(Closed)
+            .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
             .On<V1.DutyFellDue>(FellDue)
-            .On<V1.RecordCorrected>(Corrected)
+            .On<V1.RecordCorrected>((d, e, entry) => EndDenials(d, x => x.Access == e.Record && x.Position == e.Position, entry))
             .On<StatusRecorded>()
             .On<StatementRecorded>()
             .On<StatementAttested>()
@@ -181,95 +181,21 @@ public static class Dossiers
             }
     }
 
-    private static void Open(
-        Dossier dossier,
-        string access,
-        string asker,
-        AccessKind kind,
-        AccessState state,
-        FoldedEntry entry,
-        Timestamp? expires = null
-    )
-    {
-        var opened = new DossierAccess
-        {
-            Access = access,
-            Asker = asker,
-            Kind = kind,
-            State = state,
-        };
-        Begin(opened, state, entry.Time, entry.Position, expires);
-        dossier.Accesses.Add(opened);
-    }
-
-    private static void Begin(DossierAccess access, AccessState state, Timestamp start, ulong position, Timestamp? expires = null) =>
-        access.Periods.Add(
-            new DossierPeriod
+    private static void Open(Dossier dossier, string access, string asker, AccessKind kind, AccessState state) =>
+        dossier.Accesses.Add(
+            new DossierAccess
             {
+                Access = access,
+                Asker = asker,
+                Kind = kind,
                 State = state,
-                StartTime = start,
-                ExpireTime = expires,
-                Position = position,
             }
         );
-
-    /// <summary>The state that access had at a time, as it is recorded now. Before it began, it was as it began: an observer's visits need
-    /// no notice to be lawful.</summary>
-    /// <param name="dossier">The dossier; null: nothing is recorded.</param>
-    /// <param name="access">The access.</param>
-    /// <param name="time">The time.</param>
-    public static AccessState StateAt(Dossier? dossier, Access access, Timestamp time)
-    {
-        var periods = dossier?.Accesses.FirstOrDefault(a => a.Access == access.Id)?.Periods;
-        return (periods?.LastOrDefault(p => p.StartTime <= time) ?? periods?.FirstOrDefault()) switch
-        {
-            null => access.State,
-            { State: AccessState.Denied, ExpireTime: { } expires } when expires <= time => OpenState(access.Kind),
-            var period => period.State,
-        };
-    }
-
-    // What access is while nothing is decided.
-    private static AccessState OpenState(AccessKind kind) => kind == AccessKind.Consular ? AccessState.Requested : AccessState.Granted;
-
-    private static void Passed(Dossier dossier, AccessPassed e, FoldedEntry entry)
-    {
-        var access = AccessOf(dossier, e.Access);
-        // What the power of before decided after it had handed him over is nothing to the one that took him.
-        access.Periods.Keep(p => p.StartTime < e.HandoverTime);
-        Begin(access, OpenState(access.Kind), e.HandoverTime, entry.Position);
-    }
-
-    private static void Closed(Dossier dossier, AccessClosed e, FoldedEntry entry)
-    {
-        var access = AccessOf(dossier, e.Access);
-        access.State = AccessState.Closed;
-        Begin(access, AccessState.Closed, entry.Time, entry.Position);
-    }
-
-    private static void Corrected(Dossier dossier, V1.RecordCorrected e, FoldedEntry entry)
-    {
-        EndDenials(dossier, d => d.Access == e.Record && d.Position == e.Position, entry);
-        // A decision that was a mistake never was.
-        foreach (var access in dossier.Accesses.Where(a => a.Access == e.Record))
-        foreach (var period in access.Periods.Where(p => p.Position == e.Position && p.State is AccessState.Granted or AccessState.Denied))
-            (period.State, period.ExpireTime) = (OpenState(access.Kind), null);
-    }
-
-    private static DossierAccess AccessOf(Dossier dossier, string access) => dossier.Accesses.Single(a => a.Access == access);
 
     private static void Notified(Dossier dossier, VisitNotified e, FoldedEntry entry)
     {
         var denied = e.DenialExpireTime is not null;
-        Open(
-            dossier,
-            e.Access,
-            e.Participant,
-            AccessKind.ObserverVisit,
-            denied ? AccessState.Denied : AccessState.Granted,
-            entry,
-            e.DenialExpireTime
-        );
+        Open(dossier, e.Access, e.Participant, AccessKind.ObserverVisit, denied ? AccessState.Denied : AccessState.Granted);
         // The denial goes on, of this access from now on.
         if (denied && DenialInForce(dossier, e.Participant, entry.Time) is { } denial)
             denial.Access = e.Access;
@@ -277,11 +203,9 @@ public static class Dossiers
 
     private static void Decided(Dossier dossier, AccessDecided e, FoldedEntry entry)
     {
-        var access = AccessOf(dossier, e.Access);
+        var access = dossier.Accesses.Single(a => a.Access == e.Access);
         EndDenials(dossier, d => d.Access == e.Access, entry);
         var request = entry.Request as DecideAccessRequest;
-        var expires = e.Granted ? null : e.DenialExpireTime ?? request?.DenialExpireTime;
-        Begin(access, e.Granted ? AccessState.Granted : AccessState.Denied, entry.Time, entry.Position, expires);
         if (access.Kind != AccessKind.ObserverVisit || e.Granted || (e.DenialExpireTime ?? request?.DenialExpireTime) is not { } end)
             return;
         dossier.Denials.Add(

@@ -150,10 +150,14 @@ internal static class TransferFold
         var giving = entry.Participant == e.DetainingParticipant;
         transfer.Confirmations.Add(Confirmed(giving ? HandoverSide.Giving : HandoverSide.Taking, entry));
         (transfer.SuspendedFrom, transfer.HandoverTime) = (State.Unspecified, e.HandoverTime);
-        transfer.Breaches.Add(e.Breaches);
+        transfer.Breaches.Add(BreachesOf(e.Breaches, transfer.Confirmations));
         StopClock(transfer);
         Reach(transfer, State.HandedOver, e.CustodyPosition, entry);
     }
+
+    // The event does not tell all that a side acknowledged.
+    private static IEnumerable<Invariant> BreachesOf(IEnumerable<Invariant> told, IEnumerable<Confirmation> confirmations) =>
+        [.. told.Union(confirmations.SelectMany(c => c.AcknowledgedBreaches)).Order()];
 
     private static void Suspended(Transfer transfer, TransferSuspended e, FoldedEntry entry)
     {
@@ -276,7 +280,7 @@ internal static class TransferFold
         var first = transfer.ReturnConfirmations[0].Side;
         transfer.ReturnConfirmations.Add(Confirmed(first == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
         (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
-        transfer.ReturnBreaches.Add(e.Breaches);
+        transfer.ReturnBreaches.Add(BreachesOf(e.Breaches, transfer.ReturnConfirmations));
         StopClock(transfer);
         StopClockOfReturn(transfer);
     }

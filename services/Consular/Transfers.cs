@@ -544,10 +544,10 @@ public static class Transfers
             AcceptingParticipant = account.Side == HandoverSide.Taking ? context.Caller.Id : second,
             CustodyPosition = Departures.PositionOf(context.Asked),
             StandingBasis = Departures.BasisOf(context.Asked, transfer.Destination),
-            Breaches = { BreachesOf(account, other) },
+            Breaches = { BreachesFor(account, other) },
         };
         // A breach is announced to the observers; to the accepting power it could tell what it may not know.
-        return both.Breaches.Count == 0
+        return !BreachesOf(account, other).Any()
             ? Accept(both)
             : Accept(both).SeenBy(Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case));
     }
@@ -581,9 +581,9 @@ public static class Transfers
             ToPower = transfer.DetainingPower,
             ReturnTime = TimeOf(account, other),
             StandingBasis = Departures.BasisOf(context.Asked, transfer.DetainingPower),
-            Breaches = { BreachesOf(account, other) },
+            Breaches = { BreachesFor(account, other) },
         };
-        return back.Breaches.Count == 0
+        return !BreachesOf(account, other).Any()
             ? Accept(back)
             : Accept(back).SeenBy(Audience.State(transfer.Case, back.FromPower), Audience.Observers(transfer.Case));
     }
@@ -630,6 +630,13 @@ public static class Transfers
 
     private static IEnumerable<Invariant> BreachesOf(Account account, Confirmation? other) =>
         account.Acknowledged.Union(other?.AcknowledgedBreaches ?? []).Order();
+
+    // What the event tells, which the side that confirms last sees in its own entry. What the giving side acknowledged of him is not the
+    // taking side's to know; that it was against D1 shows in the record. The record has all of it, and custody judges by its own.
+    private static IEnumerable<Invariant> BreachesFor(Account account, Confirmation? other) =>
+        account.Side == HandoverSide.Giving
+            ? BreachesOf(account, other)
+            : account.Acknowledged.Union(other?.AcknowledgedBreaches.Where(b => b == Invariant.D1) ?? []).Order();
 
     private static Ruling? Hindrance(Transfer transfer, RuleContext context) =>
         Departures.Obstacles(transfer, context) is [var first, ..] ? first.Reason : null;

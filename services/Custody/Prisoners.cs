@@ -618,7 +618,8 @@ public static class Prisoners
         streams.AddRange(touched.Skip(1).Select(IdOf));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        foreach (var record in touched)
+        // Of the other record the facts alone change that were recorded here.
+        foreach (var record in touched.Where(r => r == prisoner || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
         {
             var (held, ended) = PrisonerFold.CustodyWithout(record, corrected);
             if (held == record.Held && ended == record.Ended)

@@ -151,6 +151,7 @@ public sealed class AttackTests
             },
             Accesses.DecideAccess
         );
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         while (
             _fixture.Try(CaseFixture.Kr, new RecordVisitRequest { Access = access, StartTime = _fixture.In(-2) }, Accesses.RecordVisit)
             != Reason.RecordFull

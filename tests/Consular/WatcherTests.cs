@@ -158,6 +158,28 @@ public sealed class WatcherTests
         Assert.Equal([CaseOpened.Descriptor], custody.Except(events.Select(e => e.Descriptor)));
     }
 
+    /// <summary>What the power that held him acknowledged as a breach, and what kr/mfa, which confirms last, finds in its own entry.</summary>
+    [Theory]
+    [InlineData(Invariant.D2)]
+    [InlineData(Invariant.D10)]
+    [InlineData(Invariant.D11)]
+    [InlineData(Invariant.D12)]
+    public void The_taking_side_cannot_tell_from_its_own_entry_what_the_other_side_acknowledged(Invariant breached)
+    {
+        Assert.Equal(Found(Invariant.D9), Found(breached));
+
+        static string Found(Invariant acknowledged)
+        {
+            var fixture = new CaseFixture();
+            var transfer = fixture.To(State.Suspended, from: State.InTransit);
+            fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+            fixture.Do(CaseFixture.Ua, fixture.Confirmation(transfer, Invariant.D1, acknowledged), Transfers.ConfirmHandover);
+            var (decision, answer) = fixture.Play(CaseFixture.Kr, fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+            Assert.Contains(acknowledged, fixture.Seen(CaseFixture.Icrc, transfer)!.Breaches);
+            return string.Join('\n', decision.Changes.Select(c => c.Event).Append(answer).Select(m => JsonFormatter.Default.Format(m)));
+        }
+    }
+
     // What may have happened when a request was suspended: one cause each, or his word with the attestations of three who were there.
     private static readonly Dictionary<string, Func<CaseFixture, string, Decision>> Happened = new(Hidden)
     {

@@ -25,6 +25,9 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
 {
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
 
+    /// <summary>The service that is asked now, or was asked last; empty: none was.</summary>
+    internal string Service { get; private set; } = "";
+
     /// <summary>Writes the file.</summary>
     /// <param name="subject">The case's id, or the participant's own id of a request.</param>
     /// <param name="file">Where to.</param>
@@ -54,6 +57,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         await lines.Put(new EvidenceLine { Head = head });
         foreach (var (service, entries) in found)
         {
+            Service = service;
             progress?.Report($"proving {entries.Count} entries of {service}");
             var (cosigned, put) = await PutLog(service, entries, lines, progress, cancel);
             if (!cosigned)
@@ -77,6 +81,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         var found = new SortedDictionary<string, List<EvidenceEntry>>(StringComparer.Ordinal);
         foreach (var service in client.Services.Order(StringComparer.Ordinal))
         {
+            Service = service;
             progress?.Report($"reading {service}");
             var entries = isCase ? await OfCase(service, subject, cancel) : await OfRequest(service, subject, cancel);
             if (entries.Count > 0)

@@ -178,6 +178,7 @@ public sealed partial class MinistryClient : IDisposable
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
 
     private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];
+    private readonly ConcurrentDictionary<string, bool> _connected = [];
     private readonly MinistrySettings _settings;
     private readonly TimeProvider _time;
     private readonly Reread<OwnCertificate> _certificate;
@@ -292,6 +293,9 @@ public sealed partial class MinistryClient : IDisposable
     /// <summary>What the operator may call at a service.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public OperationsService.OperationsServiceClient OperationsOf(string service) => new(this[service]);
+
+    /// <summary>Whether a service was ever connected to. If not, nothing can have been sent to it.</summary>
+    internal bool HasConnected(string service) => _connected.ContainsKey(service);
 
     /// <summary>The way to a service. A refused call throws <see cref="RefusedException"/>.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
@@ -498,6 +502,12 @@ public sealed partial class MinistryClient : IDisposable
             ConnectTimeout,
             _time
         );
+        // It is called once the service has proved who it is, and before anything of a call is sent.
+        sender.PlaintextStreamFilter = (connection, _) =>
+        {
+            _connected[service] = true;
+            return ValueTask.FromResult(connection.PlaintextStream);
+        };
         if (!_settings.PassesTrace)
             sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         else if (_settings.Propagator is { } propagator)

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Hosting;
 
 namespace Ministries.Gateway;
 
@@ -9,7 +10,8 @@ namespace Ministries.Gateway;
 /// <param name="mirror">The mirror.</param>
 /// <param name="client">Says the trust domain.</param>
 /// <param name="time">The clock.</param>
-internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProvider time)
+/// <param name="lifetime">Says when the gateway stops.</param>
+internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProvider time, IHostApplicationLifetime lifetime)
 {
     private const int Page = 100;
 
@@ -34,15 +36,29 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
             ["data"] = Contract.Types.Find(e.Type)?.Parser.ParseFrom(e.Data) is { } message ? PlainJson.Write(message) : null,
         };
 
-    /// <summary>Writes server-sent events until the caller goes. Each has an id by which he goes on (<c>Last-Event-ID</c>).</summary>
+    /// <summary>Writes server-sent events until the caller goes, or the gateway stops. Each has an id by which he goes on
+    /// (<c>Last-Event-ID</c>).</summary>
     public async Task Write(HttpContext http)
+    {
+        // A stream would go on for minutes, and no gateway stops in order while a request is in progress.
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, lifetime.ApplicationStopping);
+        try
+        {
+            await Write(http, either.Token);
+        }
+        catch (OperationCanceledException) when (!http.RequestAborted.IsCancellationRequested)
+        {
+            // Its reader comes again.
+        }
+    }
+
+    private async Task Write(HttpContext http, CancellationToken cancel)
     {
         var (numbering, after) = (mirror.Head.Numbering, After(http));
         JsonEndpoints.Demand(http.Request.Query, "type", "from");
         var types = http.Request.Query["type"];
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";
-        var cancel = http.RequestAborted;
         var began = time.GetTimestamp();
         // What cannot be read at all is answered before the stream begins.
         var events = await mirror.Events(numbering, after, Page, cancel);

@@ -4,6 +4,7 @@ using Google.Rpc;
 using Grpc.AspNetCore.Server.Model;
 using Grpc.Core;
 using Microsoft.AspNetCore.Authorization;
+using Microsoft.Extensions.Hosting;
 using Ministries.Ledger.V1;
 using Status = Google.Rpc.Status;
 
@@ -15,7 +16,7 @@ namespace Ministries.Gateway;
 /// <c>plain/ministries.type.v1.PersonIdentity</c>. The methods that every
 /// service serves, such as those of its ledger, need the header <c>ministries-service</c>.
 /// </summary>
-internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimeProvider time)
+internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimeProvider time, IHostApplicationLifetime lifetime)
 {
     /// <summary>The header that names the service whose ledger is meant.</summary>
     public const string ServiceHeader = "ministries-service";
@@ -62,7 +63,11 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
     {
         var service = ServiceOf(Contract.Find("calllog", "FollowEntries")!, context);
         using var over = new CancellationTokenSource(GatewayHost.StreamTime, time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, over.Token);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(
+            context.CancellationToken,
+            over.Token,
+            lifetime.ApplicationStopping
+        );
         try
         {
             await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, either.Token))
@@ -74,7 +79,9 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
             throw Refusal(
                 StatusCode.Unavailable,
                 "STREAM_OVER",
-                $"a stream goes on for {GatewayHost.StreamTime.TotalMinutes:F0} min: follow again from the next_position received last"
+                lifetime.ApplicationStopping.IsCancellationRequested
+                    ? "the gateway stops: follow again from the next_position received last"
+                    : $"a stream goes on for {GatewayHost.StreamTime.TotalMinutes:F0} min: follow again from the next_position received last"
             );
         }
     }

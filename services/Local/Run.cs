@@ -20,6 +20,9 @@ public static class Run
     /// <summary>Exit code: something is not as it must be.</summary>
     public const int Failure = 1;
 
+    /// <summary>Exit code: it was interrupted before its end (128 and SIGINT's number).</summary>
+    public const int Interrupted = 130;
+
     // The process's own start, so that the start of the runtime is measured too.
     private static readonly long Started =
         Stopwatch.GetTimestamp() - (long)((DateTime.Now - Process.GetCurrentProcess().StartTime).TotalSeconds * Stopwatch.Frequency);
@@ -28,8 +31,21 @@ public static class Run
     private static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(30);
 
     /// <summary>Runs the command line.</summary>
-    public static Task<int> From(string[] args) =>
-        Command().Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = StopTimeout });
+    public static async Task<int> From(string[] args)
+    {
+        try
+        {
+            return await Command()
+                .Parse(args)
+                .InvokeAsync(
+                    new InvocationConfiguration { ProcessTerminationTimeout = StopTimeout, EnableDefaultExceptionHandler = false }
+                );
+        }
+        catch (OperationCanceledException)
+        {
+            return Interrupted;
+        }
+    }
 
     private static readonly Option<bool> Json = new("--json")
     {
@@ -213,6 +229,10 @@ public static class Run
         {
             await story.Play(cancel);
             report = await VerifyAll(participants, story, timeline, spans, run, remote is null, cancel);
+        }
+        catch (RpcException) when (cancel.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancel);
         }
         catch (Exception e) when (e is StoryException or RpcException)
         {

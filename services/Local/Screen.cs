@@ -21,13 +21,15 @@ public sealed class Screen
     public Screen(TextWriter output, bool redirected, bool brief = false, int? width = null)
     {
         _brief = brief;
+        // Who wants no colours (no-color.org) gets no other styles either.
+        var plain = redirected || Environment.GetEnvironmentVariable("NO_COLOR") is { Length: > 0 };
         _console = AnsiConsole.Create(
             new AnsiConsoleSettings
             {
                 Out = new AnsiConsoleOutput(redirected ? new Trimmed(output) : output),
                 Interactive = InteractionSupport.No,
-                Ansi = redirected ? AnsiSupport.No : AnsiSupport.Detect,
-                ColorSystem = redirected ? ColorSystemSupport.NoColors : ColorSystemSupport.Detect,
+                Ansi = plain ? AnsiSupport.No : AnsiSupport.Detect,
+                ColorSystem = plain ? ColorSystemSupport.NoColors : ColorSystemSupport.Detect,
             }
         );
         _console.Profile.Width = Math.Clamp(width ?? (redirected ? MaxWidth : _console.Profile.Width), MinWidth, MaxWidth);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Trust;
@@ -15,8 +16,9 @@ internal static class AgreementCommand
 {
     private static readonly JsonFormatter Formatter = new(JsonFormatter.Settings.Default.WithIndentation());
 
-    public static Command Create() =>
-        new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
+    public static Command Create()
+    {
+        var command = new Command("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
         {
             AddKey(),
             EndKey(
@@ -51,6 +53,13 @@ internal static class AgreementCommand
             Check(),
             Put(),
         };
+        foreach (var verb in command.Subcommands)
+        {
+            verb.Add(Options.Output);
+            verb.Add(Options.Json);
+        }
+        return command;
+    }
 
     private static Command AddKey()
     {
@@ -288,7 +297,7 @@ internal static class AgreementCommand
                 var agreement = Read(result.GetRequiredValue(next));
                 var done = edit(agreement);
                 Write(result.GetRequiredValue(next), agreement);
-                result.InvocationConfiguration.Output.WriteLine(done);
+                Say(result, new JsonObject { ["done"] = done }, done);
                 return 0;
             }
         );
@@ -424,12 +433,22 @@ internal static class AgreementCommand
 
     private static int WriteChanges(ParseResult result, Agreement before, Agreement agreement)
     {
-        var output = result.InvocationConfiguration.Output;
-        foreach (var change in AgreementVersions.Between(before, agreement))
+        var changes = AgreementVersions.Between(before, agreement).ToArray();
+        var missing = AgreementVersions.Missing(before, agreement, new HashSet<string>()).ToArray();
+        var data = new JsonObject
+        {
+            ["version"] = agreement.Version,
+            ["changes"] = new JsonArray([.. changes.Select(c => new JsonObject { ["what"] = c.What, ["signed_by"] = c.Of })]),
+            ["must_sign"] = new JsonArray([.. missing.Select(m => (JsonNode?)m)]),
+        };
+        Say(
+            result,
+            data,
             // What one party proposes must not look like another line of what it changes.
-            output.WriteLine(Terminal.Line($"{(change.Of is { } own ? $"signed by {own}" : "signed by all")}  {change.What}"));
-        output.WriteLine(
-            Terminal.Line($"must sign: {string.Join(", ", AgreementVersions.Missing(before, agreement, new HashSet<string>()))}")
+            [
+                .. changes.Select(c => Terminal.Line($"{(c.Of is { } own ? $"signed by {own}" : "signed by all")}  {c.What}")),
+                Terminal.Line($"must sign: {string.Join(", ", missing)}"),
+            ]
         );
         return 0;
     }
@@ -437,10 +456,27 @@ internal static class AgreementCommand
     private static bool Judge(ParseResult result, Agreement? before, Agreement agreement)
     {
         var fault = AgreementVersions.Check(before, agreement, DateTimeOffset.UtcNow);
-        result.InvocationConfiguration.Output.WriteLine(
-            fault is null ? $"version {agreement.Version} is signed by all whom it affects" : fault.ToString()
+        Say(
+            result,
+            new JsonObject
+            {
+                ["version"] = agreement.Version,
+                ["accepted"] = fault is null,
+                ["fault"] = fault?.ToString(),
+            },
+            fault is null ? $"version {agreement.Version} is signed by all whom it affects" : fault.ToString()!
         );
         return fault is null;
+    }
+
+    // The lines are complete, and may be copied into a register, so they are not wrapped.
+    private static void Say(ParseResult result, JsonObject data, params IReadOnlyList<string> lines)
+    {
+        using var connection = Connection.Of(result, readsProfile: false);
+        if (Answers.WriteData(connection, data))
+            return;
+        foreach (var line in lines)
+            result.InvocationConfiguration.Output.WriteLine(line);
     }
 
     private static Argument<string> File(string name, string description) => new(name) { Description = description, HelpName = "file" };
@@ -456,12 +492,14 @@ internal static class AgreementCommand
     {
         try
         {
+            // What was asked for is checked before anything is changed.
+            using var asked = Connection.Of(result, readsProfile: false);
             return verb();
         }
         // The version can be read but would be refused.
         catch (AgreementRefusedException e) when (e.Fault is not null)
         {
-            result.InvocationConfiguration.Output.WriteLine(e.Message);
+            Say(result, new JsonObject { ["accepted"] = false, ["fault"] = e.Message }, e.Message);
             return ExitCodes.WasRefused;
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)

@@ -1,9 +1,11 @@
 using System.CommandLine;
+using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Ministries.Gateway;
 using Ministries.Keys;
+using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using PlainText = Ministries.Ledger.PlainText;
@@ -19,6 +21,7 @@ internal static class ApproveCommand
     {
         var service = CallCommands.ServiceArgument();
         var method = new Argument<string>("method") { Description = "The method, such as decide-transfer." };
+        method.CompletionSources.Add(context => Completion.Approvable(context.ParseResult.GetValue(service)));
         var key = new Option<string>("--key")
         {
             Description = $"Your key. {CallCommands.KeyLocation}",
@@ -56,38 +59,40 @@ internal static class ApproveCommand
         };
         CallCommands.SetRun(
             command,
-            (result, connection, cancel) =>
+            async (result, connection, cancel) =>
             {
                 var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
                 var found = Find(name, wanted);
                 var path = result.GetRequiredValue(file);
                 var request = TypedVerb.Parse(found.InputType, PlainText.ReadFile(path), path);
                 using var official = KeySource.Open(result.GetRequiredValue(key), CallCommands.SecretsFolder);
-                var approved = Approve(
+                var approved = await Approve(
                     connection,
                     name,
                     found,
                     request,
                     official,
                     result.GetRequiredValue(office),
-                    result.GetValue(Options.Yes)
+                    result.GetValue(Options.Yes),
+                    cancel
                 );
                 if (approved)
                     WholeFile.Write(path, Contract.Formatter.Format(request) + "\n", mode: PrivateFiles.Mode);
-                return Task.FromResult(approved ? ExitCodes.Done : ExitCodes.WrongInput);
+                return approved ? ExitCodes.Done : ExitCodes.Declined;
             }
         );
         return command;
     }
 
-    private static bool Approve(
+    private static async Task<bool> Approve(
         Connection connection,
         string service,
         MethodDescriptor method,
         IMessage request,
         Signer key,
         string office,
-        bool yes
+        bool yes,
+        CancellationToken cancel
     )
     {
         if (request.Descriptor.FindFieldByNumber(Approvals.Field)?.Accessor.GetValue(request) is not RepeatedField<Approval> approvals)
@@ -98,21 +103,59 @@ internal static class ApproveCommand
         var (screen, demanded) = (connection.Error, permissions.ApprovalsDemanded(Contract.NameOf(method)));
         screen.Paragraph(Comments.FirstOf(method), style: Style.Bold);
         new Fields(screen, whole: true).Write(request, 2, "approvals");
-        foreach (var path in Seals.WithPaths(request).Select(s => s.Path))
-            screen.Paragraph($"{path} is sealed: what it says is not shown here.", 2, Style.Warning);
+        ShowSealed(connection, request, owner);
         screen.Line(new Span("  for: ", Style.Dim), $"{owner.Id}, at {service}");
         screen.Line(new Span("  your key: ", Style.Dim), $"{listed.Id}, of {listed.Official}");
         screen.Line(
             new Span("  approved by: ", Style.Dim),
             $"{approvals.Count} so far; the agreement demands {demanded} beside the acting official"
         );
-        if (!yes && connection.Shell.Asks && !connection.Ask($"Approve it as {listed.Official}, in the office {office}?"))
+        var question = $"Approve it as {listed.Official}, in the office {office}?";
+        if (!yes && connection.Shell.Asks && !await connection.Ask(question, "nothing was signed", cancel))
             return false;
+        cancel.ThrowIfCancellationRequested();
         if (request.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } id && id.Accessor.GetValue(request) is "")
             id.Accessor.SetValue(request, MinistryClient.NewRequestId());
         Approvals.Add(request, permissions.Agreement.TrustDomain, owner, key, office, service);
         screen.Line(new Span("approved", Style.Good), $" by {listed.Official}: {approvals.Count} of {demanded}");
         return true;
+    }
+
+    // What is sealed is often the substance. Whoever has the participant's key for sealing here sees it, and that it was sealed for this request.
+    private static void ShowSealed(Connection connection, IMessage request, Participant owner)
+    {
+        var screen = connection.Error;
+        var file = Path.Combine(connection.Folder, owner.Id, "sealing.key");
+        foreach (var place in Seals.WithPaths(request))
+        {
+            var content = SealedMessages.ContentOf(place.Sealed);
+            var to = string.Join(", ", place.Sealed.Recipients);
+            if (!place.Sealed.Recipients.Contains(owner.Id) || !File.Exists(file))
+            {
+                screen.Paragraph($"{place.Path} is sealed to {to}: what it says is not shown here.", 2, Style.Warning);
+                continue;
+            }
+            try
+            {
+                using var identity = SealingKeyFile.Read(file, owner, CallCommands.SecretsFolder);
+                var expected = new SealContext(
+                    TextOf("case") ?? content.Case,
+                    TextOf("request_id") ?? content.Record,
+                    place.Path,
+                    owner.Id
+                );
+                var message = SealedMessages.Open(new Opener(owner.Id, [identity]), place.Sealed, content, expected);
+                screen.Line(new Span($"  {place.Path}, sealed to {to}:", Style.Dim));
+                new Fields(screen, whole: true).Write(message, 4);
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
+            {
+                screen.Paragraph($"{place.Path} is sealed to {to}, and cannot be shown: {e.Message}", 2, Style.Warning);
+            }
+        }
+
+        string? TextOf(string field) =>
+            request.Descriptor.FindFieldByName(field)?.Accessor.GetValue(request) is string { Length: > 0 } text ? text : null;
     }
 
     private static MethodDescriptor Find(string service, string method) =>

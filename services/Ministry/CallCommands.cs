@@ -27,6 +27,7 @@ internal static class CallCommands
             ListCommand.Create(),
             FollowCommand.Create(),
             ApproveCommand.Create(),
+            SentCommand.Create(),
             AuditCommand.Create(),
             LogCommand.Create(),
             DoctorCommand.Create(),
@@ -61,7 +62,19 @@ internal static class CallCommands
     internal static Argument<string> ServiceArgument()
     {
         var argument = new Argument<string>("service") { Description = "calllog, custody or consular." };
-        argument.AcceptOnlyFromAmong([.. Contract.Services]);
+        argument.CompletionSources.Add([.. Contract.Services]);
+        argument.Validators.Add(given =>
+        {
+            foreach (var name in given.Tokens.Select(t => t.Value).Where(n => !Contract.Services.Contains(n)))
+                given.AddError(
+                    $"there is no service {name}"
+                        + (
+                            Suggestion.Nearest(name, Contract.Services) is { } near
+                                ? $"; did you mean {near}?"
+                                : $": it is one of {string.Join(", ", Contract.Services)}"
+                        )
+                );
+        });
         return argument;
     }
 
@@ -76,6 +89,8 @@ internal static class CallCommands
     {
         var error = result.InvocationConfiguration.Error;
         Connection? connection = null;
+        // The library handles Ctrl-C from when it has the task on. So nothing may block before that.
+        await Task.Yield();
         try
         {
             connection = new Connection(result, but is null ? null : settings => but(result, settings));
@@ -85,26 +100,19 @@ internal static class CallCommands
         {
             return ExitCodes.Interrupted;
         }
-        catch (RefusedException refused)
+        catch (RpcException e) when (RefusedException.From(e) is { } refused)
         {
             if (connection is null || !Answers.WriteData(connection, InJson(refused)))
                 await error.WriteLineAsync(InWords(result, refused));
             return refused.StatusCode == StatusCode.Unavailable ? ExitCodes.NotReached : ExitCodes.WasRefused;
         }
-        catch (RpcException e) when (RefusedException.From(e) is { } refused)
-        {
-            await error.WriteLineAsync(refused.ToText());
-            return ExitCodes.WasRefused;
-        }
         catch (Exception e) when (e is RpcException or HttpRequestException)
         {
-            await error.WriteLineAsync($"not reached: {e.GetBaseException().Message}");
-            return ExitCodes.NotReached;
+            return Failed(ExitCodes.NotReached, $"not reached: {e.GetBaseException().Message}");
         }
         catch (NotReachedException e)
         {
-            await error.WriteLineAsync(e.Message);
-            return ExitCodes.NotReached;
+            return Failed(ExitCodes.NotReached, e.Message);
         }
         catch (Exception e)
             when (e
@@ -115,18 +123,30 @@ internal static class CallCommands
                         or InvalidDataException
             )
         {
-            await error.WriteLineAsync(e.Message);
-            return ExitCodes.WasRefused;
+            return Failed(ExitCodes.WasRefused, e.Message);
         }
         catch (Exception e)
             when (e is FormatException or IOException or UnauthorizedAccessException or ArgumentException or Sealing.SealException)
         {
-            await error.WriteLineAsync(e.Message);
-            return ExitCodes.WrongInput;
+            return Failed(ExitCodes.WrongInput, e.Message);
         }
         finally
         {
             connection?.Dispose();
+        }
+
+        // A program that asked for data gets them of a failure too, where it looks for the answer.
+        int Failed(int code, string message)
+        {
+            var data = new JsonObject
+            {
+                ["error"] = new JsonObject { ["exit_code"] = code, ["message"] = message },
+            };
+            if (connection is null && result.GetValue(Options.Json))
+                Screen.Of(result).Lines(data.ToJsonString(Json.Indented) + "\n");
+            else if (connection is null || !Answers.WriteData(connection, data))
+                error.WriteLine(message);
+            return code;
         }
     }
 

@@ -32,9 +32,9 @@ internal static class CommandLine
     /// <returns>The exit code.</returns>
     public static Task<int> Run(RootCommand root, IReadOnlyList<string> arguments)
     {
-        var shell = Shell.OfProcess();
+        var shell = Shell.OfProcess() with { Pipe = StandardOutput.OfProcess() };
         // All output passes through these writers. The console's own properties would wrap them once more, and colours would be escaped too.
-        var (output, error) = (new Terminal(Console.Out), new Terminal(Console.Error));
+        var (output, error) = (new Terminal(shell.Pipe?.Writer ?? Console.Out), new Terminal(Console.Error));
         Console.SetOut(output);
         Console.SetError(error);
         return Run(
@@ -74,9 +74,13 @@ internal static class CommandLine
             return await result.InvokeAsync(configuration, cancel);
         if (result.Errors.Count > 0 || result.CommandResult.Command is { Subcommands.Count: > 0, Action: null })
             return UsageError(result, configuration);
+        var lasts = result.CommandResult.Command is LastingCommand;
+        if (lasts)
+            configuration.ProcessTerminationTimeout = LastingCommand.StopTimeout;
         try
         {
-            return await result.InvokeAsync(configuration, cancel);
+            var code = await result.InvokeAsync(configuration, cancel);
+            return code == ExitCodes.Done && !lasts && configuration.Shell.Pipe is { IsUnread: true } ? ExitCodes.Unread : code;
         }
         catch (OperationCanceledException)
         {
@@ -94,7 +98,7 @@ internal static class CommandLine
     private static int UsageError(ParseResult result, ShellConfiguration configuration)
     {
         var command = result.CommandResult.Command;
-        var screen = new Screen(configuration.Error, configuration.Shell);
+        var screen = new Screen(configuration.Error, configuration.Shell.ForErrors);
         var unknown = result.UnmatchedTokens.ToHashSet();
         // What follows an unknown flag is its value.
         var named = unknown.Any(t => t.StartsWith('-')) ? result.UnmatchedTokens.Where(t => t.StartsWith('-')) : result.UnmatchedTokens;
@@ -126,4 +130,12 @@ internal static class CommandLine
         token.StartsWith('-')
             ? command.Options.Where(o => !o.Hidden).SelectMany(o => o.Aliases.Append(o.Name))
             : command.Subcommands.Where(s => !s.Hidden).Select(s => s.Name);
+}
+
+/// <summary>A command that goes on until it is told to stop.</summary>
+internal sealed class LastingCommand(string name, string description) : Command(name, description)
+{
+    /// <summary>How long it may take to stop in order once it was told to: 40 s, which is more than the host takes for it (30 s). Then the
+    /// process ends anyway.</summary>
+    public static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(40);
 }

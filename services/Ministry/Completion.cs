@@ -7,10 +7,10 @@ using Ministries.Trust;
 
 namespace Ministries.Ministry;
 
-/// <summary>What a shell may complete a word to: the values of the contract, and ids of records from the services, within a second.</summary>
+/// <summary>What a shell may complete a word to: the values of the contract, and ids of records from the services, within two seconds.</summary>
 internal static class Completion
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     // In what the words are completed. The parser hands a source nothing but the words.
     private static readonly AsyncLocal<Shell?> Current = new();
@@ -20,10 +20,15 @@ internal static class Completion
     {
         Current.Value = shell;
         TypedVerb.Prepare(root, words);
+        var parsed = root.Parse(words, CommandLine.Parsing);
+        // Of an option that takes one value, the library takes the begun value for a whole one, after which something else comes.
+        var found =
+            words.Count > 1 && OptionNamed(parsed, words[^2]) is { } option
+                ? option.GetCompletions(parsed.GetCompletionContext())
+                : parsed.GetCompletions();
         return
         [
-            .. root.Parse(words, CommandLine.Parsing)
-                .GetCompletions()
+            .. found
                 .Select(c => c.InsertText ?? c.Label)
                 .Where(c => c is not ("/?" or "/h" or "-?") && c.StartsWith(words[^1], StringComparison.OrdinalIgnoreCase))
                 // A flag is named by its shortest name; what is typed says whether a longer one is meant.
@@ -32,19 +37,78 @@ internal static class Completion
         ];
     }
 
+    private static Option? OptionNamed(ParseResult parsed, string word) =>
+        parsed.CommandResult.Command.Options.FirstOrDefault(o =>
+            o.Arity.MinimumNumberOfValues > 0 && (o.Name == word || o.Aliases.Contains(word))
+        );
+
     /// <summary>Adds the completions of a flag.</summary>
-    public static void Add(Option<string[]> option, Flag flag, string service)
+    public static void Add(Option<string[]> option, Flag flag, string service) =>
+        option.CompletionSources.Add(context => ValuesOf(flag.Field, service, context));
+
+    /// <summary>The values that a field of a service's request may have, as far as they can be named.</summary>
+    private static IEnumerable<string> ValuesOf(FieldDescriptor field, string service, CompletionContext context) =>
+        field.FieldType switch
+        {
+            FieldType.Enum => Words.Named(field.EnumType).Select(Words.Of),
+            FieldType.Bool => ["true", "false"],
+            FieldType.String when StringForms.Of(field) == StringForms.Participant => Participants(context),
+            FieldType.String when KindOf(field, service) is { } kind => Ids(context, kind),
+            _ => [],
+        };
+
+    /// <summary>The conditions of a list: their names, and after the name its values.</summary>
+    /// <param name="context">What was typed.</param>
+    /// <param name="kind">What is listed; null: that is not known.</param>
+    public static IEnumerable<string> Filters(CompletionContext context, RecordType? kind)
     {
-        var field = flag.Field;
-        if (field.FieldType == FieldType.Enum)
-            option.CompletionSources.Add(_ => Words.Named(field.EnumType).Select(Words.Of));
-        else if (field.FieldType == FieldType.Bool)
-            option.CompletionSources.Add("true", "false");
-        else if (field.FieldType == FieldType.String && StringForms.Of(field) == StringForms.Participant)
-            option.CompletionSources.Add(Participants);
-        else if (field.FieldType == FieldType.String && KindOf(field, service) is { } kind)
-            option.CompletionSources.Add(context => Ids(context, kind));
+        if (kind is null)
+            return [];
+        var flags = Flag.Of(kind.List.InputType);
+        var name = context.WordToComplete.Split('=', 2) is [var given, _] ? given : null;
+        if (name is null)
+            return flags.Select(f => $"{f.Names[0]}=");
+        return flags.FirstOrDefault(f => f.Names.Contains(name.Replace('_', '-'))) is { } flag
+            ? ValuesOf(flag.Field, kind.Service, context).Select(v => $"{name}={v}")
+            : [];
     }
+
+    /// <summary>The names of the profiles.</summary>
+    public static IEnumerable<string> Profiles(CompletionContext _)
+    {
+        try
+        {
+            // The name that is being typed is none yet.
+            return Profile.Read(Current.Value ?? Shell.OfProcess(), "", creates: true).Names.Where(Shell.IsWord);
+        }
+        catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>The zones of the IANA database.</summary>
+    public static IEnumerable<string> Zones(CompletionContext _) => TimeZoneInfo.GetSystemTimeZones().Select(z => z.Id);
+
+    /// <summary>The ways in which an answer can be written.</summary>
+    public static IEnumerable<string> Formats(CompletionContext _) => Enum.GetNames<OutputFormat>().Select(n => n.ToLowerInvariant());
+
+    /// <summary>The values of a setting of a profile.</summary>
+    public static IEnumerable<string> Settings(CompletionContext context, string? setting) =>
+        setting switch
+        {
+            "as" => Participants(context),
+            "case" => Ids(context, Records.Named("case")!),
+            "output" => Formats(context),
+            "zone" => Zones(context),
+            _ => [],
+        };
+
+    /// <summary>The methods of a service that take approvals.</summary>
+    public static IEnumerable<string> Approvable(string? service) =>
+        service is not null && Contract.Services.Contains(service)
+            ? Contract.MethodsOf(service).Where(m => m.InputType.FindFieldByName("approvals") is not null).Select(m => Words.Kebab(m.Name))
+            : [];
 
     /// <summary>Adds the ids of a kind of record.</summary>
     public static void AddIds(Option<string> option, string kind) =>
@@ -62,6 +126,10 @@ internal static class Completion
                 : Records.Kinds.Select(k => $"{(k.Name == "prisoner" ? "pris" : k.Name.Replace("-", "", StringComparison.Ordinal))}_")
         );
 
+    /// <summary>The ids of writes that wait for an answer.</summary>
+    public static IEnumerable<string> Sent(CompletionContext context) =>
+        Quietly(context, connection => Task.FromResult(Outbox.All(connection).Select(s => s.Id)));
+
     private static RecordType? KindOf(FieldDescriptor field, string service) =>
         Records
             .Kinds.OrderByDescending(k => k.Service == service)
@@ -71,7 +139,8 @@ internal static class Completion
                 || field.IsRepeated && Words.Singular(field.Name) == k.IdField
             );
 
-    private static IEnumerable<string> Participants(CompletionContext context) =>
+    /// <summary>The participants of the agreement.</summary>
+    public static IEnumerable<string> Participants(CompletionContext context) =>
         Quietly(
             context,
             connection =>

@@ -9,11 +9,15 @@ internal sealed class CompletionCommand : Command
     private const string Bash = """
         # For bash: source <(ministry completion bash)
         _ministry() {
-          local line
+          local line word words=() typed=
           COMPREPLY=()
-          _get_comp_words_by_ref -n =: words cword 2>/dev/null || { local words=("${COMP_WORDS[@]}") cword=$COMP_CWORD; }
-          while IFS= read -r line; do COMPREPLY+=("$line"); done < <(ministry completion words -- "${words[@]:1:cword}" 2>/dev/null)
-          [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=_] ]] && compopt -o nospace
+          # Bash parts words at = too, and replaces only what stands after it.
+          for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
+            if [[ ${#words[@]} -gt 0 && ( $word == = || ${words[-1]} == [a-z]*= ) ]]; then words[-1]+=$word; else words+=("$word"); fi
+          done
+          if [[ ${#words[@]} -gt 0 && ${words[-1]} == [a-z]*=* && $COMP_WORDBREAKS == *=* ]]; then typed=${words[-1]%%=*}=; fi
+          while IFS= read -r line; do COMPREPLY+=("${line#"$typed"}"); done < <(ministry completion words -- "${words[@]}" 2>/dev/null)
+          [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=_] ]] && compopt -o nospace 2>/dev/null
           return 0
         }
         complete -o default -F _ministry ministry
@@ -25,7 +29,8 @@ internal sealed class CompletionCommand : Command
         _ministry() {
           local -a found
           found=("${(@f)$(ministry completion words -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-          if [[ -n "$found" ]]; then compadd -- $found; else _files; fi
+          if [[ $#found -eq 1 && $found[1] == *[=_] ]]; then compadd -S '' -- $found
+          elif [[ -n "$found" ]]; then compadd -- $found; else _files; fi
         }
         compdef _ministry ministry
         """;

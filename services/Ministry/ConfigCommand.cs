@@ -68,6 +68,7 @@ internal static class ConfigCommand
     {
         var name = Setting();
         var value = new Argument<string>("value") { Description = "Its value." };
+        value.CompletionSources.Add(context => Completion.Settings(context, context.ParseResult.GetValue(name)));
         var command = new Command("set", "Keeps a setting; makes the profile and the file if they are not there.")
         {
             name,
@@ -89,6 +90,7 @@ internal static class ConfigCommand
     private static Command Use()
     {
         var name = new Argument<string>("profile") { Description = "The profile." };
+        name.CompletionSources.Add(Completion.Profiles);
         var command = new Command("use", "Uses a profile where none is named.") { name };
         command.SetAction(result => Change(result, p => p.Use(), result.GetRequiredValue(name)));
         return command;

@@ -24,6 +24,11 @@ internal sealed class Connection : IDisposable
         ["consular"] = "https://127.0.0.1:7103",
     };
 
+    /// <summary>How many calls may be in progress at once: 16. A service has 64 places for a participant, and its other systems need some.
+    /// </summary>
+    internal const int MostCalls = 16;
+
+    private readonly SemaphoreSlim _places = new(MostCalls);
     private readonly ParseResult _result;
     private readonly Lazy<MinistryClient> _client;
 
@@ -38,37 +43,36 @@ internal sealed class Connection : IDisposable
         Shell shell,
         TextWriter output,
         TextWriter error,
-        Func<MinistrySettings, MinistrySettings>? but = null
+        Func<MinistrySettings, MinistrySettings>? but = null,
+        bool readsProfile = true
     )
     {
         _result = result;
         Shell = shell;
-        Profile = Profile.Read(shell, result.GetValue(Options.Profile));
-        if (ValueOf("zone", Options.Zone) is { Length: > 0 } zone)
-            Shell = shell with
-            {
-                Zone = TimeZoneInfo.TryFindSystemTimeZoneById(zone, out var found)
-                    ? found
-                    : throw new FormatException($"--zone {zone}: no such zone in the IANA database"),
-            };
+        Profile = readsProfile ? Profile.Read(shell, result.GetValue(Options.Profile)) : Profile.None(shell);
+        if (Checked("zone", Options.Zone) is { Length: > 0 } zone)
+            Shell = shell with { Zone = SettingForms.Zone(zone)! };
         Screen = new Screen(output, Shell);
-        Error = new Screen(error, Shell);
-        var format = ValueOf("output", Options.Output);
+        Error = new Screen(error, Shell.ForErrors);
+        var format = Checked("output", Options.Output);
         Format =
             result.GetValue(Options.Json) ? OutputFormat.Json
             : format.Length == 0 ? OutputFormat.Table
-            : Enum.TryParse<OutputFormat>(format, ignoreCase: true, out var known) && Enum.IsDefined(known) ? known
-            : throw new FormatException($"--output is one of table, wide, json, yaml, not {format}");
-        // A verb that follows runs for long, and files may change meanwhile.
-        _client = new(() =>
-            new MinistryClient(
-                (but is null ? Settings() : but(Settings())) with
-                {
-                    Complain = text => error.WriteLine(Terminal.Line(text)),
-                }
-            )
-        );
+            : SettingForms.Format(format)!.Value;
+        _client = new(() => Open(but is null ? Settings() : but(Settings())));
     }
+
+    /// <summary>The same for a verb that may get its settings otherwise.</summary>
+    /// <param name="result">What was given.</param>
+    /// <param name="readsProfile">Whether the profile says what options and variables do not.</param>
+    public static Connection Of(ParseResult result, bool readsProfile) =>
+        new(
+            result,
+            Shell.Of(result),
+            result.InvocationConfiguration.Output,
+            result.InvocationConfiguration.Error,
+            readsProfile: readsProfile
+        );
 
     /// <summary>The profile.</summary>
     public Profile Profile { get; }
@@ -106,12 +110,29 @@ internal sealed class Connection : IDisposable
     public string ReceiptOf(string service, ulong position) => Path.Combine(Receipts, $"{service}-{position}.json");
 
     /// <summary>Asks the person at the terminal; anything but yes is no.</summary>
-    public bool Ask(string question)
+    /// <param name="question">What he is asked.</param>
+    /// <param name="otherwise">What he is told unless he says yes.</param>
+    /// <param name="cancel">Ends the waiting for his answer.</param>
+    /// <exception cref="OperationCanceledException">He interrupted it instead of answering.</exception>
+    public async Task<bool> Ask(string question, string otherwise, CancellationToken cancel)
     {
         Error.Lines($"{question} [y/N] ");
-        var yes = Shell.Input().ReadLine()?.Trim() is "y" or "Y" or "yes" or "Yes";
+        string? answer;
+        try
+        {
+            // A read from a terminal cannot be given up, so it is left behind: an answer that comes later is nobody's.
+            answer = await Task.Run(() => (Shell.Person ?? Shell.Input)().ReadLine(), CancellationToken.None).WaitAsync(cancel);
+            cancel.ThrowIfCancellationRequested();
+        }
+        catch (OperationCanceledException)
+        {
+            Error.Line();
+            Error.Line(otherwise);
+            throw;
+        }
+        var yes = answer?.Trim() is "y" or "Y" or "yes" or "Yes";
         if (!yes)
-            Error.Line("nothing was sent");
+            Error.Line(otherwise);
         return yes;
     }
 
@@ -119,6 +140,13 @@ internal sealed class Connection : IDisposable
     /// <param name="name">Its name in a profile.</param>
     /// <param name="option">Its option; null: it has none.</param>
     public string ValueOf(string name, Option<string>? option = null) => Said(name, option).Value;
+
+    /// <summary>As <see cref="ValueOf"/>, as far as an option or a variable says it; null: neither does.</summary>
+    public string? GivenOf(string name, Option<string>? option = null) =>
+        Said(name, option) is { Value.Length: > 0, IsKept: false } said ? said.Value : null;
+
+    /// <summary>Who says a setting; empty: nobody.</summary>
+    public string SourceOf(string name, Option<string>? option = null) => Said(name, option).Source;
 
     /// <summary>The addresses of a service, and who says so.</summary>
     /// <exception cref="FormatException">They are not of their form.</exception>
@@ -130,7 +158,7 @@ internal sealed class Connection : IDisposable
                     $"--address {given}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}"
                 );
         var option = (_result.GetValue(Options.Address) ?? []).LastOrDefault(a => a.StartsWith($"{service}=", StringComparison.Ordinal));
-        var (text, source) = option is not null ? (option[(service.Length + 1)..], "--address") : Said(service, null);
+        var (text, source, _) = option is not null ? (option[(service.Length + 1)..], "--address", false) : Said(service, null);
         if (text.Length == 0)
             (text, source) = (Standard[service], "no option, variable or profile says another");
         return (
@@ -146,10 +174,8 @@ internal sealed class Connection : IDisposable
     public MinistrySettings Settings()
     {
         var services = Contract.Services.ToDictionary(s => s, s => AddressesOf(s).Addresses);
-        var text = ValueOf("timeout", Options.Timeout);
-        var seconds = 0;
-        if (text.Length > 0 && (!int.TryParse(text, out seconds) || seconds is < 1 or > 600))
-            throw new FormatException("--timeout must be from 1 to 600");
+        var timeout = Checked("timeout", Options.Timeout);
+        var seconds = timeout.Length == 0 ? 0 : SettingForms.Seconds(timeout)!.Value;
         var settings = MinistrySettings.In(Folder, As, services) with
         {
             SecretsFolder = CallCommands.SecretsFolder,
@@ -161,11 +187,23 @@ internal sealed class Connection : IDisposable
         return ValueOf("requests-key", Options.RequestsKey) is { Length: > 0 } key ? settings with { RequestsKey = key } : settings;
     }
 
-    /// <summary>Calls a method. What takes longer than two seconds is shown.</summary>
+    /// <summary>Calls a method. What takes longer than two seconds is shown. Of any number of calls, 16 are in progress at once; the others
+    /// wait for a place.</summary>
     /// <exception cref="RefusedException">The service refused.</exception>
     /// <exception cref="NotReachedException">It was not reached.</exception>
-    public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel) =>
-        await Reach(service, () => Client.Call(service, method, request, cancel), $"{Words.Kebab(method.Name)} at {service}", cancel);
+    public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel)
+    {
+        await _places.WaitAsync(cancel);
+        try
+        {
+            var what = $"{Words.Kebab(method.Name)} at {service}";
+            return await Reach(service, () => Client.Call(service, method, request, cancel), what, cancel);
+        }
+        finally
+        {
+            _places.Release();
+        }
+    }
 
     /// <summary>Reads all entries of a case, or of every case, that the participant may see.</summary>
     public async Task<IReadOnlyList<LedgerEntry>> Entries(string service, string @case, CancellationToken cancel) =>
@@ -198,7 +236,11 @@ internal sealed class Connection : IDisposable
     ) => await Pages.Read(method, request, r => Call(service, method, r, cancel), most);
 
     /// <summary>Does something for which a service must be reached, and says which one if it is not.</summary>
-    public async Task<T> Reach<T>(string service, Func<Task<T>> call, string what, CancellationToken cancel)
+    public Task<T> Reach<T>(string service, Func<Task<T>> call, string what, CancellationToken cancel) =>
+        Reach(() => service, call, what, cancel);
+
+    /// <summary>As the other, for several services of which one after the other is called.</summary>
+    public async Task<T> Reach<T>(Func<string> service, Func<Task<T>> call, string what, CancellationToken cancel)
     {
         try
         {
@@ -214,7 +256,7 @@ internal sealed class Connection : IDisposable
         }
         catch (Exception e) when (e is RpcException or HttpRequestException)
         {
-            throw NotReached(service, e);
+            throw NotReached(service(), e);
         }
     }
 
@@ -223,6 +265,7 @@ internal sealed class Connection : IDisposable
     {
         if (_client.IsValueCreated)
             _client.Value.Dispose();
+        _places.Dispose();
     }
 
     private NotReachedException NotReached(string service, Exception e)
@@ -242,16 +285,54 @@ internal sealed class Connection : IDisposable
         );
     }
 
-    private (string Value, string Source) Said(string name, Option<string>? option)
+    private (string Value, string Source, bool IsKept) Said(string name, Option<string>? option)
     {
         if (option is not null && _result.GetValue(option) is { Length: > 0 } given)
-            return (given, option.Name);
+            return (given, option.Name, false);
         var variable = $"MINISTRIES_{name.Replace('-', '_').ToUpperInvariant()}";
         if (Shell.Text(variable) is { Length: > 0 } set)
-            return (set, variable);
+            return (set, variable, false);
         return Profile.Settings.GetValueOrDefault(name) is { Length: > 0 } kept
-            ? (kept, $"profile {Profile.Name} in {Profile.Path}")
-            : ("", "");
+            ? (kept, $"profile {Profile.Name} in {Profile.Path}", true)
+            : ("", "", false);
+    }
+
+    // A fault is that of whoever says the value.
+    private string Checked(string name, Option<string> option)
+    {
+        var (value, source, isKept) = Said(name, option);
+        if (value.Length > 0 && SettingForms.Fault(name, value) is { } fault)
+            throw new FormatException(isKept ? $"{source}: {name} {fault}" : $"{source} {fault}");
+        return value;
+    }
+
+    private MinistryClient Open(MinistrySettings settings)
+    {
+        try
+        {
+            // A verb that follows runs for long, and files may change meanwhile.
+            return new MinistryClient(settings with { Complain = text => Error.Line(new Span(Terminal.Line(text))) });
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException && KeptOf().Length > 0)
+        {
+            throw new FormatException($"{e.Message}\n  {KeptOf()}", e);
+        }
+    }
+
+    // Of what says which files are read, what the profile says: nobody has typed that.
+    private string KeptOf()
+    {
+        (string Name, Option<string> Option)[] files =
+        [
+            ("folder", Options.Folder),
+            ("as", Options.As),
+            ("requests-key", Options.RequestsKey),
+        ];
+        string[] kept =
+        [
+            .. files.Select(f => (f.Name, Said: Said(f.Name, f.Option))).Where(f => f.Said.IsKept).Select(f => $"{f.Name} {f.Said.Value}"),
+        ];
+        return kept.Length == 0 ? "" : $"profile {Profile.Name} in {Profile.Path} says: {string.Join(", ", kept)}";
     }
 
     private string Needed(string name, Option<string> option) =>

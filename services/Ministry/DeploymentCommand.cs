@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Ministries.Gateway;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -81,29 +82,35 @@ internal static class DeploymentCommand
             host,
             database,
             broker,
+            Options.Output,
+            Options.Json,
         };
         init.SetAction(result =>
         {
             try
             {
-                return Init(
-                    result.GetRequiredValue(folder).FullName,
-                    result.GetValue(authority)?.FullName,
-                    result.GetValue(witness)!,
-                    result.GetValue(gateway)!,
-                    result.GetValue(host)!,
-                    new Servers(result.GetValue(database)!, result.GetValue(broker)!),
-                    TimeProvider.System
-                );
+                using var connection = Connection.Of(result, readsProfile: false);
+                var to = result.GetRequiredValue(folder).FullName;
+                string[] Of(Option<string[]> option) => result.GetValue(option)!;
+                var (operators, servers) = (result.GetValue(authority)?.FullName, new Servers(Of(database), Of(broker)));
+                var made = Init(to, operators, Of(witness), Of(gateway), Of(host), servers, TimeProvider.System);
+                return Say(connection, to, made);
             }
             catch (Exception e)
                 when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
             {
-                Console.Error.WriteLine(e.Message);
+                result.InvocationConfiguration.Error.WriteLine(e.Message);
                 return 1;
             }
         });
         return init;
+    }
+
+    private static int Say(Connection connection, string folder, int made)
+    {
+        if (!Answers.WriteData(connection, new JsonObject { ["folder"] = folder, ["made"] = made }))
+            connection.Screen.Line(made == 0 ? $"nothing is missing in {folder}" : $"made {made} files under {folder}");
+        return ExitCodes.Done;
     }
 
     private static Option<string[]> Several(string name, string description, params string[] unlessGiven) =>
@@ -123,26 +130,41 @@ internal static class DeploymentCommand
         )
         {
             connections,
+            Options.Output,
+            Options.Json,
         };
         tables.SetAction(
             async (result, cancel) =>
             {
                 try
                 {
+                    using var screens = Connection.Of(result, readsProfile: false);
+                    var data = new JsonArray();
                     foreach (var service in Services)
                     {
                         var connection = await File.ReadAllTextAsync(
                             Path.Combine(result.GetRequiredValue(connections).FullName, service),
                             cancel
                         );
-                        await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel, Console.WriteLine);
-                        Console.WriteLine($"the tables of {service} are made and up to date");
+                        var steps = new JsonArray();
+                        void Told(string step)
+                        {
+                            steps.Add(step);
+                            if (screens.Format is OutputFormat.Table or OutputFormat.Wide)
+                                screens.Screen.Line(step);
+                        }
+                        await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel, Told);
+                        Told($"the tables of {service} are made and up to date");
+                        data.Add(new JsonObject { ["service"] = service, ["steps"] = steps });
                     }
-                    return 0;
+                    Answers.WriteData(screens, data);
+                    return ExitCodes.Done;
                 }
                 catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
                 {
-                    Console.Error.WriteLine(e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message);
+                    result.InvocationConfiguration.Error.WriteLine(
+                        e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message
+                    );
                     return 1;
                 }
             }
@@ -229,10 +251,7 @@ internal static class DeploymentCommand
         if (operatorAuthority is not null)
             Password(Path.Combine(folder, "grafana", "password"), Open);
         Definitions(folder, authorities);
-        Console.WriteLine(
-            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
-        );
-        return 0;
+        return made.Count + issued;
     }
 
     private static void CopyForParticipants(string folder, string authorities)

@@ -51,25 +51,70 @@ internal sealed class Doctor(Connection connection)
         yield return File.Exists(connection.Profile.Path)
             ? new("configuration", Health.Well, $"{connection.Profile.Path}, profile {connection.Profile.Name}")
             : new("configuration", Health.Well, $"none at {connection.Profile.Path}: options and variables say everything");
-        var settings = connection.Settings();
-        Agreement? agreement = null;
-        foreach (var finding in OfAgreement(settings.Agreement, a => agreement = a))
+        var (folder, caller) = (connection.ValueOf("folder", Options.Folder), connection.ValueOf("as", Options.As));
+        foreach (var finding in OfCaller(folder, caller))
             yield return finding;
-        var participant = agreement?.Participants.FirstOrDefault(p => p.Id == connection.As);
-        if (participant is not null)
-        {
-            yield return OfCertificate(settings, agreement!);
-            yield return OfRequestsKey(settings, participant);
-            foreach (var finding in OfSealingKeys(settings, participant))
+        Agreement? agreement = null;
+        if (folder.Length > 0)
+            foreach (var finding in OfAgreement(connection.AgreementPath, caller, a => agreement = a))
                 yield return finding;
+        if (folder.Length > 0 && caller.Length > 0)
+        {
+            var participant = agreement?.Participants.FirstOrDefault(p => p.Id == caller);
+            if (participant is not null && SettingsOrFault(out var settings) is var fault)
+                foreach (var finding in settings is null ? [fault!] : OfFiles(settings, agreement!, participant))
+                    yield return finding;
+            yield return OfReceipts();
         }
-        yield return OfReceipts();
         foreach (var service in Contract.Services)
         await foreach (var finding in OfService(service, agreement, cancel))
             yield return finding;
     }
 
-    private IEnumerable<Finding> OfAgreement(string path, Action<Agreement> found)
+    // Without these there is no call, and all else can be looked at all the same.
+    private IEnumerable<Finding> OfCaller(string folder, string caller)
+    {
+        if (folder.Length == 0)
+            yield return new(
+                "folder",
+                Health.Wrong,
+                "nothing says where the agreement and your keys are",
+                "`ministry config set folder …` keeps it; or --folder, or MINISTRIES_FOLDER. For a trial, `ministry pki init` makes one"
+            );
+        if (caller.Length == 0)
+            yield return new(
+                "participant",
+                Health.Wrong,
+                "nothing says as whom you call",
+                "`ministry config set as …` keeps it, such as kr/mfa; or --as, or MINISTRIES_AS"
+            );
+        _canCall &= folder.Length > 0 && caller.Length > 0;
+    }
+
+    private Finding? SettingsOrFault(out MinistrySettings? settings)
+    {
+        settings = null;
+        try
+        {
+            settings = connection.Settings();
+            return null;
+        }
+        catch (FormatException e)
+        {
+            _canCall = false;
+            return new("settings", Health.Wrong, e.Message, "correct it there, or give the option of that name");
+        }
+    }
+
+    private IEnumerable<Finding> OfFiles(MinistrySettings settings, Agreement agreement, Participant participant)
+    {
+        yield return OfCertificate(settings, agreement);
+        yield return OfRequestsKey(settings, participant);
+        foreach (var finding in OfSealingKeys(settings, participant))
+            yield return finding;
+    }
+
+    private IEnumerable<Finding> OfAgreement(string path, string caller, Action<Agreement> found)
     {
         ParsedAgreement parsed;
         Finding? wrong = null;
@@ -106,14 +151,14 @@ internal sealed class Doctor(Connection connection)
                 "put the version in force in its place until then"
             )
             : new("agreement", Health.Well, $"version {agreement.Version} of {agreement.TrustDomain}, signed by all whom it affects");
-        if (agreement.Participants.All(p => p.Id != connection.As))
+        if (caller.Length > 0 && agreement.Participants.All(p => p.Id != caller))
         {
             _canCall = false;
-            var near = Suggestion.Nearest(connection.As, agreement.Participants.Select(p => p.Id));
+            var near = Suggestion.Nearest(caller, agreement.Participants.Select(p => p.Id));
             yield return new(
                 "participant",
                 Health.Wrong,
-                $"the agreement has no {connection.As}",
+                $"the agreement has no {caller}",
                 near is null ? "name one of its participants with --as" : $"did you mean --as {near}?"
             );
         }
@@ -275,15 +320,23 @@ internal sealed class Doctor(Connection connection)
         try
         {
             PrivateFiles.MakeFolder(connection.Receipts);
+            // A folder may be there, and refuse a file.
+            var trial = Path.Combine(connection.Receipts, $"trial-{Guid.NewGuid():N}");
+            PrivateFiles.Open(trial, FileMode.CreateNew).Dispose();
+            File.Delete(trial);
             var waiting = Outbox.All(connection);
             return waiting.Count == 0
                 ? new("receipts", Health.Well, connection.Receipts)
                 : new(
                     "receipts",
                     Health.Doubtful,
-                    $"{waiting.Count} writes were sent and not answered: {string.Join(", ", waiting.Take(4))}",
-                    $"send each again with its --request-id; {connection.Receipts} says which verb it was"
+                    $"{waiting.Count} writes were sent and not answered: {string.Join(", ", waiting.Take(4).Select(w => w.Id))}",
+                    "`ministry sent` lists each with the command that sends it again; `ministry sent drop` forgets one"
                 );
+        }
+        catch (FormatException e)
+        {
+            return new("receipts", Health.Doubtful, e.Message, "move that file away");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -302,18 +355,18 @@ internal sealed class Doctor(Connection connection)
         [EnumeratorCancellation] CancellationToken cancel
     )
     {
-        var (addresses, source) = connection.AddressesOf(service);
-        foreach (var address in addresses)
-            if (await Unreachable(address, cancel) is { } why)
-            {
-                yield return new(
-                    service,
-                    Health.Wrong,
-                    $"nothing answers at {address.GetLeftPart(UriPartial.Authority)}: {why}",
-                    $"start the service, or say where it is: --address {service}=https://HOST:PORT (the address is from: {source})"
-                );
-                yield break;
-            }
+        if (AddressesOrFault(service, out var addresses, out var source) is { } fault)
+        {
+            yield return fault;
+            yield break;
+        }
+        var away = (await Task.WhenAll(addresses.Select(async a => (Address: a, Why: await Unreachable(a, cancel)))))
+            .Where(a => a.Why is not null)
+            .ToArray();
+        foreach (var finding in OfAway(service, away, all: away.Length == addresses.Count, source))
+            yield return finding;
+        if (away.Length == addresses.Count)
+            yield break;
         if (!_canCall || agreement is null)
         {
             yield return new(service, Health.Doubtful, "it can be connected to, and was not asked", "mend what is wrong above first");
@@ -348,7 +401,7 @@ internal sealed class Doctor(Connection connection)
             yield return wrong;
             yield break;
         }
-        yield return new(service, Health.Well, $"{addresses[0].GetLeftPart(UriPartial.Authority)} answers; {size} entries");
+        yield return new(service, Health.Well, $"{Answering(addresses, away)} answers; {size} entries");
         if (clock is { } theirs && (theirs - connection.Shell.Time.GetUtcNow()).Duration() is var apart && apart > HttpSignature.ClockSkew)
             yield return new(
                 $"clock against {service}",
@@ -365,6 +418,32 @@ internal sealed class Doctor(Connection connection)
             );
     }
 
+    // Calls go to the replicas that are there.
+    private static IEnumerable<Finding> OfAway(string service, IEnumerable<(Uri Address, string? Why)> away, bool all, string source) =>
+        away.Select(a => new Finding(
+            service,
+            all ? Health.Wrong : Health.Doubtful,
+            $"nothing answers at {a.Address.GetLeftPart(UriPartial.Authority)}: {a.Why}",
+            all
+                ? $"start the service, or say where it is: --address {service}=https://HOST:PORT (the address is from: {source})"
+                : $"start that replica, or take its address away (it is from: {source}); the others are called meanwhile"
+        ));
+
+    private Finding? AddressesOrFault(string service, out IReadOnlyList<Uri> addresses, out string source)
+    {
+        (addresses, source) = ([], "");
+        try
+        {
+            (addresses, source) = connection.AddressesOf(service);
+            return null;
+        }
+        catch (FormatException e)
+        {
+            _canCall = false;
+            return new(service, Health.Wrong, e.Message, "correct it there");
+        }
+    }
+
     private async Task<bool> KnowsVersion(string service, ulong version, CancellationToken cancel)
     {
         try
@@ -379,6 +458,9 @@ internal sealed class Doctor(Connection connection)
             return false;
         }
     }
+
+    private static string Answering(IReadOnlyList<Uri> addresses, IEnumerable<(Uri Address, string? Why)> away) =>
+        string.Join(", ", addresses.Except(away.Select(a => a.Address)).Select(a => a.GetLeftPart(UriPartial.Authority)));
 
     private static async Task<string?> Unreachable(Uri address, CancellationToken cancel)
     {

@@ -13,7 +13,7 @@ internal static class DoctorCommand
         var command = new Command(
             "doctor",
             "Looks at the configuration, the agreement, certificates, keys, clocks, and every service, and says what is wrong and what helps. It "
-                + "writes nothing. Exit code 0: nothing is wrong; 1: something is."
+                + "changes nothing. Exit code 0: nothing is wrong; 1: something is."
         );
         CallCommands.SetCall(
             command,

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using PrivateFiles = Ministries.Ledger.PrivateFiles;
 using WholeFile = Ministries.Ledger.WholeFile;
 
@@ -10,18 +9,13 @@ namespace Ministries.Ministry;
 /// </summary>
 internal static class EvidenceCommand
 {
-    private static readonly JsonSerializerOptions Indented = new()
-    {
-        WriteIndented = true,
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
     public static Command Create() =>
         new("evidence", "The history of a case or a request, as a file that can be verified by itself.") { Export(), Verify() };
 
     private static Command Export()
     {
         var subject = new Argument<string>("subject") { Description = "A case's id (case_…), or the id of a request of the caller's own." };
+        Completion.AddIds(subject, "case");
         var file = new Option<FileInfo>("--out")
         {
             Required = true,
@@ -42,10 +36,11 @@ internal static class EvidenceCommand
                 File.Delete(next);
                 await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
                 {
-                    done = await new EvidenceExport(client, TimeProvider.System).Write(
-                        result.GetRequiredValue(subject),
-                        stream,
-                        new Told(error),
+                    var export = new EvidenceExport(client, TimeProvider.System);
+                    done = await connection.Reach(
+                        () => export.Service,
+                        () => export.Write(result.GetRequiredValue(subject), stream, new Told(error), cancel),
+                        "",
                         cancel
                     );
                     stream.Flush(flushToDisk: true);
@@ -69,12 +64,13 @@ internal static class EvidenceCommand
     private static Command Verify()
     {
         var file = new Argument<FileInfo>("file") { Description = "The evidence file." };
-        var agreement = new Option<FileInfo?>("--agreement")
+        var agreement = new Option<string?>("--agreement")
         {
             HelpName = "file",
-            Description = "The reader's own agreement.json. The keys in the evidence file must be keys of this agreement.",
+            Description =
+                "The reader's own agreement.json. The keys in the evidence file must be keys of this agreement. Not given: that of the folder "
+                + "that a variable or the profile names, if it has one; none: without one.",
         };
-        var json = new Option<bool>("--json-output", "-j") { Description = "Write JSON." };
         var command = new Command(
             "verify",
             "Verifies a file offline: says what is proved, by whose signatures, and what is not; or where the file breaks (exit code 1)."
@@ -82,30 +78,37 @@ internal static class EvidenceCommand
         {
             file,
             agreement,
-            json,
+            Options.Profile,
+            Options.Zone,
+            Options.Output,
+            Options.Json,
         };
-        command.SetAction(result =>
-        {
-            var output = result.InvocationConfiguration.Output;
-            EvidenceReport report;
-            try
-            {
-                // Its signatures need no check of their own: it must be one of the file's versions, and theirs are verified.
-                var own = result.GetValue(agreement) is { } path ? EvidenceFile.ReadAgreement(File.ReadAllBytes(path.FullName)) : null;
-                report = EvidenceVerification.Verify(File.ReadAllBytes(result.GetRequiredValue(file).FullName), own);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
-            {
-                result.InvocationConfiguration.Error.WriteLine(e.Message);
-                return ExitCodes.WrongInput;
-            }
-            if (result.GetValue(json))
-                output.WriteLine(EvidenceText.ToJson(report).ToJsonString(Indented));
-            else
-                EvidenceText.Write(report, output);
-            return report.Break is null ? 0 : ExitCodes.WasRefused;
-        });
+        CallCommands.SetRun(
+            command,
+            (result, connection, _) =>
+                Task.FromResult(Verify(connection, result.GetRequiredValue(file).FullName, result.GetValue(agreement)))
+        );
         return command;
+    }
+
+    private static int Verify(Connection connection, string file, string? agreement)
+    {
+        if (agreement is null && connection.ValueOf("folder") is { Length: > 0 } folder)
+        {
+            var path = Path.Combine(folder, "agreement.json");
+            if (File.Exists(path))
+            {
+                // Nobody has typed it, and another agreement would make every key a wrong one.
+                connection.Error.Paragraph($"compared with {path}, which {connection.SourceOf("folder")} names");
+                agreement = path;
+            }
+        }
+        // Its signatures need no check of their own: it must be one of the file's versions, and theirs are verified.
+        var own = agreement is null or "none" ? null : EvidenceFile.ReadAgreement(File.ReadAllBytes(agreement));
+        var report = EvidenceVerification.Verify(File.ReadAllBytes(file), own);
+        if (!Answers.WriteData(connection, EvidenceText.ToJson(report)))
+            EvidenceText.Write(report, connection.Screen);
+        return report.Break is null ? ExitCodes.Done : ExitCodes.WasRefused;
     }
 
     private sealed class Told(TextWriter error) : IProgress<string>

@@ -6,40 +6,57 @@ using Ministries.Ledger.V1;
 namespace Ministries.Ministry;
 
 /// <summary>The result of verifying an evidence file, as text for a person and as JSON for a program.</summary>
-public static class EvidenceText
+internal static class EvidenceText
 {
     /// <summary>The report for a person: what happened, what is proved and by whose signatures, and what is not.</summary>
-    public static void Write(EvidenceReport report, TextWriter output)
+    public static void Write(EvidenceReport report, Screen screen)
     {
         if (report.Break is { } broken)
         {
-            output.WriteLine(Terminal.Line($"BROKEN at {broken}"));
-            output.WriteLine("Rely on nothing in the file until it is known how this came about.");
+            screen.Paragraph($"BROKEN at {broken}", style: Style.Bad);
+            screen.Paragraph("Rely on nothing in the file until it is known how this came about.");
             return;
         }
         var head = report.Head!;
-        output.WriteLine(Terminal.Line($"The evidence holds: {Subject(head)}, as far as {head.Participant} may see it."));
-        output.WriteLine(
-            Terminal.Line($"Exported by {head.Participant} on {Time(head.ExportTime.ToDateTimeOffset())} and signed with its key.")
-        );
+        screen.Paragraph($"The evidence holds: {Subject(head)}, as far as {head.Participant} may see it.", style: Style.Good);
+        screen.Paragraph($"Exported by {head.Participant} on {screen.Time(head.ExportTime.ToDateTimeOffset())} and signed with its key.");
         foreach (var log in report.Logs)
         {
-            output.WriteLine();
-            output.WriteLine(Terminal.Line($"{log.Service}"));
+            screen.Line();
+            screen.Line(new Span(log.Service, Style.Bold));
             foreach (var entry in report.Entries.Where(e => e.Service == log.Service))
-                output.WriteLine(
-                    Terminal.Line(
-                        $"  {entry.Header.Position, 6}  {Time(entry.Header.CommitTime.ToDateTimeOffset())}  {entry.Header.Participant, -20} {What(entry), -28} {How(entry)}".TrimEnd()
-                    )
-                );
+                Write(entry, screen);
         }
-        output.WriteLine();
-        output.WriteLine("Proved");
-        foreach (var line in Proved(report))
-            output.WriteLine(Terminal.Line($"  - {line}"));
-        output.WriteLine("Not proved");
-        foreach (var line in NotProved(report))
-            output.WriteLine(Terminal.Line($"  - {line}"));
+        screen.Line();
+        Write("Proved", Proved(report, screen.Time), screen);
+        Write("Not proved", NotProved(report), screen);
+    }
+
+    // What happened stands in one line where there is room, and how it is known beneath it.
+    private static void Write(ProvedEntry entry, Screen screen)
+    {
+        const int Indent = 10;
+        var position = entry.Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(Indent - 2);
+        Span[] line =
+        [
+            new($"{position}  ", Style.Dim),
+            $"{screen.Time(entry.Header.CommitTime.ToDateTimeOffset())}  ",
+            $"{entry.Header.Participant}  ",
+            new(What(entry), Style.Bold),
+        ];
+        var fits = line.Sum(s => Screen.ColumnsOf(Terminal.Line(s.Text))) <= screen.Shell.TextColumns;
+        screen.Line(fits ? line : [.. line[..2], line[2] with { Text = entry.Header.Participant }]);
+        if (!fits)
+            screen.Paragraph(What(entry), Indent, Style.Bold);
+        screen.Paragraph(How(entry), Indent, Style.Dim);
+    }
+
+    private static void Write(string title, IEnumerable<string> lines, Screen screen)
+    {
+        screen.Line(new Span(title, Style.Bold));
+        foreach (var line in lines)
+        foreach (var (part, i) in Screen.Wrap(line, screen.Shell.TextColumns - 4).Select((l, i) => (l, i)))
+            screen.Line(i == 0 ? "  - " : "    ", part);
     }
 
     /// <summary>The report as JSON.</summary>
@@ -86,7 +103,7 @@ public static class EvidenceText
                     }),
                 ]),
                 ["signed"] = new JsonObject(SignedBy(report).Select(s => KeyValuePair.Create(s.Participant, (JsonNode?)s.Count))),
-                ["proved"] = new JsonArray([.. Proved(report).Select(l => (JsonNode)l)]),
+                ["proved"] = new JsonArray([.. Proved(report, Time).Select(l => (JsonNode)l)]),
                 ["not_proved"] = new JsonArray([.. NotProved(report).Select(l => (JsonNode)l)]),
             };
 
@@ -121,7 +138,7 @@ public static class EvidenceText
             .OrderBy(g => g.Key, StringComparer.Ordinal)
             .Select(g => (g.Key, g.Count()));
 
-    private static IEnumerable<string> Proved(EvidenceReport report)
+    private static IEnumerable<string> Proved(EvidenceReport report, Func<DateTimeOffset, string> time)
     {
         foreach (var log in report.Logs)
             yield return $"{log.Service} recorded these {report.Entries.Count(e => e.Service == log.Service)} entries among its first {log.Size}, "
@@ -129,7 +146,7 @@ public static class EvidenceText
                 + (
                     log.Cosigned.Count == 0
                         ? ""
-                        : $"; {string.Join(", ", log.Cosigned.Select(c => $"{c.Participant} on {Time(c.Time)}"))} saw the same log and cosigned it"
+                        : $"; {string.Join(", ", log.Cosigned.Select(c => $"{c.Participant} on {time(c.Time)}"))} saw the same log and cosigned it"
                 );
         foreach (var (participant, count) in SignedBy(report))
             yield return $"{participant} itself made {count} of the requests: each is signed with its key, valid then";

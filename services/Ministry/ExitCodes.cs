@@ -15,6 +15,9 @@ internal static class ExitCodes
     /// <summary>The service was not reached, or did not answer in time.</summary>
     public const int NotReached = 3;
 
+    /// <summary>A person was asked, and did not say yes.</summary>
+    public const int Declined = 4;
+
     /// <summary>Background work of the gateway failed for good: as the services' exit code.</summary>
     public const int BackgroundFailed = 5;
 
@@ -23,4 +26,7 @@ internal static class ExitCodes
 
     /// <summary>It was interrupted from the keyboard: 128 and SIGINT's number.</summary>
     public const int Interrupted = 130;
+
+    /// <summary>Nobody reads its output any more, such as that of <c>… | head</c>: 128 and SIGPIPE's number.</summary>
+    public const int Unread = 141;
 }

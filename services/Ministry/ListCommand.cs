@@ -7,6 +7,9 @@ namespace Ministries.Ministry;
 /// <summary>The verb <c>list</c>: records of any kind.</summary>
 internal static class ListCommand
 {
+    /// <summary>How many records are shown if nothing says it.</summary>
+    private const int Shown = 50;
+
     public static Command Create()
     {
         var kind = new Argument<string>("kind")
@@ -20,7 +23,28 @@ internal static class ListCommand
             HelpName = "field=value",
             Description = "Conditions, such as case=case_… state=mutual. `ministry calllog list-calls --help` says which there are.",
         };
-        var command = new Command("list", "Lists records that you may see, oldest first.") { kind, filters, Options.All };
+        var limit = new Option<int>("--limit")
+        {
+            Description = $"How many records are shown at most; {Shown} if nothing says it.",
+            HelpName = "n",
+            DefaultValueFactory = _ => Shown,
+        };
+        limit.Validators.Add(given =>
+        {
+            if (given.Tokens is [var token] && (!int.TryParse(token.Value, out var number) || number < 1))
+                given.AddError($"--limit is a number from 1, not {token.Value}");
+        });
+        filters.CompletionSources.Add(context => Completion.Filters(context, Records.Named(context.ParseResult.GetValue(kind) ?? "")));
+        var command = new Command(
+            "list",
+            "Lists records that you may see, newest first. With page_size or page_token it shows the service's own page, oldest first."
+        )
+        {
+            kind,
+            filters,
+            limit,
+            Options.All,
+        };
         CallCommands.SetCall(
             command,
             async (result, connection, cancel) =>
@@ -29,10 +53,57 @@ internal static class ListCommand
                 var found = Records.Named(name) ?? throw NoSuch("list", name);
                 var request = (IMessage)Activator.CreateInstance(found.List.InputType.ClrType)!;
                 Filter(request, result.GetValue(filters) ?? [], connection);
-                return await Write(connection, found.Service, found.List, request, result.GetValue(Options.All), cancel);
+                var all = result.GetValue(Options.All);
+                var ofPages = ((string[])["page_size", "page_token"]).Select(found.List.InputType.FindFieldByName);
+                if (!all && ofPages.Any(f => f.Accessor.GetValue(request) is not (0 or "")))
+                    return await Write(connection, found.Service, found.List, request, all: false, cancel);
+                return await Newest(connection, found, request, all ? int.MaxValue : result.GetValue(limit), lines: all, cancel);
             }
         );
         return command;
+    }
+
+    // The services list the oldest first, so all pages are read.
+    private static async Task<int> Newest(
+        Connection connection,
+        RecordType kind,
+        IMessage request,
+        int most,
+        bool lines,
+        CancellationToken cancel
+    )
+    {
+        var size = kind.List.InputType.FindFieldByName("page_size").Accessor;
+        if (size.GetValue(request) is 0)
+            size.SetValue(request, 200);
+        var found = await connection.ListAll(kind.Service, kind.List, request, cancel);
+        IMessage[] shown = [.. found.Reverse().Take(most)];
+        if (lines)
+            WriteAll(connection, kind.ItemType, shown);
+        else
+        {
+            var page = (IMessage)Activator.CreateInstance(kind.List.OutputType.ClrType)!;
+            var list = (System.Collections.IList)Records.ListIn(kind.List).Accessor.GetValue(page);
+            foreach (var record in shown)
+                list.Add(record);
+            if (!Answers.WriteData(connection, Answers.InJson(page)))
+                Answers.WriteTable(connection, kind.ItemType, shown);
+        }
+        if (shown.Length < found.Count)
+            connection.Error.Line(new Span($"{found.Count - shown.Length} older: --all, or --limit", Style.Dim));
+        return ExitCodes.Done;
+    }
+
+    private static void WriteAll(Connection connection, MessageDescriptor type, IReadOnlyList<IMessage> records)
+    {
+        if (connection.Format is OutputFormat.Json)
+            foreach (var record in records)
+                connection.Screen.Line(Answers.InJson(record).ToJsonString());
+        else if (connection.Format is OutputFormat.Yaml)
+            foreach (var record in records)
+                connection.Screen.Lines("---\n" + Yaml.Of(Answers.InJson(record)));
+        else
+            Answers.WriteTable(connection, type, records);
     }
 
     /// <summary>Why there is no such kind.</summary>
@@ -59,15 +130,7 @@ internal static class ListCommand
         var list = Records.ListIn(method);
         if (all)
         {
-            var records = await connection.ListAll(service, method, request, cancel);
-            if (connection.Format is OutputFormat.Json)
-                foreach (var record in records)
-                    connection.Screen.Line(Answers.InJson(record).ToJsonString());
-            else if (connection.Format is OutputFormat.Yaml)
-                foreach (var record in records)
-                    connection.Screen.Lines("---\n" + Yaml.Of(Answers.InJson(record)));
-            else
-                Answers.WriteTable(connection, list.MessageType, records);
+            WriteAll(connection, list.MessageType, await connection.ListAll(service, method, request, cancel));
             return ExitCodes.Done;
         }
         var page = await connection.Call(service, method, request, cancel);
@@ -79,7 +142,7 @@ internal static class ListCommand
             [.. ((System.Collections.IEnumerable)list.Accessor.GetValue(page)).Cast<IMessage>()]
         );
         if (method.OutputType.FindFieldByName("next_page_token").Accessor.GetValue(page) is string { Length: > 0 } next)
-            connection.Error.Line(new Span($"more: --all, or page_token={next}", Style.Dim));
+            connection.Error.Paragraph($"more: --all, or page_token={next}", style: Style.Dim);
         return ExitCodes.Done;
     }
 

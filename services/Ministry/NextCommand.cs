@@ -11,9 +11,6 @@ namespace Ministries.Ministry;
 /// <summary>The verb <c>next</c>: what waits for the caller.</summary>
 internal static class NextCommand
 {
-    /// <summary>Of how many records the precedence is looked up: 100.</summary>
-    private const int MostLookedUp = 100;
-
     public static Command Create()
     {
         var @case = new Option<string>("--case")
@@ -115,16 +112,12 @@ internal static class NextCommand
         CancellationToken cancel
     )
     {
-        var entries = duties
-            .Where(d => d.Position is not null)
-            .Select(d => (d.Service, d.Position))
-            .Distinct()
-            .Take(MostLookedUp)
-            .ToArray();
-        var found = new Dictionary<(string, ulong?), Precedence>();
-        foreach (var (service, position) in entries)
-            found[(service, position)] = await PrecedenceOf(connection, service, position!.Value, cancel);
-        return [.. duties.Select(d => d with { Precedence = found.GetValueOrDefault((d.Service, d.Position)) })];
+        var entries = duties.Where(d => d.Position is not null).Select(d => (d.Service, d.Position)).Distinct();
+        var found = await Task.WhenAll(
+            entries.Select(async e => (Entry: e, Precedence: await PrecedenceOf(connection, e.Service, e.Position!.Value, cancel)))
+        );
+        var precedences = found.ToDictionary(f => f.Entry, f => f.Precedence);
+        return [.. duties.Select(d => d with { Precedence = precedences.GetValueOrDefault((d.Service, d.Position)) })];
     }
 
     private static async Task<Precedence> PrecedenceOf(Connection connection, string service, ulong position, CancellationToken cancel)

@@ -61,7 +61,7 @@ internal static class OpenCommand
                 Id: Records.Kinds.First(k => k.Type == record.Descriptor).IdOf(record),
                 place.Path,
                 place.Sealed,
-                Content: ContentOf(place.Sealed)
+                Content: SealedMessages.ContentOf(place.Sealed)
             )
         ).ToArray();
         var data = new JsonArray([
@@ -115,7 +115,7 @@ internal static class OpenCommand
         var all = new JsonArray();
         foreach (var place in places)
         {
-            var type = TypeOf(ContentOf(place.Sealed));
+            var type = TypeOf(SealedMessages.ContentOf(place.Sealed));
             try
             {
                 var context = place.ContextBy(type, entries[place.Sealed.Position]);
@@ -204,19 +204,6 @@ internal static class OpenCommand
 
     private static IEnumerable<SealedInRecord> Mine(Connection connection, IMessage record) =>
         SealedInRecord.In(record).Where(p => p.Sealed.Recipients.Contains(connection.Client.Participant.Id) && !p.Sealed.Content.IsEmpty);
-
-    // Opening it says what is wrong.
-    private static SealedContent ContentOf(Sealed @sealed)
-    {
-        try
-        {
-            return SealedContent.Parser.ParseFrom(@sealed.Content);
-        }
-        catch (InvalidProtocolBufferException)
-        {
-            return new SealedContent { Message = "unreadable" };
-        }
-    }
 
     // The message's type is known only now, by its name in the content, which the library checks.
     private static MessageDescriptor TypeOf(SealedContent content) =>

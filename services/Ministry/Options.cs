@@ -10,6 +10,7 @@ internal static class Options
     {
         Description = "The profile of the configuration file; see `ministry config`. MINISTRIES_PROFILE.",
         HelpName = "name",
+        CompletionSources = { Completion.Profiles },
     };
 
     public static readonly Option<string> Folder = new("--folder")
@@ -22,6 +23,7 @@ internal static class Options
     {
         Description = "The participant that calls, such as kr/mfa. MINISTRIES_AS.",
         HelpName = "participant",
+        CompletionSources = { Completion.Participants },
     };
 
     public static readonly Option<string[]> Address = new("--address")
@@ -60,6 +62,7 @@ internal static class Options
     {
         Description = "table, wide (nothing is cut), json or yaml. MINISTRIES_OUTPUT.",
         HelpName = "format",
+        CompletionSources = { Completion.Formats },
     };
 
     public static readonly Option<bool> Json = new("--json-output", "-j")
@@ -71,6 +74,7 @@ internal static class Options
     {
         Description = "The time zone in which times are shown and meant, if it is not this machine's. MINISTRIES_ZONE.",
         HelpName = "zone",
+        CompletionSources = { Completion.Zones },
     };
 
     // ---- of the typed verbs ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json.Nodes;
 using Ministries.Trust;
 
 namespace Ministries.Ministry;
@@ -22,12 +23,15 @@ internal static class PkiCommand
         {
             folder,
             hosts,
+            Options.Output,
+            Options.Json,
         };
         init.SetAction(result =>
         {
             var to = result.GetRequiredValue(folder);
             try
             {
+                using var connection = Connection.Of(result, readsProfile: false);
                 var made = Pki.Init(
                     to.FullName,
                     StandardAgreement.Read(),
@@ -35,15 +39,17 @@ internal static class PkiCommand
                     SealingKeyFile.Make,
                     result.GetValue(hosts) ?? []
                 );
+                if (Answers.WriteData(connection, new JsonObject { ["made"] = new JsonArray([.. made.Select(f => (JsonNode?)f)]) }))
+                    return ExitCodes.Done;
                 foreach (var file in made)
-                    Console.WriteLine(file);
+                    connection.Screen.Line(file);
                 if (made.Count == 0)
-                    Console.WriteLine($"nothing is missing in {to}");
-                return 0;
+                    connection.Screen.Line($"nothing is missing in {to}");
+                return ExitCodes.Done;
             }
             catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
             {
-                Console.Error.WriteLine(e.Message);
+                result.InvocationConfiguration.Error.WriteLine(e.Message);
                 return 1;
             }
         });

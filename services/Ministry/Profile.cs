@@ -81,10 +81,13 @@ internal sealed class Profile
         return profile;
     }
 
+    /// <summary>A profile without settings, for which no file is read.</summary>
+    public static Profile None(Shell shell) => new(PathIn(shell), "default", []);
+
     /// <summary>Sets a setting, or takes it away.</summary>
     /// <param name="setting">Its name.</param>
-    /// <param name="value">The value; null: none.</param>
-    /// <exception cref="FormatException">There is no such setting.</exception>
+    /// <param name="value">The value; null: none. A path is kept from the root, because the next command may run elsewhere.</param>
+    /// <exception cref="FormatException">There is no such setting, or the value is none of it.</exception>
     public void Set(string setting, string? value)
     {
         if (!Known.ContainsKey(setting))
@@ -100,7 +103,7 @@ internal sealed class Profile
         var settings = Of(profiles, Name);
         settings.Remove(setting);
         if (value is not null)
-            settings[setting] = value;
+            settings[setting] = SettingForms.Kept(setting, value);
         _file["profile"] ??= Name;
         Write();
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Hosting;
 using Ministries.Gateway;
@@ -15,15 +16,8 @@ internal static class ServeCommand
         var file = new Option<string?>("--settings")
         {
             HelpName = "file",
-            Description = "The gateway's settings (JSON); the other options go before them.",
-        };
-        var folder = new Option<string?>("--folder")
-        {
-            Description = "The folder that `pki init` made. Or the variable MINISTRIES_FOLDER.",
-        };
-        var participant = new Option<string?>("--as")
-        {
-            Description = "The participant whose gateway it is. Or the variable MINISTRIES_AS.",
+            Description =
+                "The gateway's settings (JSON). The options and variables of folder and participant go before them; a profile is not used.",
         };
         var state = new Option<string?>("--state")
         {
@@ -42,34 +36,21 @@ internal static class ServeCommand
                 return null;
             },
         };
-        var command = new Command(
+        var command = new LastingCommand(
             "serve",
             "Runs the participant's gateway: JSON, gRPC, events and webhooks for its own systems and officials, until it is told to stop."
         )
         {
             file,
-            folder,
-            participant,
+            Options.Folder,
+            Options.As,
+            Options.Profile,
             state,
             listen,
             Token(),
             Health(),
         };
-        command.SetAction(
-            (result, cancel) =>
-                Run(
-                    result,
-                    () =>
-                        SettingsOf(
-                            result.GetValue(file),
-                            result.GetValue(folder) ?? Environment.GetEnvironmentVariable("MINISTRIES_FOLDER"),
-                            result.GetValue(participant) ?? Environment.GetEnvironmentVariable("MINISTRIES_AS"),
-                            result.GetValue(state),
-                            result.GetValue(listen)
-                        ),
-                    cancel
-                )
-        );
+        command.SetAction((result, cancel) => Run(result, result.GetValue(file), result.GetValue(state), result.GetValue(listen), cancel));
         return command;
     }
 
@@ -117,14 +98,19 @@ internal static class ServeCommand
         var command = new Command("health", "Asks the gateway that runs beside it whether it is ready: exit code 0, or 1 if it is not.")
         {
             file,
+            Options.Output,
+            Options.Json,
         };
         command.SetAction(
             async (result, cancel) =>
             {
                 try
                 {
+                    // A container's check has no home, and so no profile.
+                    using var connection = Connection.Of(result, readsProfile: false);
                     var ready = await IsReady(GatewaySettings.Read(result.GetRequiredValue(file)), cancel);
-                    await result.InvocationConfiguration.Output.WriteLineAsync(ready ? "READY" : "NOT_READY");
+                    if (!Answers.WriteData(connection, new JsonObject { ["ready"] = ready }))
+                        connection.Screen.Line(ready ? "READY" : "NOT_READY");
                     return ready ? 0 : 1;
                 }
                 catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
@@ -164,20 +150,22 @@ internal static class ServeCommand
         }
     }
 
-    private static GatewaySettings SettingsOf(string? file, string? folder, string? participant, string? state, Uri? listen)
+    private static GatewaySettings SettingsOf(Connection connection, string? file, string? state, Uri? listen)
     {
         var settings = file is null
             ? new GatewaySettings
             {
-                Participant = participant is { Length: > 0 } ? participant : throw new FormatException("--as or --settings is missing"),
-                Folder = folder is { Length: > 0 } ? folder : throw new FormatException("--folder or --settings is missing"),
+                Participant = connection.As,
+                Folder = connection.Folder,
                 State = state ?? throw new FormatException("--state or --settings is missing"),
+                Services = Contract.Services.ToDictionary(s => s, s => connection.AddressesOf(s).Addresses),
+                RequestsKey = connection.ValueOf("requests-key") is { Length: > 0 } key ? key : null,
             }
             : GatewaySettings.Read(file);
         return settings with
         {
-            Participant = participant is { Length: > 0 } ? participant : settings.Participant,
-            Folder = folder is { Length: > 0 } ? folder : settings.Folder,
+            Participant = connection.GivenOf("as", Options.As) ?? settings.Participant,
+            Folder = connection.GivenOf("folder", Options.Folder) ?? settings.Folder,
             State = state ?? settings.State,
             Listen = listen ?? settings.Listen,
             Otlp = settings.Otlp ?? Collector(),
@@ -190,12 +178,13 @@ internal static class ServeCommand
         : Uri.TryCreate(text, UriKind.Absolute, out var address) ? address
         : throw new FormatException($"OTEL_EXPORTER_OTLP_ENDPOINT must be an address such as http://127.0.0.1:4317, not {text}");
 
-    private static async Task<int> Run(ParseResult result, Func<GatewaySettings> read, CancellationToken cancel)
+    private static async Task<int> Run(ParseResult result, string? file, string? state, Uri? listen, CancellationToken cancel)
     {
         var output = result.InvocationConfiguration.Output;
         try
         {
-            var settings = read();
+            using var connection = Connection.Of(result, readsProfile: file is null);
+            var settings = SettingsOf(connection, file, state, listen);
             await using var host = GatewayHost.Build(settings);
             Task Say() =>
                 output.WriteLineAsync($"{settings.Participant} at {string.Join(", ", host.Urls)}; try it at {settings.Listen}scalar");

@@ -11,14 +11,33 @@ internal sealed record Shell
     /// <summary>Standard input. .NET changes the mode of a terminal when it first opens it, so that is done only by who reads.</summary>
     public required Func<TextReader> Input { get; init; }
 
-    /// <summary>Whether a person can be asked: standard input and standard error are a terminal.</summary>
+    /// <summary>All of standard input, for a value that is read from it; null: that of <see cref="Input"/>.</summary>
+    public Func<CancellationToken, Task<string>>? WholeInput { get; init; }
+
+    /// <summary>Whether a person can be asked: standard error is a terminal, and so is standard input or the terminal of the session.
+    /// </summary>
     public bool Asks { get; init; }
 
-    /// <summary>Whether standard output is a terminal.</summary>
+    /// <summary>Where a person answers, if that is not standard input: that may hold a value.</summary>
+    public Func<TextReader>? Person { get; init; }
+
+    /// <summary>Whether standard output is a terminal; of <see cref="ForErrors"/>, whether standard error is one.</summary>
     public bool IsTerminal { get; init; }
 
     /// <summary>The terminal's columns; null: standard output is none, so that nothing is cut.</summary>
     public int? Columns { get; init; }
+
+    /// <summary>Whether standard error is a terminal.</summary>
+    public bool IsErrorTerminal { get; init; }
+
+    /// <summary>As <see cref="Columns"/>, of standard error.</summary>
+    public int? ErrorColumns { get; init; }
+
+    /// <summary>Standard output as a pipe; null: it is none.</summary>
+    public StandardOutput? Pipe { get; init; }
+
+    /// <summary>The same with standard error in the place of standard output.</summary>
+    public Shell ForErrors => this with { IsTerminal = IsErrorTerminal, Columns = ErrorColumns };
 
     /// <summary>The zone in which times are shown.</summary>
     public TimeZoneInfo Zone { get; init; } = TimeZoneInfo.Local;
@@ -36,17 +55,44 @@ internal sealed record Shell
     /// <summary>That of this process.</summary>
     public static Shell OfProcess()
     {
-        var width = int.TryParse(Environment.GetEnvironmentVariable("COLUMNS"), out var columns) && columns > 0 ? columns : (int?)null;
-        if (width is null && !Console.IsOutputRedirected && Console.WindowWidth is > 0 and var window)
-            width = window;
+        var set = int.TryParse(Environment.GetEnvironmentVariable("COLUMNS"), out var columns) && columns > 0 ? columns : (int?)null;
+        var (output, error) = (!Console.IsOutputRedirected, !Console.IsErrorRedirected);
+        var window = set is null && (output || error) && Console.WindowWidth is > 0 and var width ? width : (int?)null;
+        var person = error && Console.IsInputRedirected ? Session() : null;
         return new Shell
         {
             Variable = Environment.GetEnvironmentVariable,
             Input = () => Console.In,
-            Asks = !Console.IsInputRedirected && !Console.IsErrorRedirected,
-            IsTerminal = !Console.IsOutputRedirected,
-            Columns = width,
+            WholeInput = cancel => Ledger.PlainText.Read("-", cancel),
+            Asks = error && (person is not null || !Console.IsInputRedirected),
+            Person = person,
+            IsTerminal = output,
+            Columns = set ?? (output ? window : null),
+            IsErrorTerminal = error,
+            ErrorColumns = set ?? (error ? window : null),
         };
+    }
+
+    /// <summary>All of standard input. It ends at once when it is told to, though nobody can give up a read from a terminal.</summary>
+    public Task<string> ReadInput(CancellationToken cancel) =>
+        Task.Run(() => WholeInput is { } whole ? whole(cancel) : Task.FromResult(Input().ReadToEnd()), CancellationToken.None)
+            .WaitAsync(cancel);
+
+    // The terminal of the session, at which a person may sit though standard input comes from elsewhere; null: there is none.
+    private static Func<TextReader>? Session()
+    {
+        const string Terminal = "/dev/tty";
+        try
+        {
+            if (OperatingSystem.IsWindows())
+                return null;
+            File.OpenRead(Terminal).Dispose();
+            return () => new StreamReader(File.OpenRead(Terminal));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
     }
 
     /// <summary>That in which a verb was started.</summary>

@@ -13,12 +13,6 @@ internal static class WitnessCommand
 {
     internal static Command Create()
     {
-        var folder = new Option<string>("--folder") { Required = true, Description = "The folder that `pki init` made." };
-        var participant = new Option<string>("--as")
-        {
-            Required = true,
-            Description = "The participant whose witness it is, such as kr/mfa.",
-        };
         var state = new Option<string>("--state")
         {
             Required = true,
@@ -42,45 +36,49 @@ internal static class WitnessCommand
             HelpName = "location",
             Description = $"The key for cosignatures; not given: the folder's cosignatures.key. {CallCommands.KeyLocation}",
         };
-        var run = new Command("run", "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop.")
+        var run = new LastingCommand(
+            "run",
+            "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop."
+        )
         {
-            folder,
-            participant,
+            Options.Folder,
+            Options.As,
+            Options.Profile,
             state,
             listen,
             key,
         };
         run.SetAction(
-            async (result, cancel) =>
-            {
-                try
-                {
-                    var settings = WitnessSettings.In(
-                        result.GetRequiredValue(folder),
-                        result.GetRequiredValue(participant),
-                        result.GetRequiredValue(state),
-                        result.GetRequiredValue(listen)
-                    );
-                    await using var host = WitnessServer.Build(
-                        settings with
-                        {
-                            Key = result.GetValue(key) ?? settings.Key,
-                            SecretsFolder = CallCommands.SecretsFolder,
-                        },
-                        TimeProvider.System
-                    );
-                    await host.StartAsync(cancel);
-                    Console.WriteLine($"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}");
-                    await host.WaitForShutdownAsync(cancel);
-                    return 0;
-                }
-                catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
-                {
-                    await Console.Error.WriteLineAsync(e.Message);
-                    return ExitCodes.WrongInput;
-                }
-            }
+            (result, cancel) => Run(result, result.GetRequiredValue(state), result.GetRequiredValue(listen), result.GetValue(key), cancel)
         );
         return new Command("witness", "A witness: shows that the services' logs only grow, and are the same for everybody.") { run };
+    }
+
+    private static async Task<int> Run(ParseResult result, string state, Uri listen, string? key, CancellationToken cancel)
+    {
+        try
+        {
+            using var connection = Connection.Of(result, readsProfile: true);
+            var settings = WitnessSettings.In(connection.Folder, connection.As, state, listen);
+            await using var host = WitnessServer.Build(
+                settings with
+                {
+                    Key = key ?? settings.Key,
+                    SecretsFolder = CallCommands.SecretsFolder,
+                },
+                TimeProvider.System
+            );
+            await host.StartAsync(cancel);
+            await result.InvocationConfiguration.Output.WriteLineAsync(
+                $"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}"
+            );
+            await host.WaitForShutdownAsync(cancel);
+            return ExitCodes.Done;
+        }
+        catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
+        {
+            await result.InvocationConfiguration.Error.WriteLineAsync(e.Message);
+            return ExitCodes.WrongInput;
+        }
     }
 }

@@ -51,7 +51,8 @@ public sealed class EvidenceTests(CaseFiles files)
         Assert.All(observers, e => Assert.True(e.Privileged && e.Parts.Count == 0));
         Assert.DoesNotContain(report.Entries, e => e.Privileged && e.Header.Participant != "icrc");
         var text = new StringWriter();
-        EvidenceText.Write(report, text);
+        var shell = new Shell { Variable = _ => null, Input = () => TextReader.Null };
+        EvidenceText.Write(report, new Screen(text, shell));
         Assert.Contains($"what a neutral observer wrote in {observers.Count} entries: it is privileged", text.ToString());
     }
 

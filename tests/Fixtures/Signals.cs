@@ -3,10 +3,12 @@ using System.Runtime.InteropServices;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Signals to processes that a fixture has started.</summary>
-internal static partial class Signals
+/// <summary>Signals to processes that a test or a fixture has started.</summary>
+public static partial class Signals
 {
+    /// <summary>The numbers of signals.</summary>
     public const int Kill = 9,
+        Terminate = 15,
         Continue = 18,
         Stop = 19;
 

@@ -36,12 +36,8 @@ public class MendTests : IClassFixture<OwnServices>
     }
 
     private void RefuseCalls(Reason? reason) =>
-        _services.Earlier = reason is { } why
-            ? request =>
-            {
-                if (request is LogCallRequest)
-                    throw new Refusal(why).ToException();
-            }
+        _services.Before = reason is { } why
+            ? request => request is LogCallRequest ? throw new Refusal(why).ToException() : Task.CompletedTask
             : null;
 
     // They pass by themselves, and say when.

@@ -14,10 +14,10 @@ internal sealed record CommandRunner(Services Services)
     /// <summary>Who calls; empty: nobody is named.</summary>
     public string As { get; init; } = "";
 
-    /// <summary>What stands at the input; null: no person is there.</summary>
+    /// <summary>What the person at the terminal types; null: no person is there.</summary>
     public string? Typed { get; init; }
 
-    /// <summary>What stands at the input of a script.</summary>
+    /// <summary>What stands at the input, if it is not the terminal.</summary>
     public string Input { get; init; } = "";
 
     /// <summary>The person at the terminal, if he does more than typing.</summary>
@@ -28,6 +28,9 @@ internal sealed record CommandRunner(Services Services)
 
     /// <summary>Whether the output is a terminal.</summary>
     public bool IsTerminal { get; init; }
+
+    /// <summary>Whether the output for errors is a terminal.</summary>
+    public bool IsErrorTerminal { get; init; }
 
     /// <summary>Environment variables.</summary>
     public IReadOnlyDictionary<string, string> Variables { get; init; } = new Dictionary<string, string>();
@@ -59,14 +62,18 @@ internal sealed record CommandRunner(Services Services)
         foreach (var (service, address) in Services.Addresses)
             variables.TryAdd($"MINISTRIES_{service.ToUpperInvariant()}", address.ToString());
         var (output, error) = (new StringWriter(), new StringWriter());
-        var input = Reader ?? new StringReader(Typed ?? Input);
+        using var input = new StringReader(Input);
+        var person = Reader ?? new StringReader(Typed ?? "");
         var shell = new Shell
         {
             Variable = variables.GetValueOrDefault,
             Input = () => input,
             Asks = Typed is not null || Reader is not null,
+            Person = () => person,
             IsTerminal = IsTerminal,
             Columns = Columns,
+            IsErrorTerminal = IsErrorTerminal,
+            ErrorColumns = Columns,
             Zone = TimeZoneInfo.FindSystemTimeZoneById(variables.GetValueOrDefault("TZ", "Asia/Seoul")),
             Time = Time,
         };

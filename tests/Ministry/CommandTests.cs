@@ -160,7 +160,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task An_unreachable_service_is_reported_with_the_request_id()
+    public async Task An_unreachable_service_is_reported_and_that_nothing_was_sent()
     {
         var (code, _, error) = await Run(
             "kr/mfa",
@@ -174,7 +174,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             "1"
         );
         Assert.Equal(ExitCodes.NotReached, code);
-        Assert.Contains("request_id: ", error);
+        Assert.Contains("nothing was sent", error);
     }
 
     [Fact]
@@ -211,6 +211,12 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Contains("must sign: kr/mfa", (await Succeed("", "agreement", "draft", previous, next)).Output);
         var told = (await Succeed("", "agreement", "diff", previous, next)).Output;
         Assert.Contains("signed by kr/mfa  kr/mfa: denied certificates: 0A", told);
+        var data = JsonNode.Parse((await Succeed("", "agreement", "diff", previous, next, "-j")).Output)!;
+        Assert.Equal(["kr/mfa"], data["must_sign"]!.AsArray().Select(p => (string)p!));
+        Assert.Equal("kr/mfa", (string)data["changes"]![0]!["signed_by"]!);
+        Assert.StartsWith("---\nversion: 2\naccepted: false\n", (await Run("", "agreement", "check", next, "-o", "yaml")).Output);
+        // What was asked for is checked before anything is changed.
+        Assert.Equal(ExitCodes.WrongInput, (await Run("", "agreement", "draft", previous, next, "-o", "josn")).Code);
         var unsigned = await Run("", "agreement", "check", next, "--previous", previous);
         Assert.Equal(ExitCodes.WasRefused, unsigned.Code);
         Assert.Contains("SignatureMissing", unsigned.Output);
@@ -257,6 +263,26 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         foreach (var verb in CallCommands.Create())
             Assert.Contains(verb.Description!, (await Succeed("", verb.Name, "--help")).Output.ReplaceLineEndings(" ").Trim());
+    }
+
+    [Fact]
+    public async Task What_is_made_for_a_trial_or_for_containers_is_told_as_data_too()
+    {
+        var folder = Directory.CreateTempSubdirectory("made").FullName;
+        try
+        {
+            var (pki, containers) = (Path.Combine(folder, "pki"), Path.Combine(folder, "containers"));
+            var made = JsonNode.Parse((await Succeed("", "pki", "init", "--out", pki, "-j")).Output)!["made"]!.AsArray();
+            Assert.Contains(made, f => ((string)f!).EndsWith("agreement.json", StringComparison.Ordinal));
+            Assert.Empty(JsonNode.Parse((await Succeed("", "pki", "init", "--out", pki, "-j")).Output)!["made"]!.AsArray());
+            var told = JsonNode.Parse((await Succeed("", "deployment", "init", "--out", containers, "-j")).Output)!;
+            Assert.True((int)told["made"]! > 0);
+            Assert.Contains($"nothing is missing in {containers}", (await Succeed("", "deployment", "init", "--out", containers)).Output);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private string File(Google.Protobuf.IMessage request)

@@ -31,7 +31,7 @@ public sealed class CompletionTests(Services services) : IClassFixture<Services>
                     autoload -Uz compinit && compinit -u -D
                     source <(ministry completion zsh)
                     [[ $_comps[ministry] == _ministry ]] || exit 1
-                    compadd() { shift; print -rl -- "$@"; }
+                    compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -rl -- "$@"; }
                     completed() { words=("$@") CURRENT=$#; _ministry; }
                     """
             },
@@ -61,6 +61,8 @@ public sealed class CompletionTests(Services services) : IClassFixture<Services>
                 completed ministry calllog log-call --counter
                 echo ---
                 completed ministry get case_
+                echo ---
+                completed ministry list calls {(shell == "bash" ? "case = case_" : "case=case_")}
                 """,
             ]
         );
@@ -68,6 +70,8 @@ public sealed class CompletionTests(Services services) : IClassFixture<Services>
         Assert.Equal(["calllog"], words[0]);
         Assert.Equal(["--counterpart"], words[1]);
         Assert.Equal([services.Case], words[2]);
+        // Bash replaces only what stands after the sign.
+        Assert.Equal([shell == "bash" ? services.Case : $"case={services.Case}"], words[3]);
     }
 
     public void Dispose() => Directory.Delete(_home, recursive: true);

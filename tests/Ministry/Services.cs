@@ -51,11 +51,11 @@ public sealed class Services : IAsyncLifetime
     /// <summary>The entries that the services keep back from everybody who follows; null: none.</summary>
     public Func<EntryHeader, bool>? KeptBack { get; set; }
 
+    /// <summary>Looks at a request before its service does. The service waits for it, and it may refuse; null: nothing.</summary>
+    public Func<IMessage, Task>? Before { get; set; }
+
     /// <summary>Changes an answer to that of a service with a later contract; null: answers stay unchanged.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
-
-    /// <summary>Looks at a request before its service does, and may refuse it; null: nothing.</summary>
-    public Action<IMessage>? Earlier { get; set; }
 
     public static Actor Actor =>
         new()
@@ -247,7 +247,8 @@ public sealed class Services : IAsyncLifetime
             UnaryServerMethod<TRequest, TResponse> continuation
         )
         {
-            services.Earlier?.Invoke((IMessage)(object)request);
+            if (services.Before is { } before)
+                await before((IMessage)request);
             var answer = await continuation(request, context);
             return services.Later is { } later ? (TResponse)later((IMessage)answer) : answer;
         }

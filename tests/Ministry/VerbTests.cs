@@ -198,7 +198,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
     {
         var before = await Calls();
         var no = await (Kr with { Typed = "n\n" }).Run(LogCall);
-        Assert.Equal(2, no.Code);
+        Assert.Equal(ExitCodes.Declined, no.Code);
         Assert.Contains("Send it as kr/mfa? It stays in the ledger. [y/N]", no.Error);
         Assert.Contains("channel: telephone", no.Error);
         Assert.Contains("approvals: 0 of 0", no.Error);
@@ -213,16 +213,12 @@ public class VerbTests(Services services) : IClassFixture<Services>
     public async Task A_write_without_an_answer_is_sent_again_as_it_was_by_its_request_id()
     {
         const string Minutes = """{ "minutes": { "language": "en", "text": "Invented." } }""";
-        var nobody = Kr with
+        var impatient = Kr with
         {
-            Variables = new Dictionary<string, string>
-            {
-                ["MINISTRIES_CALLLOG"] = $"https://127.0.0.1:{Ports.Free()}",
-                ["MINISTRIES_TIMEOUT"] = "1",
-            },
+            Variables = new Dictionary<string, string> { ["MINISTRIES_TIMEOUT"] = "3" },
             Input = Minutes,
         };
-        var lost = await nobody.Run([.. LogCall, "--minutes", "-"]);
+        var lost = await Unanswered(() => impatient.Run([.. LogCall, "--minutes", "-"]));
         Assert.Equal(3, lost.Code);
         Assert.Contains("calllog was not reached at https://127.0.0.1:", lost.Error);
         Assert.Contains("address:   MINISTRIES_CALLLOG", lost.Error);
@@ -231,6 +227,10 @@ public class VerbTests(Services services) : IClassFixture<Services>
         var kept = Path.Combine(services.Folder, "kr/mfa/receipts", $"sent-{id}.json");
         Assert.True(File.Exists(kept));
         Assert.Contains(id, (await Kr.Run("doctor")).Output);
+        Assert.Contains($"again: ministry calllog log-call --request-id {id}", (await Kr.Succeed("sent")).Output);
+        // A later command that reaches nobody knows no more of it.
+        Assert.Contains("It is not known", (await Nobody.Run("calllog", "log-call", "--request-id", id)).Error);
+        Assert.True(File.Exists(kept));
 
         var sent = await Kr.Succeed("calllog", "log-call", "--request-id", id);
         Assert.Contains(id, sent.Output);
@@ -242,27 +242,102 @@ public class VerbTests(Services services) : IClassFixture<Services>
     [Fact]
     public async Task An_interrupted_write_ends_without_a_stack_trace_and_says_how_to_send_it_again()
     {
-        using var silent = new TcpListener(IPAddress.Loopback, 0);
-        silent.Start();
         using var interrupt = new CancellationTokenSource();
-        var connected = InterruptOnceConnected();
-        var ran = await (
-            Kr with
-            {
-                Variables = new Dictionary<string, string> { ["MINISTRIES_CALLLOG"] = $"https://{silent.LocalEndpoint}" },
-                Interrupt = interrupt.Token,
-            }
-        ).Run(LogCall);
-        await connected;
+        var ran = await Unanswered(() => (Kr with { Interrupt = interrupt.Token }).Run(LogCall), interrupt.Cancel);
         Assert.Equal(130, ran.Code);
         Assert.Contains("ministry calllog log-call --request-id ", ran.Error);
         Assert.DoesNotContain("   at ", ran.Error);
+        var id = ran.Error.Split("request_id: ")[1].Split('\n')[0];
 
-        async Task InterruptOnceConnected()
+        Assert.Contains("`ministry sent` lists", (await Kr.Run("doctor", "-j")).Output);
+        Assert.Contains(
+            id,
+            JsonNode.Parse((await Kr.Succeed("sent", "list", "-j")).Output)!.AsArray().Select(s => (string)s!["request_id"]!)
+        );
+        Assert.Equal([id], (await Kr.Succeed("completion", "words", "--", "sent", "drop", id[..20])).Output.Split('\n')[..^1]);
+        Assert.Equal(2, (await Kr.Run("sent", "drop", id, MinistryClient.NewRequestId())).Code);
+        await Kr.Succeed("sent", "drop", id);
+        Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+        Assert.Equal(2, (await Kr.Run("sent", "drop", id)).Code);
+    }
+
+    [Fact]
+    public async Task A_write_that_cannot_have_been_sent_leaves_nothing_behind()
+    {
+        using var silent = new TcpListener(IPAddress.Loopback, 0);
+        silent.Start();
+        foreach (
+            var runner in (CommandRunner[])
+                [
+                    Nobody,
+                    Kr with
+                    {
+                        Variables = new Dictionary<string, string>
+                        {
+                            ["MINISTRIES_CALLLOG"] = $"https://{silent.LocalEndpoint}",
+                            ["MINISTRIES_TIMEOUT"] = "1",
+                        },
+                    },
+                ]
+        )
         {
-            using var client = await silent.AcceptTcpClientAsync(Cancel);
-            await interrupt.CancelAsync();
+            var before = Waiting();
+            var ran = await runner.Run(LogCall);
+            Assert.Equal(3, ran.Code);
+            Assert.Contains("nothing was sent", ran.Error);
+            Assert.DoesNotContain("not known", ran.Error);
+            Assert.Equal(before, Waiting());
         }
+
+        string[] Waiting() =>
+            Directory.Exists(Path.Combine(services.Folder, "kr/mfa/receipts"))
+                ? Directory.GetFiles(Path.Combine(services.Folder, "kr/mfa/receipts"), "sent-*")
+                : [];
+    }
+
+    [Fact]
+    public async Task A_person_is_asked_though_a_value_comes_from_the_input()
+    {
+        const string Minutes = """{ "minutes": { "language": "en", "text": "Invented." } }""";
+        var before = await Calls();
+        var no = await (Kr with { Input = Minutes, Typed = "n\n" }).Run([.. LogCall, "--minutes", "-"]);
+        Assert.Contains("[y/N]", no.Error);
+        Assert.Equal(before, await Calls());
+        await (Kr with { Input = Minutes, Typed = "y\n" }).Succeed([.. LogCall, "--minutes", "-"]);
+        Assert.Equal(before + 1, await Calls());
+
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await File.WriteAllTextAsync(file, Minutes, Cancel);
+        using var terminal = new PseudoTerminal(
+            services,
+            $"cat {file} | {PseudoTerminal.Line(["ministry", .. LogCall, "--minutes", "-"])}",
+            ("MINISTRIES_ZONE", "Asia/Seoul")
+        );
+        await terminal.Until("[y/N]");
+        await terminal.Type("n\n");
+        Assert.Equal(ExitCodes.Declined, await terminal.End());
+        Assert.Contains("nothing was sent", terminal.Shown);
+        Assert.Equal(before + 1, await Calls());
+    }
+
+    [Fact]
+    public async Task The_input_is_read_for_one_value_and_two_that_need_it_are_named()
+    {
+        foreach (
+            var (arguments, said) in ((string[], string)[])
+                [
+                    (["--json", "-", "--minutes", "-"], "--json and --minutes read standard input"),
+                    (["--minutes", "@-", "--account", "-"], "--account and --minutes read standard input"),
+                ]
+        )
+        {
+            var ran = await (Kr with { Input = "{}" }).Run([.. LogCall, .. arguments]);
+            Assert.Equal(2, ran.Code);
+            Assert.Contains(said, ran.Error);
+        }
+        // Of one alone, a request comes from the input.
+        var request = Contract.Formatter.Format(services.Call());
+        Assert.Contains("recorded", (await (Kr with { Input = request }).Succeed("calllog", "log-call", "--json", "-")).Output);
     }
 
     [Fact]
@@ -295,7 +370,10 @@ public class VerbTests(Services services) : IClassFixture<Services>
             Assert.Equal(2, refused.Code);
             Assert.Contains(said, refused.Error);
         }
-        Assert.Equal(2, (await (nobody with { Typed = "n\n" }).Run(Approve("kr/mfa/officials/kr-mfa-official-3.key"))).Code);
+        Assert.Equal(
+            ExitCodes.Declined,
+            (await (nobody with { Typed = "n\n" }).Run(Approve("kr/mfa/officials/kr-mfa-official-3.key"))).Code
+        );
         Assert.Equal(text, await File.ReadAllTextAsync(file, Cancel));
         await Kr.Succeed("calllog", "log-call", "--json", file);
 
@@ -303,6 +381,53 @@ public class VerbTests(Services services) : IClassFixture<Services>
         changed["account"]!["channel"] = "CHANNEL_VIDEO";
         await File.WriteAllTextAsync(file, changed.ToJsonString(), Cancel);
         Assert.Contains("the request was changed since", (await nobody.Run(Approve("kr/mfa/officials/kr-mfa-official-3.key"))).Error);
+    }
+
+    [Fact]
+    public async Task What_is_sealed_in_a_request_is_shown_to_an_official_who_can_open_it()
+    {
+        const string Words = "They spoke of an invented matter.";
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var minutes = $$"""{ "minutes": { "language": "en", "text": "{{Words}}" } }""";
+        await (Kr with { Input = minutes }).Succeed([.. LogCall, "--minutes", "-", "--out", file]);
+        string[] Approve(string key) =>
+            [
+                "approve",
+                "calllog",
+                "log-call",
+                "--json",
+                file,
+                "--office",
+                "legal",
+                "--key",
+                Path.Combine(services.Folder, $"kr/mfa/officials/kr-mfa-official-{key}.key"),
+            ];
+        var shown = await (new CommandRunner(services) { Typed = "n\n" }).Run(Approve("2"));
+        Assert.Contains("account.minutes, sealed to kr/mfa:", shown.Error);
+        Assert.Contains(Words, shown.Error);
+
+        // On a machine of his own he has the agreement, and not the ministry's key.
+        var own = Directory.CreateTempSubdirectory("official").FullName;
+        try
+        {
+            File.Copy(Path.Combine(services.Folder, "agreement.json"), Path.Combine(own, "agreement.json"));
+            var variables = new Dictionary<string, string> { ["MINISTRIES_FOLDER"] = own };
+            var hidden = await new CommandRunner(services) { Typed = "n\n", Variables = variables }.Run(Approve("2"));
+            Assert.DoesNotContain(Words, hidden.Error);
+            Assert.Contains("account.minutes is sealed to kr/mfa: what it says is not shown here", hidden.Error);
+        }
+        finally
+        {
+            Directory.Delete(own, recursive: true);
+        }
+
+        // What was sealed for another request is not this one's.
+        var request = JsonNode.Parse(await File.ReadAllTextAsync(file, Cancel))!;
+        request["request_id"] = MinistryClient.NewRequestId();
+        await File.WriteAllTextAsync(file, request.ToJsonString(), Cancel);
+        var moved = await (new CommandRunner(services) { Typed = "n\n" }).Run(Approve("2"));
+        Assert.Contains("account.minutes is sealed to kr/mfa, and cannot be shown", moved.Error);
+        Assert.DoesNotContain(Words, moved.Error);
     }
 
     [Fact]
@@ -386,6 +511,38 @@ public class VerbTests(Services services) : IClassFixture<Services>
     }
 
     private CommandRunner Kr => new(services) { As = "kr/mfa" };
+
+    private CommandRunner Nobody =>
+        Kr with
+        {
+            Variables = new Dictionary<string, string>
+            {
+                ["MINISTRIES_CALLLOG"] = $"https://127.0.0.1:{Ports.Free()}",
+                ["MINISTRIES_TIMEOUT"] = "1",
+            },
+        };
+
+    // While something runs, the call log answers no write.
+    private async Task<Ran> Unanswered(Func<Task<Ran>> run, Action? arrived = null)
+    {
+        var over = new TaskCompletionSource();
+        services.Before = request =>
+        {
+            if (request is not LogCallRequest)
+                return Task.CompletedTask;
+            arrived?.Invoke();
+            return over.Task;
+        };
+        try
+        {
+            return await run();
+        }
+        finally
+        {
+            services.Before = null;
+            over.SetResult();
+        }
+    }
 
     // Why a readout is contested is sealed, so it stands in a file.
     private string Explanation()

@@ -7,23 +7,28 @@ namespace Ministries.Ministry;
 internal static class EntryLines
 {
     /// <summary>The lines of an entry. In a narrow terminal what followed stands in a line of its own.</summary>
-    public static IEnumerable<Span[]> Of(LedgerEntry entry, Screen screen, bool wide)
+    /// <param name="entry">The entry.</param>
+    /// <param name="screen">Where it is shown.</param>
+    /// <param name="wide">Whether nothing is cut.</param>
+    /// <param name="service">The service, where entries of several are shown; null: it is known.</param>
+    public static IEnumerable<Span[]> Of(LedgerEntry entry, Screen screen, bool wide, string? service = null)
     {
         var columns = wide ? int.MaxValue : screen.Shell.Columns ?? int.MaxValue;
+        var of = service is null ? "" : $"{service} ";
         var (what, good) = WhatOf(entry);
         Span[] head =
         [
             new(entry.Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(5) + "  ", Style.Dim),
             screen.Time(entry.Header.CommitTime.ToDateTimeOffset()) + "  ",
             Screen.Pad(Terminal.Line(entry.Header.Participant), 20) + " ",
-            new(NameOf(entry), Style.Bold),
+            new($"{of}{NameOf(entry)}", Style.Bold),
         ];
         var length = head.Sum(s => Screen.ColumnsOf(s.Text));
         if (columns < 90)
         {
             // The name of the method goes to the next line, with what followed.
             yield return [.. head[..2], head[2] with { Text = head[2].Text.TrimEnd() }];
-            yield return [new("       "), new(Screen.Cut($"{NameOf(entry)}{(what.Length > 0 ? $": {what}" : "")}", columns - 7), good)];
+            yield return [new("       "), new(Screen.Cut($"{of}{NameOf(entry)}{(what.Length > 0 ? $": {what}" : "")}", columns - 7), good)];
         }
         else
             yield return [.. head, new(what.Length == 0 ? "" : "  " + Screen.Cut(what, Math.Max(1, columns - length - 2)), good)];

@@ -60,7 +60,7 @@ internal sealed class Screen(TextWriter output, Shell shell)
     public static Screen Of(ParseResult result) => new(result.InvocationConfiguration.Output, Shell.Of(result));
 
     /// <summary>That to which a verb writes what is not its answer.</summary>
-    public static Screen ErrorOf(ParseResult result) => new(result.InvocationConfiguration.Error, Shell.Of(result));
+    public static Screen ErrorOf(ParseResult result) => new(result.InvocationConfiguration.Error, Shell.Of(result).ForErrors);
 
     /// <summary>In what it is.</summary>
     public Shell Shell => shell;
@@ -143,7 +143,7 @@ internal sealed class Screen(TextWriter output, Shell shell)
     public async Task<T> While<T>(string what, Func<Task<T>> work)
     {
         var task = work();
-        if (what.Length == 0 || !shell.IsTerminal || !shell.Asks)
+        if (what.Length == 0 || !shell.IsTerminal)
             return await task;
         var (start, shown) = (shell.Time.GetTimestamp(), false);
         while (await Task.WhenAny(task, Task.Delay(TimeSpan.FromSeconds(shown ? 1 : 2), shell.Time)) != task)
@@ -168,7 +168,9 @@ internal sealed class Screen(TextWriter output, Shell shell)
         var words =
             size.TotalDays >= 2 ? $"{(int)size.TotalDays} days"
             : size.TotalHours >= 2 ? $"{(int)size.TotalHours} hours"
-            : $"{(int)size.TotalMinutes} minutes";
+            : size.TotalMinutes >= 2 ? $"{(int)size.TotalMinutes} minutes"
+            : size.TotalMinutes >= 1 ? "1 minute"
+            : "less than a minute";
         return past ? $"{words} ago" : $"in {words}";
     }
 

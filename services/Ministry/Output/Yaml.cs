@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -51,7 +52,29 @@ internal static partial class Yaml
             _ => node.ToJsonString(),
         };
 
-    private static string Quoted(string text) => Plain().IsMatch(text) && !Special().IsMatch(text) ? text : JsonSerializer.Serialize(text);
+    private static string Quoted(string text)
+    {
+        if (Plain().IsMatch(text) && !Special().IsMatch(text))
+            return text;
+        var quoted = new StringBuilder("\"");
+        foreach (var rune in text.EnumerateRunes())
+            quoted.Append(
+                rune.Value switch
+                {
+                    '"' or '\\' => $"\\{rune}",
+                    '\n' => "\\n",
+                    '\t' => "\\t",
+                    // YAML knows no pairs of surrogates, so what acts on a terminal is escaped here and not by the terminal.
+                    > 0xFFFF when IsHidden(rune) => $"\\U{rune.Value:x8}",
+                    _ when IsHidden(rune) => $"\\u{rune.Value:x4}",
+                    _ => rune.ToString(),
+                }
+            );
+        return quoted.Append('"').ToString();
+    }
+
+    // What deceives a reader, and what YAML does not allow as it is.
+    private static bool IsHidden(Rune rune) => (rune.Value & 0xFFFE) == 0xFFFE || Terminal.Escape(rune.ToString()) != rune.ToString();
 
     [GeneratedRegex("^[A-Za-z][A-Za-z0-9_./-]*$")]
     private static partial Regex Plain();

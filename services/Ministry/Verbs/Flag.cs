@@ -37,6 +37,9 @@ internal sealed record Flag(IReadOnlyList<FieldDescriptor> Path, IReadOnlyList<s
     /// <summary>To whom the field is sealed by default.</summary>
     public SealDeclaration Declared => DeclaredOf(Field);
 
+    /// <summary>Whether a value of the field is a message, given in a file or by its fields.</summary>
+    public bool TakesMessage => Field.FieldType == FieldType.Message && !Field.IsMap && !IsValue(Field.MessageType);
+
     /// <summary>Whether the field is a message whose fields have flags of their own.</summary>
     public bool HasFlagsWithin => Field is { FieldType: FieldType.Message, IsRepeated: false, IsMap: false } && !IsValue(Field.MessageType);
 

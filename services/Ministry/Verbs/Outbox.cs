@@ -9,9 +9,12 @@ namespace Ministries.Ministry;
 internal static class Outbox
 {
     /// <summary>Keeps a write before it is sent.</summary>
+    /// <returns>False: it was kept before.</returns>
     /// <exception cref="IOException">The folder cannot be written, so that its receipt could not be kept either.</exception>
-    public static void Keep(Connection connection, TypedVerb verb, string id, IMessage request)
+    public static bool Keep(Connection connection, TypedVerb verb, string id, IMessage request)
     {
+        if (File.Exists(PathOf(connection, id)))
+            return false;
         PrivateFiles.MakeFolder(connection.Receipts);
         var file = new JsonObject
         {
@@ -20,38 +23,82 @@ internal static class Outbox
             ["request"] = request.ToByteString().ToBase64(),
         };
         WholeFile.Write(PathOf(connection, id), file.ToJsonString() + "\n", mode: PrivateFiles.Mode);
+        return true;
     }
 
-    /// <summary>Forgets a write, because it was answered.</summary>
+    /// <summary>Forgets a write, because it was answered or never sent.</summary>
     public static void Forget(Connection connection, string id) => File.Delete(PathOf(connection, id));
 
     /// <summary>The write of this id; null: none waits.</summary>
     /// <exception cref="FormatException">It is of another method, or the id is none.</exception>
     public static IMessage? Find(Connection connection, TypedVerb verb, string id)
     {
-        // It becomes a part of a path.
-        if (!Guid.TryParseExact(id, "D", out _))
-            throw new FormatException("--request-id must be a UUID in lower case");
-        var path = PathOf(connection, id);
-        if (!File.Exists(path))
+        if (!Waits(connection, id))
             return null;
-        var file = JsonNode.Parse(File.ReadAllText(path))!;
-        if ((string?)file["method"] != Contract.NameOf(verb.Method) || (string?)file["service"] != verb.Service)
-            throw new FormatException($"--request-id {id} is that of a {file["method"]} at {file["service"]}");
-        return verb.Method.InputType.Parser.ParseFrom(ByteString.FromBase64((string)file["request"]!));
+        var sent = Read(connection, id);
+        if (sent.Method != Contract.NameOf(verb.Method) || sent.Service != verb.Service)
+            throw new FormatException($"--request-id {id} is that of a {sent.Method} at {sent.Service}");
+        return verb.Method.InputType.Parser.ParseFrom(sent.Request);
     }
 
-    /// <summary>The ids of all writes that wait.</summary>
-    public static IReadOnlyList<string> All(Connection connection) =>
+    /// <summary>Whether a write of this id waits.</summary>
+    /// <exception cref="FormatException">The id is none.</exception>
+    public static bool Waits(Connection connection, string id) =>
+        // It becomes a part of a path.
+        Guid.TryParseExact(id, "D", out _)
+            ? File.Exists(PathOf(connection, id))
+            : throw new FormatException($"{id} is no request id: it must be a UUID in lower case");
+
+    /// <summary>All writes that wait, in the order in which they were sent.</summary>
+    /// <exception cref="FormatException">One was changed, so that it is no write any more.</exception>
+    public static IReadOnlyList<SentWrite> All(Connection connection) =>
         Directory.Exists(connection.Receipts)
             ?
             [
                 .. Directory
                     .EnumerateFiles(connection.Receipts, "sent-*.json")
                     .Select(f => Path.GetFileNameWithoutExtension(f)["sent-".Length..])
-                    .Order(),
+                    .Where(id => Guid.TryParseExact(id, "D", out _))
+                    .Select(id => Read(connection, id))
+                    .OrderBy(s => s.Time),
             ]
             : [];
 
+    /// <summary>The command that sends a write again.</summary>
+    public static string Again(string service, string verb, string id) => $"ministry {service} {verb} --request-id {id}";
+
+    private static SentWrite Read(Connection connection, string id)
+    {
+        var path = PathOf(connection, id);
+        try
+        {
+            var file = JsonNode.Parse(File.ReadAllText(path))!;
+            return new(
+                id,
+                (string?)file["service"] ?? "",
+                (string?)file["method"] ?? "",
+                ByteString.FromBase64((string)file["request"]!),
+                new DateTimeOffset(File.GetLastWriteTimeUtc(path), TimeSpan.Zero)
+            );
+        }
+        catch (Exception e)
+            when (e is System.Text.Json.JsonException or InvalidOperationException or ArgumentNullException or FormatException)
+        {
+            throw new FormatException($"{path} is no write that this command kept: {e.Message}", e);
+        }
+    }
+
     private static string PathOf(Connection connection, string id) => Path.Combine(connection.Receipts, $"sent-{id}.json");
+}
+
+/// <summary>A write that was sent and not answered.</summary>
+/// <param name="Id">Its request id.</param>
+/// <param name="Service">The service.</param>
+/// <param name="Method">The method's full name.</param>
+/// <param name="Request">The request's bytes.</param>
+/// <param name="Time">When it was sent first.</param>
+internal sealed record SentWrite(string Id, string Service, string Method, ByteString Request, DateTimeOffset Time)
+{
+    /// <summary>The verb, such as <c>log-call</c>.</summary>
+    public string Verb => Words.Kebab(Method[(Method.LastIndexOf('/') + 1)..]);
 }

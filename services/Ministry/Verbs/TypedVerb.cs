@@ -98,8 +98,12 @@ internal sealed class TypedVerb
     /// <exception cref="FormatException">Something that was given is no value of its field. All faults are named.</exception>
     public async Task<(IMessage Request, IReadOnlyList<ToSeal> Seals)> Build(ParseResult result, FlagValue values, CancellationToken cancel)
     {
+        if (ReadersOfInput(result).ToArray() is { Length: > 1 } readers)
+            throw new FormatException(
+                $"{string.Join(" and ", readers)} read standard input (-), which can be read once: name a file for all but one"
+            );
         var request = result.GetValue(Options.RequestFile) is { } file
-            ? Parse(Method.InputType, await PlainText.Read(file, cancel), file)
+            ? Parse(Method.InputType, file == "-" ? values.Read(file) : await PlainText.Read(file, cancel), file)
             : (IMessage)Activator.CreateInstance(Method.InputType.ClrType)!;
         var (faults, seals) = (new List<string>(), new List<ToSeal>());
         // What is above comes before what is in it, so that a flag within adds to a message from a file.
@@ -125,6 +129,18 @@ internal sealed class TypedVerb
             }
         }
         return faults.Count == 0 ? (request, seals) : throw new FormatException(string.Join('\n', faults));
+    }
+
+    // The flags whose values are standard input, as they were typed.
+    private IEnumerable<string> ReadersOfInput(ParseResult result)
+    {
+        if (result.GetValue(Options.RequestFile) == "-")
+            yield return Options.RequestFile.Name;
+        foreach (var (flag, option) in _options)
+            if (result.GetResult(option) is { Implicit: false } given)
+                foreach (var token in given.Tokens)
+                    if (token.Value == "@-" || token.Value == "-" && (flag.IsSealed || flag.TakesMessage))
+                        yield return given.IdentifierToken?.Value ?? flag.Name;
     }
 
     /// <summary>A refusal's or limit's path as the flag that sets it, such as <c>--account.start-time</c>.</summary>

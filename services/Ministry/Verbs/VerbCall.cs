@@ -28,7 +28,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     /// <returns>The exit code.</returns>
     public async Task<int> Run(CancellationToken cancel)
     {
-        var values = new FlagValue(connection.Shell.Zone, connection.Shell.Time.GetUtcNow(), ReadFile);
+        var values = new FlagValue(connection.Shell.Zone, connection.Shell.Time.GetUtcNow(), file => ReadFile(file, cancel));
         var (request, seals) = await verb.Build(result, values, cancel);
         // A write that was sent and not answered is sent again as it was.
         if (verb.IsWrite && result.GetValue(Options.RequestId) is { Length: > 0 } id)
@@ -57,19 +57,19 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             return await WriteOut(request, file);
         if (result.GetValue(Options.DryRun))
             return DryRun.Show(connection, verb, request);
-        return Confirmed(request) ? await Send(request, cancel) : ExitCodes.WrongInput;
+        return await Confirmed(request, cancel) ? await Send(request, cancel) : ExitCodes.Declined;
     }
 
     // ---- the request -----------------------------------------------------------------------------------------------------------
 
-    private string ReadFile(string file)
+    private string ReadFile(string file, CancellationToken cancel)
     {
         if (file != "-")
             return PlainText.ReadFile(file);
         if (_inputRead)
-            throw new FormatException("standard input (-) can be read once only");
+            throw new FormatException("reads standard input (-), which was read already");
         _inputRead = true;
-        return connection.Shell.Input().ReadToEnd();
+        return connection.Shell.ReadInput(cancel).GetAwaiter().GetResult();
     }
 
     private bool _inputRead;
@@ -214,7 +214,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     }
 
     // Every write stays in the ledger for ever, so every write is asked about.
-    private bool Confirmed(IMessage request)
+    private async Task<bool> Confirmed(IMessage request, CancellationToken cancel)
     {
         if (result.GetValue(Options.Yes) || !connection.Shell.Asks)
             return true;
@@ -237,7 +237,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
                     new Span($"  {source.Kind.Name} now: ", Style.Dim),
                     new Fields(screen, true).InLine(state, state.Accessor.GetValue(source.Kind.In(answer)), false)
                 );
-        return connection.Ask($"Send it as {connection.Client.Participant.Id}? It stays in the ledger.");
+        var question = $"Send it as {connection.Client.Participant.Id}? It stays in the ledger.";
+        return await connection.Ask(question, "nothing was sent", cancel);
     }
 
     private uint Demanded => new Permissions(connection.Client.Agreement).ApprovalsDemanded(Contract.NameOf(verb.Method));
@@ -245,8 +246,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     private async Task<int> Send(IMessage request, CancellationToken cancel)
     {
         var id = (string)verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request);
-        var again = $"ministry {verb.Service} {verb.Command.Name} --request-id {id}";
-        Outbox.Keep(connection, verb, id, request);
+        var isNew = Outbox.Keep(connection, verb, id, request);
         IMessage answer;
         try
         {
@@ -254,8 +254,17 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         }
         catch (Exception e) when (e is NotReachedException or OperationCanceledException)
         {
+            // It may have been sent by an earlier command, in which case it stays.
+            if (isNew && !connection.Client.HasConnected(verb.Service))
+            {
+                Outbox.Forget(connection, id);
+                connection.Error.Line("nothing was sent");
+                throw;
+            }
             connection.Error.Paragraph($"request_id: {id}");
-            connection.Error.Paragraph($"It is not known whether it was recorded. To send the same write again: {again}");
+            connection.Error.Paragraph(
+                $"It is not known whether it was recorded. To send the same write again: {Outbox.Again(verb.Service, verb.Command.Name, id)}"
+            );
             throw;
         }
         catch (RefusedException e)

@@ -99,7 +99,7 @@ public sealed partial class MinistryClient
         return Attestations.Vouch(
             Agreement.TrustDomain,
             Participant,
-            _key ?? throw new FormatException("the participant's key for requests is needed to vouch for an official's key"),
+            RequestsKey?.Key ?? throw new FormatException("the participant's key for requests is needed to vouch for an official's key"),
             official,
             PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
             now - VouchedBefore,

@@ -1,10 +1,7 @@
-using System.Text.RegularExpressions;
-using Ministries.Fixtures;
-
 namespace Ministries.Contracts.Tests;
 
 /// <summary>What holds of the repository as a whole.</summary>
-public partial class RepositoryTests
+public class RepositoryTests
 {
     private static readonly IReadOnlyList<string> Projects =
     [
@@ -58,25 +55,4 @@ public partial class RepositoryTests
         var (code, found) = await Buf.Run("git", "-C", Buf.Root, "grep", "-lE", "BEGIN ([A-Z]+ )?PRIVATE KEY-----[[:space:]]*$");
         Assert.True(code == 1, found);
     }
-
-    [Fact]
-    public void Every_invariant_that_a_document_names_links_to_its_definition()
-    {
-        const string definitions = "protos/INVARIANTS.md";
-        Assert.All(
-            Documents.Files.Where(f => f != definitions),
-            document =>
-            {
-                var text = NotText().Replace(File.ReadAllText(Path.Combine(Documents.Root, document)), "");
-                Assert.Empty(Invariant().Matches(text).Select(m => m.Value));
-            }
-        );
-    }
-
-    // Code, links and headings.
-    [GeneratedRegex(@"```.*?```|`[^`\n]*(\n[^`\n]*)?`|\[[^\]]*\]\([^)]*\)|^#[^\n]*$", RegexOptions.Singleline | RegexOptions.Multiline)]
-    private static partial Regex NotText();
-
-    [GeneratedRegex(@"(?<![\w/-])D([1-9]|1\d|2[0-2])(?!\w)")]
-    private static partial Regex Invariant();
 }

@@ -98,6 +98,17 @@ public sealed partial class DocumentTests
     }
 
     [Fact]
+    public void Every_invariant_that_a_document_names_links_to_its_definition() =>
+        Assert.All(
+            Documents.Files.Where(f => f != "protos/INVARIANTS.md"),
+            document =>
+            {
+                var text = CodeLinksAndHeadings().Replace(File.ReadAllText(Path.Combine(Documents.Root, document)), "");
+                Assert.Empty(Invariants().Matches(text).Select(m => m.Value));
+            }
+        );
+
+    [Fact]
     public void Every_command_in_a_text_is_of_a_kind_that_is_listed()
     {
         var there = Documents.Files.SelectMany(d => Documents.Spans(d).Where(Documents.IsCommand)).ToArray();
@@ -193,6 +204,12 @@ public sealed partial class DocumentTests
 
     // As a shell takes a line apart, but for variables, which stay.
     private static string[] WordsOf(string command) => [.. Word().Matches(command).Select(m => m.Value.Replace("'", "").Replace("\"", ""))];
+
+    [GeneratedRegex(@"```.*?```|`[^`\n]*(\n[^`\n]*)?`|\[[^\]]*\]\([^)]*\)|^#[^\n]*$", RegexOptions.Singleline | RegexOptions.Multiline)]
+    private static partial Regex CodeLinksAndHeadings();
+
+    [GeneratedRegex(@"(?<![\w/-])D([1-9]|1\d|2[0-2])(?!\w)")]
+    private static partial Regex Invariants();
 
     [GeneratedRegex(@"^(\w+)/(\w+)\.(\w+)$")]
     private static partial Regex Test();

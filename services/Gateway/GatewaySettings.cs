@@ -148,8 +148,9 @@ public sealed record GatewaySettings
                 RequestsKey = RequestsKey ?? client.RequestsKey,
                 SeenFolder = Path.Combine(State, "seen"),
                 Propagator = new OwnSpans(this),
-                // The outbox does, and has a place for other writes meanwhile.
+                // The outbox repeats them, and has a place for other writes meanwhile.
                 RepeatsWrites = false,
+                WriteDeadline = client.Deadline,
             };
         }
     }

@@ -7,10 +7,12 @@ using Ministries.Trust;
 
 namespace Ministries.Ministry;
 
-/// <summary>What a shell may complete a word to: the values of the contract, and ids of records from the services, within two seconds.</summary>
+/// <summary>What a shell may complete a word to: the values of the contract, and ids of records from the services: within a second, or the
+/// time that a call may take where that is set.</summary>
 internal static class Completion
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
+    // Where nobody has said how long a call may take.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
 
     // In what the words are completed. The parser hands a source nothing but the words.
     private static readonly AsyncLocal<Shell?> Current = new();
@@ -154,13 +156,16 @@ internal static class Completion
             context,
             async connection =>
             {
-                using var soon = new CancellationTokenSource(Patience);
+                using var soon = new CancellationTokenSource(PatienceOf(connection));
                 var request = (IMessage)Activator.CreateInstance(kind.List.InputType.ClrType)!;
                 kind.List.InputType.FindFieldByName("page_size").Accessor.SetValue(request, 200);
                 var records = await connection.ListAll(kind.Service, kind.List, request, soon.Token, most: 200);
                 return records.Select(kind.IdOf);
             }
         );
+
+    private static TimeSpan PatienceOf(Connection connection) =>
+        connection.ValueOf("timeout", Options.Timeout) is { Length: > 0 } ? connection.Settings().Deadline : Patience;
 
     // Whatever is wrong, a person who presses the tabulator sees no message: he sees no completion.
     private static IEnumerable<string> Quietly(CompletionContext context, Func<Connection, Task<IEnumerable<string>>> find)
@@ -174,7 +179,7 @@ internal static class Completion
                 TextWriter.Null
             );
             // Bash puts a word into the line as it is, so what a service calls an id must not be more than a word there.
-            return Task.Run(() => find(connection)).WaitAsync(2 * Patience).GetAwaiter().GetResult().Where(Shell.IsWord);
+            return Task.Run(() => find(connection)).WaitAsync(2 * PatienceOf(connection)).GetAwaiter().GetResult().Where(Shell.IsWord);
         }
         catch (Exception)
         {

@@ -603,8 +603,6 @@ public class AdviceTests
             new(Reason.DepartureWithoutAssurance, "it is his power of origin; claimed", f => Departed(f, Invariant.D2)),
             new(Reason.DepartureWithoutAssurance, "by a transfer request", ByTransferRequest),
             new(Reason.DepartureWithoutAssurance, TookPlace, f => Departed(f, Invariant.D2, tookPlace: true)),
-            new(Reason.ReceivingStateNotParty, "it accedes", f => DepartedToNoParty(f, tookPlace: false)),
-            new(Reason.ReceivingStateNotParty, TookPlace, f => DepartedToNoParty(f, tookPlace: true)),
             new(Reason.DepartureWithoutStanding, "he is heard in private", f => Departed(f, Invariant.D9)),
             new(Reason.DepartureWithoutStanding, TookPlace, f => Departed(f, Invariant.D9, tookPlace: true)),
             new(Reason.DepartureWithoutFitness, "he is examined", f => Departed(f, Invariant.D10)),
@@ -640,14 +638,6 @@ public class AdviceTests
                     Supply(f, missing);
             }
         );
-    }
-
-    private static Advised DepartedToNoParty(CaseFixture f, bool tookPlace)
-    {
-        f.RuleRunner.Permissions.State("KR")!.PartyToGc3 = false;
-        Supply(f, Invariant.D2);
-        var departed = Departed(f, Invariant.D2, tookPlace: true);
-        return tookPlace ? departed : new(departed.Ask, () => f.RuleRunner.Permissions.State("KR")!.PartyToGc3 = true);
     }
 
     private static void Supply(CaseFixture f, Invariant what)

@@ -96,14 +96,17 @@ public sealed partial class MinistryClient
     private OfficialKey Vouch(string official, Signer key)
     {
         var now = _time.GetUtcNow();
-        return Attestations.Vouch(
-            Agreement.TrustDomain,
-            Participant,
-            RequestsKey?.Key ?? throw new FormatException("the participant's key for requests is needed to vouch for an official's key"),
-            official,
-            PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
-            now - VouchedBefore,
-            now + VouchedFor
+        var own = _key ?? throw new FormatException("the participant's key for requests is needed to vouch for an official's key");
+        return own.Use(requests =>
+            Attestations.Vouch(
+                Agreement.TrustDomain,
+                Agreement.Participants.FirstOrDefault(p => p.Id == Participant.Id) ?? Participant,
+                requests.Key,
+                official,
+                PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
+                now - VouchedBefore,
+                now + VouchedFor
+            )
         );
     }
 

@@ -64,11 +64,14 @@ internal static class RewrapCommand
         );
         if (
             !yes
-            && !connection.Ask(
-                $"Wrap all that is sealed to {connection.Client.Participant.Id} for {newest?.Id}? Each write stays in the ledger."
+            && connection.Shell.Asks
+            && !await connection.Ask(
+                $"Wrap all that is sealed to {connection.Client.Participant.Id} for {newest?.Id}? Each write stays in the ledger.",
+                "nothing was sent",
+                cancel
             )
         )
-            return ExitCodes.WrongInput;
+            return ExitCodes.Declined;
         var (done, left, data) = (0, 0, new JsonArray());
         foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
         foreach (var (position, field) in await Found(connection, service, @case, cancel))

@@ -64,7 +64,6 @@ internal static class RewrapCommand
         );
         if (
             !yes
-            && connection.Shell.Asks
             && !await connection.Ask(
                 $"Wrap all that is sealed to {connection.Client.Participant.Id} for {newest?.Id}? Each write stays in the ledger.",
                 "nothing was sent",

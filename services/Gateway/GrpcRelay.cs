@@ -71,7 +71,7 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
         try
         {
             await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, either.Token))
-                // A reader that takes nothing keeps its place no longer either: the stream is reset while a write waits for it.
+                // A reader that takes hardly anything keeps its place no longer either: the stream is reset while a write waits for it.
                 await stream.WriteAsync(response, either.Token);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)

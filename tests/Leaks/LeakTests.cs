@@ -112,8 +112,7 @@ public sealed class LeakTests
         Assert.Contains(ground.Collector.Spans, s => s.Everything.Contains("gateway", StringComparison.OrdinalIgnoreCase));
         foreach (var file in (string[])["outbox.db", "mirror.db"])
             Assert.All(gateways.Folders, f => Assert.True(new FileInfo(Path.Combine(f, file)).Length > 0, Path.Combine(f, file)));
-        // One that has nothing to say has no log.
-        Assert.Contains(gateways.Folders, f => File.Exists(Path.Combine(f, "log")));
+        // Logs are searched as well, but a gateway whose play goes well has nothing to say.
         Assert.Empty(ground.Find(canary.Prefix));
         AssertNoSecretIn(ground, story);
     }

@@ -630,6 +630,7 @@ public sealed partial class MinistryClient : IDisposable
         {
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
+            var began = client._time.GetTimestamp();
             var attempt = continuation(copy, prepared);
             var ended = new CancellationTokenSource();
             var answer = Answer();
@@ -654,13 +655,14 @@ public sealed partial class MinistryClient : IDisposable
                         client._reached[service] = true;
                         return response;
                     }
-                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline))
+                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began))
                     {
                         using var given = CancellationTokenSource.CreateLinkedTokenSource(prepared.Options.CancellationToken, ended.Token);
                         await Task.Delay(RepeatPause, client._time, given.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                         if (given.IsCancellationRequested)
                             throw;
                         attempt.Dispose();
+                        began = client._time.GetTimestamp();
                         attempt = continuation(copy, prepared);
                         if (ended.IsCancellationRequested)
                             attempt.Dispose();
@@ -683,6 +685,8 @@ public sealed partial class MinistryClient : IDisposable
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
             while (true)
+            {
+                var began = client._time.GetTimestamp();
                 try
                 {
                     var response = continuation(copy, prepared);
@@ -690,7 +694,7 @@ public sealed partial class MinistryClient : IDisposable
                     client.Take(service, sent, response);
                     return response;
                 }
-                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline))
+                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began))
                 {
                     prepared.Options.CancellationToken.WaitHandle.WaitOne(RepeatPause);
                 }
@@ -698,10 +702,12 @@ public sealed partial class MinistryClient : IDisposable
                 {
                     throw refused;
                 }
+            }
         }
 
         // A service that was never reached has nothing in flight, and its address may be wrong. One that says that it cannot decide now was.
-        private bool Repeats(RpcException e, DateTime? deadline)
+        // No attempt begins that would probably be cut off by the deadline: what the service said last tells more than that.
+        private bool Repeats(RpcException e, DateTime? deadline, long began)
         {
             var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);
             if (e.StatusCode == StatusCode.Unavailable && e.Status.DebugException is null)
@@ -709,7 +715,7 @@ public sealed partial class MinistryClient : IDisposable
             return client._settings.RepeatsWrites
                 && (e.StatusCode == StatusCode.Unavailable || lost)
                 && client._reached.ContainsKey(service)
-                && (deadline is not { } end || client._time.GetUtcNow() + RepeatPause < end);
+                && (deadline is not { } end || client._time.GetUtcNow() + RepeatPause + 2 * client._time.GetElapsedTime(began) < end);
         }
 
         private ClientInterceptorContext<TRequest, TResponse> Prepare<TRequest, TResponse>(

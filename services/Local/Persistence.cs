@@ -19,20 +19,24 @@ internal sealed class Persistence(TimeSpan patience) : Interceptor
         ClientInterceptorContext<TRequest, TResponse> context,
         AsyncUnaryCallContinuation<TRequest, TResponse> continuation
     ) =>
-        new(
-            Ask(
-                async () =>
-                {
-                    using var call = continuation(request, context);
-                    return await call;
-                },
-                context.Options.CancellationToken
-            ),
-            Task.FromResult(new Metadata()),
-            () => Status.DefaultSuccess,
-            () => [],
-            () => { }
-        );
+        // Who names a deadline is told by then what the service said.
+        context.Options.Deadline
+            is not null
+            ? continuation(request, context)
+            : new(
+                Ask(
+                    async () =>
+                    {
+                        using var call = continuation(request, context);
+                        return await call;
+                    },
+                    context.Options.CancellationToken
+                ),
+                Task.FromResult(new Metadata()),
+                () => Status.DefaultSuccess,
+                () => [],
+                () => { }
+            );
 
     /// <summary>Does something that calls services until it is answered.</summary>
     public async Task<T> Ask<T>(Func<Task<T>> attempt, CancellationToken cancel = default)

@@ -111,7 +111,7 @@ public sealed class AskingTests : IAsyncLifetime
 
         await _hosts["custody"].StopAsync(Cancel);
         var size = await Size();
-        var silent = await Refused(() => Schedule().ResponseAsync);
+        var silent = await Refused(() => Schedule(DateTime.UtcNow.AddSeconds(8)).ResponseAsync);
         Assert.Equal("UNAVAILABLE", silent.Reason);
         Assert.StartsWith("ministries.custody.v1.CustodyService/Check", silent.Metadata["asked"], StringComparison.Ordinal);
         // What is refused before custody's answer matters is refused as usual.
@@ -479,7 +479,7 @@ public sealed class AskingTests : IAsyncLifetime
             cancellationToken: Cancel
         );
 
-    private AsyncUnaryCall<ScheduleHandoverResponse> Schedule() =>
+    private AsyncUnaryCall<ScheduleHandoverResponse> Schedule(DateTime? deadline = null) =>
         Hq.Consular.ScheduleHandoverAsync(
             new()
             {
@@ -488,14 +488,18 @@ public sealed class AskingTests : IAsyncLifetime
                 WindowEndTime = In(2),
                 HandoverReference = "HO-1",
             },
+            deadline: deadline,
             cancellationToken: Cancel
         );
 
     private async Task<ulong> Size() =>
         (await Hq.LedgerOf("consular").GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Cancel)).TreeSize;
 
-    private static async Task<ErrorInfo> Refused(Func<Task> call) =>
-        Timeline.InfoOf(await Assert.ThrowsAnyAsync<RpcException>(call)) ?? throw new InvalidOperationException("it gave no reason");
+    private static async Task<ErrorInfo> Refused(Func<Task> call)
+    {
+        var refusal = await Assert.ThrowsAnyAsync<RpcException>(call);
+        return Timeline.InfoOf(refusal) ?? throw new InvalidOperationException($"it gave no reason: {refusal.Message}");
+    }
 
     private static Timestamp In(double days) => DateTimeOffset.UtcNow.AddDays(days).ToTimestamp();
 }

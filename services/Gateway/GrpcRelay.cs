@@ -68,11 +68,14 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
             over.Token,
             lifetime.ApplicationStopping
         );
+        using var late = new CancellationTokenSource(EventStream.Longest, time);
+        using var cut = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, late.Token);
         try
         {
             await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, either.Token))
-                // A reader that takes hardly anything keeps its place no longer either: the stream is reset while a write waits for it.
-                await stream.WriteAsync(response, either.Token);
+                // A write that is given up resets the stream, and its reader is not told why. So only one that waits for a reader that takes
+                // hardly anything is: such a reader keeps its place no longer either.
+                await stream.WriteAsync(response, cut.Token);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)
         {

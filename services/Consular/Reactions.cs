@@ -41,8 +41,13 @@ public static class Reactions
         // Who is claimed for a state, or depends on one, was not interviewed without witnesses if an official of that state was there (D7).
         Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
         Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
-        // What he said under either reference counts for the other (D9).
-        Changed<DuplicateLinked>(e => (e.Case, e.SameAsPrisoner)),
+        // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on: it is
+        // said to be about nothing in particular, so they wait for it.
+        Reaction.To<DuplicateLinked>(
+            "custody",
+            (e, context) => Recheck(e, context, e.Case, e.SameAsPrisoner),
+            (e, services, cancel) => Ask(services, e.Case, e.SameAsPrisoner, cancel)
+        ),
         Reaction.To<CallLogged>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),
         Reaction.To<ReadoutSubmitted>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),
         Reaction.To<ReadoutAmended>("calllog", (e, context) => Draft(e.Case, e.Call, e.TransferCommitments, context)),

@@ -131,22 +131,18 @@ public static partial class GatewayHost
     /// <returns>Whether it was told to stop; false: background work that nothing restarts has failed.</returns>
     public static async Task<bool> Run(WebApplication host, Func<Task> started, TextWriter error, CancellationToken cancel)
     {
-        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
-        try
-        {
-            await host.StartAsync(cancel);
-            await started();
-            await host.WaitForShutdownAsync(cancel);
-        }
-        catch (Exception) when (background.Any(b => b.ExecuteTask is { IsFaulted: true }))
-        {
-            // The host stops when a background service fails that nothing restarts.
-        }
-        if (background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
-            return true;
-        await error.WriteLineAsync(
-            $"gateway: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+        var failed = await SupervisedService.Run(
+            host,
+            async () =>
+            {
+                await host.StartAsync(cancel);
+                await started();
+                await host.WaitForShutdownAsync(cancel);
+            }
         );
+        if (failed is null)
+            return true;
+        await error.WriteLineAsync($"gateway: {failed}");
         return false;
     }
 

@@ -155,20 +155,10 @@ public static partial class ServiceHost
     {
         await using var host = await Build(service, settings, builder);
         var life = host.Services.GetRequiredService<Lifecycle>();
-        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
-        try
-        {
-            await host.RunAsync();
-        }
-        catch (Exception) when (background.Any(b => b.ExecuteTask is { IsFaulted: true }))
-        {
-            // The host stops when a background service fails that nothing restarts (HostOptions).
-        }
-        if (life.ExitCode != Stopped || background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
+        var failed = await SupervisedService.Run(host, () => host.RunAsync());
+        if (life.ExitCode != Stopped || failed is null)
             return life.ExitCode;
-        await errors.WriteLineAsync(
-            $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
-        );
+        await errors.WriteLineAsync($"{service.Name}: {failed}");
         return BackgroundFailed;
     }
 

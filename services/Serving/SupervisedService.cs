@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
@@ -21,6 +22,27 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
 
     /// <summary>Called with the name of the class whenever its work begins. Only tests set it, and make the work fail there.</summary>
     internal static Action<string>? Begins { get; set; }
+
+    /// <summary>Runs a host, which stops when background work fails that nothing restarts.</summary>
+    /// <param name="host">The host.</param>
+    /// <param name="run">Runs it until it has stopped.</param>
+    /// <returns>Which work failed for good, and the type of its exception; null: none did.</returns>
+    public static async Task<string?> Run(IHost host, Func<Task> run)
+    {
+        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
+        BackgroundService? Failed() => background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true });
+        try
+        {
+            await run();
+        }
+        catch (Exception) when (Failed() is not null)
+        {
+            // It is told below.
+        }
+        return Failed() is { } failed
+            ? $"{failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+            : null;
+    }
 
     /// <summary>The work. It returns when it is told to stop, or when it is finished.</summary>
     /// <param name="stop">Stops it.</param>

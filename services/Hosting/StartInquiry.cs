@@ -1,7 +1,5 @@
 using System.Collections.Concurrent;
 using System.Net;
-using System.Security.Cryptography;
-using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -80,30 +78,15 @@ internal static class StartInquiry
     {
         try
         {
-            using var client = new HttpClient(
-                ServiceChannel.HandlerOf(
-                    witness.Participant,
-                    () => credentials.Certificate,
-                    () => authorities,
-                    Patience,
-                    TimeProvider.System
-                )
-            )
-            {
-                BaseAddress = new Uri(witness.Address),
-                MaxResponseContentBufferSize = SignedNote.MaxLength,
-                DefaultRequestVersion = HttpVersion.Version20,
-                DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
-            };
-            var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
-            using var answer = await client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
+            using var client = WitnessClient.Open(witness, () => credentials.Certificate, () => authorities, Patience, TimeProvider.System);
+            var (status, note) = await WitnessClient.GetCheckpoint(client, origin, cancel);
             // One that has none yet says so.
-            if (answer.StatusCode == HttpStatusCode.NotFound)
-                return (true, []);
-            if (answer.StatusCode != HttpStatusCode.OK)
-                return (false, []);
-            var note = Encoding.UTF8.GetString(await answer.Content.ReadAsByteArrayAsync(cancel));
-            return (true, [new($"the witness {witness.Participant} has it", note)]);
+            return status switch
+            {
+                HttpStatusCode.OK => (true, [new($"the witness {witness.Participant} has it", note)]),
+                HttpStatusCode.NotFound => (true, []),
+                _ => (false, []),
+            };
         }
         catch (Exception e) when (e is HttpRequestException or IOException or OperationCanceledException)
         {

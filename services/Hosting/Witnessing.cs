@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
-using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -226,8 +225,10 @@ public sealed partial class Witnessing : SupervisedService
             var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
             if (!way.Asking.IsCompleted)
                 continue;
-            // What nobody foresaw ends the process here.
-            await way.Asking;
+            // What nobody foresaw fails here, once, and all begins again after a pause.
+            var ended = way.Asking;
+            way.Asking = Task.CompletedTask;
+            await ended;
             if (LeftAlone(way) > TimeSpan.Zero || has.Contains(witness.Participant) && way.Size == checkpoint.Size)
                 continue;
             var missing = way.Pause > TimeSpan.Zero;
@@ -342,7 +343,7 @@ public sealed partial class Witnessing : SupervisedService
             body.Append('\n').Append(note);
             using var content = new StringContent(body.ToString());
             using var answer = await way.Client.PostAsync(new Uri("add-checkpoint", UriKind.Relative), content, cancel);
-            var text = await TextOf(answer, cancel);
+            var text = await WitnessClient.TextOf(answer, cancel);
             switch (answer.StatusCode)
             {
                 case HttpStatusCode.OK:
@@ -384,11 +385,9 @@ public sealed partial class Witnessing : SupervisedService
     /// <returns>The size of that checkpoint, 0 if it does not count, and how the database contradicts it; null: it does not.</returns>
     private async Task<(ulong Size, string? Contradicts)> Behind(Way way, AskedCheckpoint asked, CancellationToken cancel)
     {
-        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(asked.Note.Origin)));
-        using var answer = await way.Client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
-        if (answer.StatusCode != HttpStatusCode.OK)
+        var (status, theirs) = await WitnessClient.GetCheckpoint(way.Client, asked.Note.Origin, cancel);
+        if (status != HttpStatusCode.OK)
             return default;
-        var theirs = await TextOf(answer, cancel);
         var judged = LogKeys.Of(asked.Agreement, _ledger.Service).Judge(theirs, _time.GetUtcNow());
         var size = judged is { Counts: true, Tree: { } tree } ? tree.Size : 0;
         if (await _ledger.Contradicts(theirs, cancel) is not { } wrong)
@@ -398,26 +397,8 @@ public sealed partial class Witnessing : SupervisedService
         return (size, wrong);
     }
 
-    // The answer is read as UTF-8, whatever character set it claims to have.
-    private static async Task<string> TextOf(HttpResponseMessage answer, CancellationToken cancel) =>
-        Encoding.UTF8.GetString(await answer.Content.ReadAsByteArrayAsync(cancel));
-
     private HttpClient Open(Witness witness) =>
-        new(
-            ServiceChannel.HandlerOf(
-                witness.Participant,
-                () => _credentials.Certificate,
-                () => _agreements.InForce.Authorities,
-                _options.Patience,
-                _time
-            )
-        )
-        {
-            BaseAddress = new Uri(witness.Address),
-            MaxResponseContentBufferSize = SignedNote.MaxLength,
-            DefaultRequestVersion = HttpVersion.Version20,
-            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
-        };
+        WitnessClient.Open(witness, () => _credentials.Certificate, () => _agreements.InForce.Authorities, _options.Patience, _time);
 
     private void SayLate(Agreement agreement)
     {

@@ -68,15 +68,7 @@ public sealed partial class MinistryClient
             );
         var opened = await OpenIn<StatementContent>(statement, content, cancel);
         var said = opened.Message;
-        if (
-            !WishCommitments.Verify(
-                statement.Commitments,
-                statement.Case,
-                statement.Prisoner,
-                said.AcceptedDestinations,
-                said.WishSecret.Span
-            )
-        )
+        if (!AreCommitted(statement.Commitments, statement.Case, statement.Prisoner, said))
             throw new SealException(
                 SealFault.CommitmentDiffers,
                 "commitments",
@@ -100,7 +92,7 @@ public sealed partial class MinistryClient
         return own.Use(requests =>
             Attestations.Vouch(
                 Agreement.TrustDomain,
-                Agreement.Participants.FirstOrDefault(p => p.Id == Participant.Id) ?? Participant,
+                Listed(Participant.Id) ?? Participant,
                 requests.Key,
                 official,
                 PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
@@ -123,15 +115,11 @@ public sealed partial class MinistryClient
             statement.Commitments.Add(
                 WishCommitments.Make(statement.Case, statement.Prisoner, said.AcceptedDestinations, said.WishSecret.Span)
             );
-        else if (
-            !WishCommitments.Verify(
-                statement.Commitments,
-                statement.Case,
-                statement.Prisoner,
-                said.AcceptedDestinations,
-                said.WishSecret.Span
-            )
-        )
+        else if (!AreCommitted(statement.Commitments, statement.Case, statement.Prisoner, said))
             throw new ArgumentException("the commitments are not those to the destinations that are sealed", nameof(request));
     }
+
+    // Whether commitments are those to the destinations that he said, and to nothing else.
+    private static bool AreCommitted(IReadOnlyList<ByteString> commitments, string @case, string prisoner, StatementContent said) =>
+        WishCommitments.Verify(commitments, @case, prisoner, said.AcceptedDestinations, said.WishSecret.Span);
 }

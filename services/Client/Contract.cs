@@ -42,6 +42,27 @@ public static class Contract
             ? (string)text.Accessor.GetValue(message)
             : "";
 
+    /// <summary>The path of a field, such as <c>account.minutes</c>.</summary>
+    /// <param name="fields">The fields that lead to it, and the field itself.</param>
+    internal static string PathOf(IEnumerable<FieldDescriptor> fields) => string.Join('.', fields.Select(f => f.Name));
+
+    /// <summary>Every text that is set in a message, however deep.</summary>
+    internal static IEnumerable<string> TextsIn(IMessage message)
+    {
+        foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
+        {
+            if (field.IsMap || field.FieldType is not (FieldType.String or FieldType.Message))
+                continue;
+            var value = field.Accessor.GetValue(message);
+            foreach (var one in value as System.Collections.IList ?? new[] { value })
+                if (one is string { Length: > 0 } text)
+                    yield return text;
+                else if (one is IMessage inner)
+                    foreach (var deeper in TextsIn(inner))
+                        yield return deeper;
+        }
+    }
+
     /// <summary>The methods that a service serves: its own, those of its ledger and those for its operator.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>

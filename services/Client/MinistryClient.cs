@@ -142,8 +142,7 @@ public sealed record MinistrySettings
             CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
             Agreement = Path.Combine(folder, "agreement.json"),
             RequestsKey = File.Exists(key) ? key : null,
-            // After a rotation the newer one stands beside the older one, until that is destroyed.
-            SealingKeys = Directory.Exists(home) ? [.. Directory.EnumerateFiles(home, "sealing*.key").Order(StringComparer.Ordinal)] : [],
+            SealingKeys = SealingKeyFile.AllIn(home),
             Services = services,
         };
     }
@@ -157,7 +156,7 @@ public sealed record MinistrySettings
 /// <remarks>
 /// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
-/// within two seconds, and a write to a service that was reached before once more and again until its deadline
+/// within two seconds, and a write to a service that was connected to before once more and again until its deadline
 /// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED,
 /// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED or UNAVAILABLE may have been
 /// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
@@ -186,9 +185,6 @@ public sealed partial class MinistryClient : IDisposable
     private readonly Reread<OwnKey>? _key;
     private readonly List<SealingIdentity> _identities = [];
     private readonly CancellationTokenSource _closing = new();
-
-    // The services that have answered something.
-    private readonly ConcurrentDictionary<string, bool> _reached = [];
 
     // The last audit of each log that runs beside the calls. It writes files.
     private readonly ConcurrentDictionary<string, Task> _besides = [];
@@ -255,7 +251,7 @@ public sealed partial class MinistryClient : IDisposable
         try
         {
             // The agreement may list the key since a later version than that of the start.
-            var own = Agreement.Participants.FirstOrDefault(p => p.Id == Participant.Id) ?? Participant;
+            var own = Listed(Participant.Id) ?? Participant;
             return new OwnKey(SigningKeys.Listed(own, SigningKeyUse.Requests, key).Id, key);
         }
         catch (FormatException)
@@ -267,6 +263,9 @@ public sealed partial class MinistryClient : IDisposable
 
     /// <summary>The agreement.</summary>
     public Agreement Agreement => _agreement.Current.Agreement;
+
+    // A participant as the agreement lists it now; null: it lists none.
+    private Participant? Listed(string id) => _agreement.Current.Permissions.Participant(id);
 
     /// <summary>The participant for whom it calls, as its certificate says.</summary>
     public Participant Participant { get; }
@@ -651,9 +650,7 @@ public sealed partial class MinistryClient : IDisposable
                 while (true)
                     try
                     {
-                        var response = await attempt.ResponseAsync;
-                        client._reached[service] = true;
-                        return response;
+                        return await attempt.ResponseAsync;
                     }
                     catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began))
                     {
@@ -690,7 +687,6 @@ public sealed partial class MinistryClient : IDisposable
                 try
                 {
                     var response = continuation(copy, prepared);
-                    client._reached[service] = true;
                     client.Take(service, sent, response);
                     return response;
                 }
@@ -705,16 +701,13 @@ public sealed partial class MinistryClient : IDisposable
             }
         }
 
-        // A service that was never reached has nothing in flight, and its address may be wrong. One that says that it cannot decide now was.
-        // No attempt begins that would probably be cut off by the deadline: what the service said last tells more than that.
+        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably be cut off by the deadline: what the service said last tells more than that.
         private bool Repeats(RpcException e, DateTime? deadline, long began)
         {
             var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);
-            if (e.StatusCode == StatusCode.Unavailable && e.Status.DebugException is null)
-                client._reached[service] = true;
             return client._settings.RepeatsWrites
                 && (e.StatusCode == StatusCode.Unavailable || lost)
-                && client._reached.ContainsKey(service)
+                && client.HasConnected(service)
                 && (deadline is not { } end || client._time.GetUtcNow() + RepeatPause + 2 * client._time.GetElapsedTime(began) < end);
         }
 

@@ -132,7 +132,7 @@ public sealed partial class MinistryClient
         DeclarationFor(request, message);
         Name(request);
         var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
-        var field = string.Join('.', path.Select(f => f.Name));
+        var field = Contract.PathOf(path);
         Commit(request, message);
         // Nobody can check it later: a service cannot read it, and who opens it cannot mend it.
         if (Validation.Check(message) is [var fault, ..])
@@ -140,8 +140,7 @@ public sealed partial class MinistryClient
         var now = _time.GetUtcNow().ToTimestamp();
         var to = recipients.Select(r =>
             Recipient.Of(
-                Agreement.Participants.FirstOrDefault(p => p.Id == r)
-                    ?? throw new ArgumentException($"{r} is not a participant of the agreement", nameof(recipients)),
+                Listed(r) ?? throw new ArgumentException($"{r} is not a participant of the agreement", nameof(recipients)),
                 now,
                 field
             )
@@ -175,10 +174,7 @@ public sealed partial class MinistryClient
         // The library checks all of it again, by the only form that it may have.
         var context = new SealContext(@case ?? content.Case, content.Record, content.Field, sender ?? content.Sender);
         var message = new Opener(Participant.Id, _identities).Open<T>(@sealed, context);
-        return new(message, content.Sender, content.Case, content.Record, content.Field)
-        {
-            Faults = [.. Validation.Check(message).Select(f => (f.Field, f.Description))],
-        };
+        return new(message, content.Sender, content.Case, content.Record, content.Field) { Faults = FaultsOf(message, null) };
     }
 
     // Each type of message is inside at most one field of a request, so the type says which one is meant.

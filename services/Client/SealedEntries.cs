@@ -10,18 +10,10 @@ using Ministries.Types.V1;
 namespace Ministries.Client;
 
 /// <summary>What a verified entry says of the sealed data that its request carries. Nothing of it is personal.</summary>
-/// <param name="Method">The full name of its method.</param>
-/// <param name="Participant">Who signed the request, and so sealed what it carries.</param>
-/// <param name="RequestId">The request's id.</param>
+/// <param name="Header">Its header: who signed the request, and so sealed what it carries, and under which id.</param>
 /// <param name="Named">Every text of its events, of which the ids of records are some.</param>
 /// <param name="Contents">The digests (SHA-256) of what is sealed in the request, by path; null: the request is not shown.</param>
-internal sealed record SealingEntry(
-    string Method,
-    string Participant,
-    string RequestId,
-    IReadOnlySet<string> Named,
-    IReadOnlyDictionary<string, ByteString>? Contents
-)
+internal sealed record SealingEntry(EntryHeader Header, IReadOnlySet<string> Named, IReadOnlyDictionary<string, ByteString>? Contents)
 {
     /// <summary>Reads an entry that was verified.</summary>
     /// <returns>Null: it carries nothing sealed, or what it carries was refused and so is nobody's.</returns>
@@ -29,14 +21,12 @@ internal sealed record SealingEntry(
     {
         if (TypeOf(entry.Header.Method) is not { } type || !Seals.CanBeIn(type))
             return null;
-        var named = entry.Published.Select(e => e.Event).OfType<IMessage>().SelectMany(Texts).ToHashSet();
+        var named = entry.Published.Select(e => e.Event).OfType<IMessage>().SelectMany(Contract.TextsIn).ToHashSet();
         if (named.Count == 0)
             return null;
         var request = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request)?.Content;
         return new(
-            entry.Header.Method,
-            entry.Header.Participant,
-            entry.Header.RequestId,
+            entry.Header,
             named,
             request is null ? null : Seals.WithPaths(request).ToDictionary(s => s.Path, s => DigestOf(s.Sealed))
         );
@@ -48,33 +38,15 @@ internal sealed record SealingEntry(
     /// <summary>The digest of sealed bytes.</summary>
     public static ByteString DigestOf(Sealed @sealed) => ByteString.CopyFrom(SHA256.HashData(@sealed.Content.Span));
 
-    /// <summary>Where in the request a message is sealed.</summary>
+    /// <summary>Where a message is sealed in the request of an entry.</summary>
+    /// <param name="header">The entry's header.</param>
     /// <param name="message">The message inside.</param>
     /// <param name="case">The case.</param>
     /// <returns>Null: in no field of it.</returns>
-    public SealContext? ContextFor(MessageDescriptor message, string @case)
-    {
-        var type = TypeOf(Method)!;
-        return Seals.PathFor(type, message.FullName) is { } path
-            ? new(type.FindFieldByName("case") is null ? "" : @case, RequestId, string.Join('.', path.Select(f => f.Name)), Participant)
+    public static SealContext? ContextFor(EntryHeader header, MessageDescriptor message, string @case) =>
+        TypeOf(header.Method) is { } type && Seals.PathFor(type, message.FullName) is { } path
+            ? new(type.FindFieldByName("case") is null ? "" : @case, header.RequestId, Contract.PathOf(path), header.Participant)
             : null;
-    }
-
-    private static IEnumerable<string> Texts(IMessage message)
-    {
-        foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
-        {
-            if (field.IsMap || field.FieldType is not (FieldType.String or FieldType.Message))
-                continue;
-            var value = field.Accessor.GetValue(message);
-            foreach (var one in value as System.Collections.IList ?? new[] { value })
-                if (one is string { Length: > 0 } text)
-                    yield return text;
-                else if (one is IMessage inner)
-                    foreach (var deeper in Texts(inner))
-                        yield return deeper;
-        }
-    }
 }
 
 /// <summary>Something sealed in a record, and what the record says of where it came from.</summary>
@@ -134,7 +106,7 @@ internal sealed record SealedInRecord(IMessage Record, RecordType Kind, Sealed S
             throw Fault(SealFault.OtherRecord, "the record shows it beside another entry than that from which it is.");
         if (!entry.Named.Contains(Kind.IdOf(Record)))
             throw Fault(SealFault.OtherRecord, "the entry from which it is belongs to another record.");
-        if (entry.ContextFor(message, Contract.TextOf(Record, "case")) is not { } context)
+        if (SealingEntry.ContextFor(entry.Header, message, Contract.TextOf(Record, "case")) is not { } context)
             throw Fault(SealFault.OtherMessage, "the request from which it is holds no such message.");
         if (context.Field[(context.Field.LastIndexOf('.') + 1)..] != Name)
             throw Fault(SealFault.OtherField, "it is from another field of the request.");
@@ -234,7 +206,7 @@ public sealed partial class MinistryClient
             EntryHeader.Parser.ParseFrom(entry.Header) is { } header
             && header.Position == position
             // Of a privileged entry the parts come without what proves them. Only a neutral observer's is one.
-            && (!entry.Privileged || Agreement.Participants.FirstOrDefault(p => p.Id == header.Participant)?.IsNeutral() == true)
+            && (!entry.Privileged || Listed(header.Participant)?.IsNeutral() == true)
             ? entry
             : throw new InvalidEntryException(service, $"entry {position} is not the one that was asked for");
     }

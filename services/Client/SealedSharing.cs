@@ -1,5 +1,3 @@
-using System.Collections.Concurrent;
-using System.Reflection;
 using System.Runtime.CompilerServices;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
@@ -15,15 +13,6 @@ namespace Ministries.Client;
 /// <content>What is sealed is opened wider (protos/SEALED.md, section 5).</content>
 public sealed partial class MinistryClient
 {
-    private delegate (IMessage Message, IReadOnlyList<uint>? Fields) Opens(
-        MinistryClient client,
-        Sealed @sealed,
-        SealContext context,
-        IReadOnlyList<SealedGrant> grants
-    );
-
-    private static readonly ConcurrentDictionary<MessageDescriptor, Opens> OpensByType = [];
-
     /// <summary>Reads a sealed datum as it was signed, with what was opened of it to the participant, and verifies the entry that carries it.
     /// </summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
@@ -196,62 +185,46 @@ public sealed partial class MinistryClient
             ? OpenAs(type, read.Sealed, ContextOf(read, type), read.Grants)
             : throw new SealException(SealFault.OtherField, read.Field, "the contract declares nothing sealed there.");
 
-    /// <summary>Opens a message whose type is known by name only.</summary>
+    private Opened<T> OpenWith<T>(Sealed @sealed, SealContext context, IReadOnlyList<SealedGrant> grants)
+        where T : class, IMessage<T>, new()
+    {
+        var (message, fields) = OpenAs(new T().Descriptor, @sealed, context, grants);
+        return new((T)message, context.Sender, context.Case, context.Record, context.Field)
+        {
+            Fields = fields,
+            Faults = FaultsOf(message, fields),
+        };
+    }
+
+    /// <summary>Opens a message whose type is known by name only: with the participant's own wrap, or with one that was added. Anybody may have
+    /// given a wrong one, so the next is tried.</summary>
     internal (IMessage Message, IReadOnlyList<uint>? Fields) OpenAs(
         MessageDescriptor type,
         Sealed @sealed,
         SealContext context,
         IReadOnlyList<SealedGrant> grants
-    ) =>
-        OpensByType
-            .GetOrAdd(
-                type,
-                t =>
-                    typeof(MinistryClient)
-                        .GetMethod(nameof(OpensAs), BindingFlags.NonPublic | BindingFlags.Static)!
-                        .MakeGenericMethod(t.ClrType)
-                        .CreateDelegate<Opens>()
-            )
-            .Invoke(this, @sealed, context, grants);
-
-    private static (IMessage, IReadOnlyList<uint>?) OpensAs<T>(
-        MinistryClient client,
-        Sealed @sealed,
-        SealContext context,
-        IReadOnlyList<SealedGrant> grants
     )
-        where T : class, IMessage<T>, new()
-    {
-        var opened = client.OpenWith<T>(@sealed, context, grants);
-        return (opened.Message, opened.Fields);
-    }
-
-    // With its own wrap, or with one that was added. Anybody may have given a wrong one, so the next is tried.
-    private Opened<T> OpenWith<T>(Sealed @sealed, SealContext context, IReadOnlyList<SealedGrant> grants)
-        where T : class, IMessage<T>, new()
     {
         var opener = new Opener(Participant.Id, _identities);
         SealException? fault = null;
         foreach (var added in Wholes(grants))
-            if (Try(() => opener.Open<T>(@sealed, context, added), ref fault) is { } whole)
-                return new(whole, context.Sender, context.Case, context.Record, context.Field) { Faults = FaultsOf(whole, null) };
-        var (some, numbers) = (new T(), new SortedSet<uint>());
+            if (Try(() => opener.Open(type, @sealed, context, added), ref fault) is { } whole)
+                return (whole, null);
+        IMessage? some = null;
+        var numbers = new SortedSet<uint>();
         foreach (var grant in grants.Where(g => g.Fields.Count > 0).Reverse())
         {
-            if (Try(() => opener.OpenFields<T>(@sealed, context, WrapOf(grant)), ref fault) is not { } part)
+            if (Try(() => opener.OpenFields(type, @sealed, context, WrapOf(grant)), ref fault) is not { } part)
                 continue;
             foreach (var number in grant.Fields.Where(numbers.Contains))
                 part.Descriptor.FindFieldByNumber((int)number)?.Accessor.Clear(part);
-            some.MergeFrom(part);
+            if (some is null)
+                some = part;
+            else
+                some.MergeFrom(part.ToByteString());
             numbers.UnionWith(grant.Fields);
         }
-        return numbers.Count > 0
-            ? new(some, context.Sender, context.Case, context.Record, context.Field)
-            {
-                Fields = [.. numbers],
-                Faults = FaultsOf(some, numbers),
-            }
-            : throw fault!;
+        return some is null ? throw fault! : (some, [.. numbers]);
     }
 
     /// <summary>Where a message that was opened is not as its contract declares it.</summary>
@@ -372,20 +345,16 @@ public sealed partial class MinistryClient
     // The header says what the request was: neither its id nor its sender is taken from the content.
     private static SealContext ContextOf(GetSealedResponse read, MessageDescriptor message)
     {
-        var header = HeaderOf(read);
-        var type = header is null ? null : SealingEntry.TypeOf(header.Method);
-        if (header is null || type is null || Seals.PathFor(type, message.FullName) is not { } path)
+        if (HeaderOf(read) is not { } header || SealingEntry.ContextFor(header, message, read.Case) is not { } context)
             throw new SealException(SealFault.OtherMessage, read.Field, $"no {message.Name} is sealed in the request of the entry.");
-        if (string.Join('.', path.Select(f => f.Name)) != read.Field)
-            throw new SealException(SealFault.OtherField, read.Field, $"{message.Name} is sealed in another field of the request.");
-        return new(type.FindFieldByName("case") is null ? "" : read.Case, header.RequestId, read.Field, header.Participant);
+        return context.Field == read.Field
+            ? context
+            : throw new SealException(SealFault.OtherField, read.Field, $"{message.Name} is sealed in another field of the request.");
     }
 
     private Recipient RecipientOf(string id, string keyId, string field)
     {
-        var participant =
-            Agreement.Participants.FirstOrDefault(p => p.Id == id)
-            ?? throw new ArgumentException($"{id} is not a participant of the agreement", nameof(id));
+        var participant = Listed(id) ?? throw new ArgumentException($"{id} is not a participant of the agreement", nameof(id));
         if (keyId.Length > 0)
         {
             participant = participant.Clone();

@@ -42,23 +42,7 @@ internal sealed partial record RecordReference(string Id, string Service, Method
     }
 
     /// <summary>The records of a service that a message names, however deep, each once.</summary>
-    public static IEnumerable<string> IdsIn(IMessage message) => Texts(message).Where(t => Form().IsMatch(t)).Distinct();
-
-    private static IEnumerable<string> Texts(IMessage message)
-    {
-        foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
-        {
-            if (field.IsMap || field.FieldType is not (FieldType.String or FieldType.Message))
-                continue;
-            var value = field.Accessor.GetValue(message);
-            foreach (var one in value as System.Collections.IList ?? new[] { value })
-                if (one is string text)
-                    yield return text;
-                else if (one is IMessage inner)
-                    foreach (var deeper in Texts(inner))
-                        yield return deeper;
-        }
-    }
+    public static IEnumerable<string> IdsIn(IMessage message) => Contract.TextsIn(message).Where(t => Form().IsMatch(t)).Distinct();
 
     [GeneratedRegex("^[a-z]{1,13}_[0-9a-hjkmnp-tv-z]{26}$")]
     private static partial Regex Form();

@@ -121,41 +121,51 @@ internal static class ApproveCommand
         return true;
     }
 
-    // What is sealed is often the substance. Whoever has the participant's key for sealing here sees it, and that it was sealed for this request.
+    // What is sealed is often the substance. Whoever has the participant's keys for sealing here sees it, and that it was sealed for this
+    // request.
     private static void ShowSealed(Connection connection, IMessage request, Participant owner)
     {
         var screen = connection.Error;
-        var file = Path.Combine(connection.Folder, owner.Id, "sealing.key");
+        var files = SealingKeyFile.AllIn(Path.Combine(connection.Folder, owner.Id));
         foreach (var place in Seals.WithPaths(request))
         {
-            var content = SealedMessages.ContentOf(place.Sealed);
             var to = string.Join(", ", place.Sealed.Recipients);
-            if (!place.Sealed.Recipients.Contains(owner.Id) || !File.Exists(file))
+            if (!place.Sealed.Recipients.Contains(owner.Id) || files.Length == 0)
             {
                 screen.Paragraph($"{place.Path} is sealed to {to}: what it says is not shown here.", 2, Style.Warning);
                 continue;
             }
             try
             {
-                using var identity = SealingKeyFile.Read(file, owner, CallCommands.SecretsFolder);
-                var expected = new SealContext(
-                    TextOf("case") ?? content.Case,
-                    TextOf("request_id") ?? content.Record,
-                    place.Path,
-                    owner.Id
-                );
-                var message = SealedMessages.Open(new Opener(owner.Id, [identity]), place.Sealed, content, expected);
+                var message = Open(place, request, owner, files);
                 screen.Line(new Span($"  {place.Path}, sealed to {to}:", Style.Dim));
-                new Fields(screen, whole: true).Write(message, 4);
+                SealedMessages.Write(screen, message, null, 4);
             }
-            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
+            catch (Exception e)
+                when (e is SealException or FormatException or IOException or UnauthorizedAccessException or CryptographicException)
             {
                 screen.Paragraph($"{place.Path} is sealed to {to}, and cannot be shown: {e.Message}", 2, Style.Warning);
             }
         }
+    }
 
-        string? TextOf(string field) =>
-            request.Descriptor.FindFieldByName(field)?.Accessor.GetValue(request) is string { Length: > 0 } text ? text : null;
+    private static IMessage Open(SealedPlace place, IMessage request, Participant owner, string[] files)
+    {
+        var content = SealedMessages.ContentOf(place.Sealed);
+        var expected = new SealContext(TextOf("case") ?? content.Case, TextOf("request_id") ?? content.Record, place.Path, owner.Id);
+        var identities = new List<SealingIdentity>();
+        try
+        {
+            identities.AddRange(files.Select(f => SealingKeyFile.Read(f, owner, CallCommands.SecretsFolder)));
+            return new Opener(owner.Id, identities).Open(SealedMessages.TypeOf(content), place.Sealed, expected);
+        }
+        finally
+        {
+            foreach (var identity in identities)
+                identity.Dispose();
+        }
+
+        string? TextOf(string field) => Contract.TextOf(request, field) is { Length: > 0 } text ? text : null;
     }
 
     private static MethodDescriptor Find(string service, string method) =>

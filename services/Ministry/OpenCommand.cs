@@ -115,7 +115,7 @@ internal static class OpenCommand
         var all = new JsonArray();
         foreach (var place in places)
         {
-            var type = TypeOf(SealedMessages.ContentOf(place.Sealed));
+            var type = SealedMessages.TypeOf(SealedMessages.ContentOf(place.Sealed));
             try
             {
                 var context = place.ContextBy(type, entries[place.Sealed.Position]);
@@ -166,8 +166,6 @@ internal static class OpenCommand
         IReadOnlyList<uint>? fields
     )
     {
-        // No service has read it, so nobody has refused a text that deceives.
-        var faults = MinistryClient.FaultsOf(message, fields);
         if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
         {
             var one = new JsonObject
@@ -179,7 +177,7 @@ internal static class OpenCommand
             };
             if (fields is not null)
                 one["fields"] = new JsonArray([.. fields.Select(f => (JsonNode?)f)]);
-            if (faults.Count > 0)
+            if (MinistryClient.FaultsOf(message, fields) is { Count: > 0 } faults)
                 one["faults"] = new JsonArray([
                     .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
                 ]);
@@ -197,16 +195,9 @@ internal static class OpenCommand
                     Style.Dim
                 )
             );
-        foreach (var (faulty, what) in faults)
-            connection.Screen.Line(new Span($"  not as the contract declares it: {faulty} {what}", Style.Warning));
-        new Fields(connection.Screen, whole: true).Write(message, 2);
+        SealedMessages.Write(connection.Screen, message, fields, 2);
     }
 
     private static IEnumerable<SealedInRecord> Mine(Connection connection, IMessage record) =>
         SealedInRecord.In(record).Where(p => p.Sealed.Recipients.Contains(connection.Client.Participant.Id) && !p.Sealed.Content.IsEmpty);
-
-    // The message's type is known only now, by its name in the content, which the library checks.
-    private static MessageDescriptor TypeOf(SealedContent content) =>
-        Seals.MessageNamed(content.Message)
-        ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
 }

@@ -1,11 +1,11 @@
-using System.Reflection;
 using Google.Protobuf;
-using Ministries.Sealing;
+using Google.Protobuf.Reflection;
 using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>Opens what is sealed, whatever message is in it. Its type is known only by its name in the content, which the library checks.</summary>
+/// <summary>What is sealed, whatever message is in it. Its type is known only by its name in the content, which is checked when it is
+/// opened.</summary>
 internal static class SealedMessages
 {
     /// <summary>The content, which anybody may read but for its fields; of one that cannot be read, one whose opening says so.</summary>
@@ -21,25 +21,22 @@ internal static class SealedMessages
         }
     }
 
-    /// <summary>The message inside.</summary>
-    /// <param name="opener">Whose keys open it.</param>
-    /// <param name="sealedData">What is sealed.</param>
-    /// <param name="content">Its content.</param>
-    /// <param name="expected">Where it stands.</param>
-    /// <exception cref="FormatException">It does not open; the message says why.</exception>
-    public static IMessage Open(Opener opener, Sealed sealedData, SealedContent content, SealContext expected)
+    /// <summary>The type of the message inside.</summary>
+    /// <exception cref="FormatException">The contracts do not know it.</exception>
+    public static MessageDescriptor TypeOf(SealedContent content) =>
+        Seals.MessageNamed(content.Message)
+        ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
+
+    /// <summary>Writes what was opened, with a mark where it is not as its contract declares it: no service has read it, so nobody has refused
+    /// a text that deceives.</summary>
+    /// <param name="screen">Where to.</param>
+    /// <param name="message">What was opened.</param>
+    /// <param name="fields">The numbers of its fields that were opened; null: all.</param>
+    /// <param name="indent">The columns before it.</param>
+    public static void Write(Screen screen, IMessage message, IReadOnlyList<uint>? fields, int indent)
     {
-        var type =
-            Seals.MessageNamed(content.Message)?.ClrType
-            ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
-        var open = typeof(Opener).GetMethod(nameof(Opener.Open))!.MakeGenericMethod(type);
-        try
-        {
-            return (IMessage)open.Invoke(opener, [sealedData, expected, null])!;
-        }
-        catch (TargetInvocationException e) when (e.InnerException is SealException fault)
-        {
-            throw new FormatException($"it does not open: {fault.Message}", fault);
-        }
+        foreach (var (faulty, what) in MinistryClient.FaultsOf(message, fields))
+            screen.Paragraph($"not as the contract declares it: {faulty} {what}", indent, Style.Warning);
+        new Fields(screen, whole: true).Write(message, indent);
     }
 }

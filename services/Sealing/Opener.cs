@@ -26,7 +26,26 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
         where T : class, IMessage<T>, new()
     {
         var message = new T();
-        var readable = Readable.Check(@sealed, expected, message.Descriptor);
+        Open(message, @sealed, expected, added);
+        return message;
+    }
+
+    /// <summary>As the other, of a message whose type is known by name only.</summary>
+    /// <param name="message">The type of the message inside.</param>
+    /// <param name="sealed">What is sealed.</param>
+    /// <param name="expected">Where it stands.</param>
+    /// <param name="added">As in the other.</param>
+    /// <exception cref="SealException">As the other.</exception>
+    public IMessage Open(MessageDescriptor message, Sealed @sealed, SealContext expected, SealedKey? added = null)
+    {
+        var opened = New(message);
+        Open(opened, @sealed, expected, added);
+        return opened;
+    }
+
+    private void Open(IMessage into, Sealed @sealed, SealContext expected, SealedKey? added)
+    {
+        var readable = Readable.Check(@sealed, expected, into.Descriptor);
         using var secret = Unwrap(readable, added);
         Span<byte> key = stackalloc byte[32];
         var length = 0;
@@ -35,7 +54,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             foreach (var field in readable.Content.Fields)
             {
                 secret.KeyOf(field.Number, key);
-                length += readable.OpenField(field.Number, key, message);
+                length += readable.OpenField(field.Number, key, into);
             }
         }
         finally
@@ -43,7 +62,8 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             CryptographicOperations.ZeroMemory(key);
         }
         // Two fields of a oneof could each be in order, and the later would replace the earlier.
-        return message.CalculateSize() == length ? message : throw readable.Fault(SealFault.NotCanonical, "its fields exclude each other.");
+        if (into.CalculateSize() != length)
+            throw readable.Fault(SealFault.NotCanonical, "its fields exclude each other.");
     }
 
     /// <summary>Wraps the secret of a record for one more recipient, or for a new key of a recipient, without the sender. It is for whoever
@@ -52,7 +72,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     /// <param name="expected">Where it stands.</param>
     /// <param name="message">The message inside, such as <c>PersonIdentity.Descriptor</c>.</param>
     /// <param name="recipient">For whom.</param>
-    /// <param name="added">As in <see cref="Open"/>.</param>
+    /// <param name="added">As in <see cref="Open{T}"/>.</param>
     /// <returns>The wrap, which opens this content and no other.</returns>
     /// <exception cref="SealException">It does not open here, or a field's key is not the one committed to.</exception>
     public SealedKey Rewrap(Sealed @sealed, SealContext expected, MessageDescriptor message, Recipient recipient, SealedKey? added = null)
@@ -69,7 +89,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     /// <param name="expected">Where it stands.</param>
     /// <param name="message">The message inside.</param>
     /// <param name="number">The field's number in it.</param>
-    /// <param name="added">As in <see cref="Open"/>.</param>
+    /// <param name="added">As in <see cref="Open{T}"/>.</param>
     /// <returns>The caller disposes of it.</returns>
     /// <exception cref="SealException">It does not open here, or has no such field.</exception>
     public FieldKey DiscloseField(Sealed @sealed, SealContext expected, MessageDescriptor message, int number, SealedKey? added = null)
@@ -92,7 +112,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     /// <param name="message">The message inside.</param>
     /// <param name="numbers">The fields' numbers, ascending.</param>
     /// <param name="recipient">For whom.</param>
-    /// <param name="added">As in <see cref="Open"/>.</param>
+    /// <param name="added">As in <see cref="Open{T}"/>.</param>
     /// <returns>A wrap whose secret has 36 bytes for each field, and 16.</returns>
     /// <exception cref="SealException">It does not open here, or has no such field.</exception>
     public SealedKey WrapFields(
@@ -133,16 +153,24 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     /// <returns>The message with those fields alone.</returns>
     /// <exception cref="SealException">It does not open; the fault says why, the field where.</exception>
     public T OpenFields<T>(Sealed @sealed, SealContext expected, SealedKey wrap)
-        where T : class, IMessage<T>, new()
+        where T : class, IMessage<T>, new() => (T)OpenFields(new T().Descriptor, @sealed, expected, wrap);
+
+    /// <summary>As the other, of a message whose type is known by name only.</summary>
+    /// <param name="message">The type of the message inside.</param>
+    /// <param name="sealed">What is sealed.</param>
+    /// <param name="expected">Where it stands.</param>
+    /// <param name="wrap">Of <see cref="WrapFields"/>.</param>
+    /// <exception cref="SealException">As the other.</exception>
+    public IMessage OpenFields(MessageDescriptor message, Sealed @sealed, SealContext expected, SealedKey wrap)
     {
-        var message = new T();
-        var readable = Readable.Check(@sealed, expected, message.Descriptor);
+        var opened = New(message);
+        var readable = Readable.Check(@sealed, expected, message);
         var keys = FieldKeysIn(readable, wrap);
         try
         {
             foreach (var key in keys)
-                readable.OpenField(key.Number, key.Key, message);
-            return message;
+                readable.OpenField(key.Number, key.Key, opened);
+            return opened;
         }
         finally
         {
@@ -210,6 +238,8 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
 
     internal static SealException Invalid(SealContext context, Recipient recipient) =>
         new(SealFault.InvalidKey, context.Field, $"the key {recipient.KeyId} of {recipient.Participant} is not valid.");
+
+    private static IMessage New(MessageDescriptor message) => message.Parser.ParseFrom(ByteString.Empty);
 
     private static void DemandFields(Readable readable, IReadOnlyList<int> numbers)
     {

@@ -91,8 +91,7 @@ internal sealed class Readable
     /// <param name="fieldKey">Its key.</param>
     /// <param name="into">The message to which it is added.</param>
     /// <returns>How many bytes it had.</returns>
-    public int OpenField<T>(uint number, ReadOnlySpan<byte> fieldKey, T into)
-        where T : class, IMessage<T>, new()
+    public int OpenField(uint number, ReadOnlySpan<byte> fieldKey, IMessage into)
     {
         var field = Message.FindFieldByNumber((int)number);
         var one = field is null ? null : Content.Fields.FirstOrDefault(f => f.Number == number);
@@ -190,13 +189,12 @@ internal sealed class Readable
     }
 
     // Each field's bytes are the one serialization of that field, so a datum has one form, and nothing hides beside it.
-    private static void Merge<T>(ReadOnlySpan<byte> plain, uint number, T into, string path)
-        where T : class, IMessage<T>, new()
+    private static void Merge(ReadOnlySpan<byte> plain, uint number, IMessage into, string path)
     {
         var again = Array.Empty<byte>();
         try
         {
-            var one = new MessageParser<T>(() => new T()).WithDiscardUnknownFields(true).ParseFrom(plain);
+            var one = into.Descriptor.Parser.WithDiscardUnknownFields(true).ParseFrom(plain);
             again = one.ToByteArray();
             if (plain.SequenceEqual(again) && Fields.HoldOnly(plain, number))
             {

@@ -23,7 +23,7 @@ internal sealed record Flag(IReadOnlyList<FieldDescriptor> Path, IReadOnlyList<s
     public string Name => $"--{Names[0]}";
 
     /// <summary>Its path as a refusal names it, such as <c>account.start_time</c>.</summary>
-    public string FieldPath => PathOf(Path);
+    public string FieldPath => Contract.PathOf(Path);
 
     /// <summary>Whether it and all above it must be given.</summary>
     public bool IsRequired => Path.All(IsRequiredField);
@@ -72,9 +72,6 @@ internal sealed record Flag(IReadOnlyList<FieldDescriptor> Path, IReadOnlyList<s
 
     /// <summary>Whether only the services set a field.</summary>
     public static bool IsOutputOnly(FieldDescriptor field) => Behaviors(field).Contains(FieldBehavior.OutputOnly);
-
-    /// <summary>A path as a refusal names it.</summary>
-    public static string PathOf(IEnumerable<FieldDescriptor> path) => string.Join('.', path.Select(f => f.Name));
 
     private static RepeatedField<FieldBehavior> Behaviors(FieldDescriptor field) =>
         field.GetOptions()?.GetExtension(FieldBehaviorExtensions.FieldBehavior) ?? [];

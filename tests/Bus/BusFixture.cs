@@ -326,26 +326,6 @@ public sealed class BusFixture : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private sealed class Heard(ConcurrentQueue<string> lines) : ILoggerProvider, ILogger
-    {
-        public ILogger CreateLogger(string categoryName) => this;
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
-
-        public void Log<TState>(
-            LogLevel logLevel,
-            EventId eventId,
-            TState state,
-            Exception? exception,
-            Func<TState, Exception?, string> formatter
-        ) => lines.Enqueue(formatter(state, exception));
-
-        public void Dispose() { }
-    }
-
     private static Decision Note(string @case, string call, RuleContext context)
     {
         context.Find(Noted, "all");

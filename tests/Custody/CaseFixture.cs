@@ -257,6 +257,8 @@ internal sealed class CaseFixture
             },
         };
 
+    public RecordStatusRequest DeathOfQ() => new(StatusRequest(CustodyState.Died)) { Prisoner = Q, Etag = Etag(Hq, Q) };
+
     public void Status(CustodyState status, params Invariant[] acknowledged) =>
         Do(Holder, StatusRequest(status, null, acknowledged), Prisoners.RecordStatus);
 

@@ -235,15 +235,7 @@ public class DuplicateTests
         _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
         _fixture.Status(CustodyState.Died);
         Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
-        _fixture.Do(
-            CaseFixture.Hq,
-            new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
-            {
-                Prisoner = CaseFixture.Q,
-                Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
-            },
-            Prisoners.RecordStatus
-        );
+        _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
     }
 
@@ -278,15 +270,7 @@ public class DuplicateTests
         var begun = _fixture.RuleRunner.Now;
         _fixture.Link();
         if (ends)
-            _fixture.Do(
-                CaseFixture.Hq,
-                new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
-                {
-                    Prisoner = CaseFixture.Q,
-                    Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
-                },
-                Prisoners.RecordStatus
-            );
+            _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         _fixture.RuleRunner.Now = begun.AddDays(100);
         _fixture.RuleRunner.Play(
             "service/custody",
@@ -313,15 +297,7 @@ public class DuplicateTests
         Report(CaseFixture.Q);
         Assert.Equal(due.AddDays(6), _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
         // His death ends it, under whichever reference it is recorded.
-        _fixture.Do(
-            CaseFixture.Hq,
-            new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
-            {
-                Prisoner = CaseFixture.Q,
-                Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
-            },
-            Prisoners.RecordStatus
-        );
+        _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         Assert.Null(_fixture.Prisoner.HealthDueTime);
     }
 

@@ -332,15 +332,7 @@ public class TransitionTests
     {
         // A dead man is linked to a dead man.
         if (fixture.Prisoner.State == CustodyState.Died)
-            fixture.Try(
-                CaseFixture.Hq,
-                new RecordStatusRequest(fixture.StatusRequest(CustodyState.Died))
-                {
-                    Prisoner = CaseFixture.Q,
-                    Etag = fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
-                },
-                Prisoners.RecordStatus
-            );
+            fixture.Try(CaseFixture.Hq, fixture.DeathOfQ(), Prisoners.RecordStatus);
         fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate);
         return fixture.Try(CaseFixture.Icrc, fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
@@ -10,6 +11,7 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
@@ -84,9 +86,14 @@ public class AccessTests(Services services)
     [Fact]
     public async Task A_stranger_writes_nothing_into_its_log()
     {
-        var log = new Lines();
+        var written = new ConcurrentQueue<string>();
         var settings = RunningGateway.SettingsFor(services, "kr/mfa", Directory.CreateTempSubdirectory("log").FullName);
-        await using (var host = GatewayHost.Build(settings, logging: logging => logging.ClearProviders().AddProvider(log)))
+        await using (
+            var host = GatewayHost.Build(
+                settings,
+                logging: logging => logging.ClearProviders().AddProvider(new Heard(written, LogLevel.Trace))
+            )
+        )
         {
             await host.StartAsync(Cancel);
             using var handler = new SocketsHttpHandler
@@ -104,25 +111,8 @@ public class AccessTests(Services services)
             }
             await host.StopAsync(Cancel);
         }
-        Assert.DoesNotContain(log.Written, l => l.Contains("token", StringComparison.Ordinal));
+        Assert.DoesNotContain(written, l => l.Contains("token", StringComparison.Ordinal));
         Directory.Delete(settings.State, recursive: true);
-    }
-
-    private sealed class Lines : ILoggerProvider, ILogger
-    {
-        public System.Collections.Concurrent.ConcurrentQueue<string> Written { get; } = [];
-
-        public ILogger CreateLogger(string categoryName) => this;
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => true;
-
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? e, Func<TState, Exception?, string> text) =>
-            Written.Enqueue(text(state, e));
-
-        public void Dispose() { }
     }
 
     [Fact]

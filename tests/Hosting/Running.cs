@@ -375,31 +375,6 @@ public sealed class Clock : TimeProvider
     public override long GetTimestamp() => base.GetTimestamp() + (long)(Moved.TotalSeconds * TimestampFrequency);
 }
 
-/// <summary>Keeps what is logged from a level on.</summary>
-internal sealed class Heard(ConcurrentQueue<string> lines, LogLevel from) : ILoggerProvider, ILogger
-{
-    public ILogger CreateLogger(string categoryName) => this;
-
-    public IDisposable? BeginScope<TState>(TState state)
-        where TState : notnull => null;
-
-    public bool IsEnabled(LogLevel logLevel) => logLevel >= from;
-
-    public void Log<TState>(
-        LogLevel logLevel,
-        EventId eventId,
-        TState state,
-        Exception? exception,
-        Func<TState, Exception?, string> formatter
-    )
-    {
-        if (IsEnabled(logLevel))
-            lines.Enqueue(formatter(state, exception));
-    }
-
-    public void Dispose() { }
-}
-
 /// <summary>The service: just enough of a call log to test writes and reads.</summary>
 internal sealed class Calls(Writes writes, Reads reads, Running running) : CallLogService.CallLogServiceBase
 {

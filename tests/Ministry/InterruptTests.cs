@@ -22,18 +22,7 @@ public sealed class InterruptTests(Services services) : IClassFixture<Services>
         var before = await File.ReadAllTextAsync(file, Cancel);
         using var terminal = new PseudoTerminal(
             services,
-            PseudoTerminal.Line(
-                "ministry",
-                "approve",
-                "calllog",
-                "log-call",
-                "--json",
-                file,
-                "--office",
-                "legal",
-                "--key",
-                Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-2.key")
-            )
+            PseudoTerminal.Line(["ministry", .. VerbTests.Approval(services, file, "kr/mfa/officials/kr-mfa-official-2.key")])
         );
         await terminal.Until("[y/N]");
         await terminal.Interrupt();

@@ -346,8 +346,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         await Kr.Succeed([.. LogCall, "--out", file]);
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
-        string[] Approve(string key) =>
-            ["approve", "calllog", "log-call", "--json", file, "--office", "legal", "--key", Path.Combine(services.Folder, key)];
+        string[] Approve(string key) => Approval(services, file, key);
         var nobody = new CommandRunner(services);
 
         var shown = await (nobody with { Typed = "y\n" }).Succeed(Approve("kr/mfa/officials/kr-mfa-official-2.key"));
@@ -390,18 +389,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         var minutes = $$"""{ "minutes": { "language": "en", "text": "{{Words}}" } }""";
         await (Kr with { Input = minutes }).Succeed([.. LogCall, "--minutes", "-", "--out", file]);
-        string[] Approve(string key) =>
-            [
-                "approve",
-                "calllog",
-                "log-call",
-                "--json",
-                file,
-                "--office",
-                "legal",
-                "--key",
-                Path.Combine(services.Folder, $"kr/mfa/officials/kr-mfa-official-{key}.key"),
-            ];
+        string[] Approve(string key) => Approval(services, file, $"kr/mfa/officials/kr-mfa-official-{key}.key");
         var shown = await (new CommandRunner(services) { Typed = "n\n" }).Run(Approve("2"));
         Assert.Contains("account.minutes, sealed to kr/mfa:", shown.Error);
         Assert.Contains(Words, shown.Error);
@@ -445,17 +433,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
             "--out",
             file,
         ]);
-        var ran = await new CommandRunner(services).Run(
-            "approve",
-            "calllog",
-            "log-call",
-            "--json",
-            file,
-            "--office",
-            "legal",
-            "--key",
-            Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-1.key")
-        );
+        var ran = await new CommandRunner(services).Run(Approval(services, file, "kr/mfa/officials/kr-mfa-official-1.key"));
         Assert.Equal(2, ran.Code);
         Assert.Contains("his own approval does not count", ran.Error);
     }
@@ -571,4 +549,11 @@ public class VerbTests(Services services) : IClassFixture<Services>
             return "y";
         }
     }
+
+    /// <summary>The words with which an official of the legal office approves a call.</summary>
+    /// <param name="services">The services.</param>
+    /// <param name="file">The file of the request.</param>
+    /// <param name="key">The file of his key, in the folder of the services.</param>
+    internal static string[] Approval(Services services, string file, string key) =>
+        ["approve", "calllog", "log-call", "--json", file, "--office", "legal", "--key", Path.Combine(services.Folder, key)];
 }

@@ -267,6 +267,56 @@ public abstract class EventsTests
         Assert.Equal(2ul, ledger.Size);
     }
 
+    /// <summary>Such as a notification that was missed, made late and then corrected.</summary>
+    [Fact]
+    public async Task A_duty_that_is_restored_falls_due_again_at_the_same_time()
+    {
+        await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        var due = DateTimeOffset.UtcNow.AddSeconds(-1);
+        var kind = new StreamKind<CallLogged>(
+            "reminder",
+            1,
+            (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
+            due: state => state.Call == "waits" ? due : null
+        );
+        fixture.MoreStreams = [kind];
+        fixture.Duties =
+        [
+            new Duty(
+                kind,
+                (key, context) =>
+                {
+                    context.Find(kind, key);
+                    return Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1" }, [kind.Id(key)])]);
+                }
+            ),
+        ];
+        await fixture.StartBoth();
+        var ledger = await fixture.Ledger(fixture.CallLog);
+        for (var times = 1ul; times <= 3; times++)
+        {
+            var begun = new CallLogged { Case = "case_1", Call = $"reminder_{times}" };
+            await ledger.Commit(
+                new Command
+                {
+                    Participant = "kr/mfa",
+                    RequestId = $"begun-{times}",
+                    Method = "test",
+                    Request = begun,
+                    Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
+                    AgreementVersion = 1,
+                    Decide = (view, _) =>
+                    {
+                        view.Find(kind, "one");
+                        return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
+                    },
+                },
+                TestContext.Current.CancellationToken
+            );
+            await BusFixture.Until(() => ledger.Size == 2 * times, $"it is recorded {times} times");
+        }
+    }
+
     protected static Ministries.Ledger.V1.ListEventsRequest After(string type, ulong sequence)
     {
         var request = new Ministries.Ledger.V1.ListEventsRequest { PageSize = 1 };

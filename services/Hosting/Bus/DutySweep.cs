@@ -10,7 +10,8 @@ using Cause = Ministries.Ledger.V1.Cause;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>Finds duties that fell due and records each with a command of the service itself. The request id is the stream and the due
-/// time, so several replicas may do this and each duty is still recorded once.</summary>
+/// time, so several replicas may do this and each duty is still recorded once. One that is restored, such as by a correction, falls due at
+/// the same time again. Its request id has a number, too.</summary>
 internal sealed partial class DutySweep(
     Service service,
     ServiceLedger ledger,
@@ -68,56 +69,65 @@ internal sealed partial class DutySweep(
     {
         if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty)
             return;
-        var (id, judged) = (RequestIdOf(due), permissions());
-        var cause = new Cause { Duty = id };
-        var self = $"service/{service.Name}";
         try
         {
-            var outcome = await ledger.Commit(
-                new Command
-                {
-                    Participant = self,
-                    RequestId = id,
-                    Method = Method,
-                    Request = cause,
-                    Bytes = cause.ToByteArray(),
-                    Cause = cause,
-                    AgreementVersion = judged.Agreement.Version,
-                    StoresRefusal = false,
-                    Decide = (view, now) =>
-                    {
-                        var decision = duty.Record(
-                            due.Stream.Key,
-                            new RuleContext
-                            {
-                                View = view,
-                                Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
-                                Permissions = judged,
-                                Method = Method,
-                                RequestId = id,
-                                Now = now,
-                                Secrets = ledger.Secrets,
-                            }
-                        );
-                        // The duty was met or postponed meanwhile, so there is nothing to record.
-                        return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
-                            ? Decision.Refuse(Reason.NotFound)
-                            : decision;
-                    },
-                },
-                stop
-            );
-            // Where few entries are committed at a time, recording takes longer than the sweep may seem to stand still.
-            status.LastDutySweep = time.GetUtcNow();
-            if (outcome is { Refusal: null, Repeated: false })
-                Metrics.FellDue(due.Stream.Kind);
-            if (outcome.Refusal is { } refusal)
-                LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(refusal.Reason));
+            for (var times = 1; ; times++)
+            {
+                var outcome = await ledger.Commit(CommandOf(duty, due, times), stop);
+                // Where few entries are committed at a time, recording takes longer than the sweep may seem to stand still.
+                status.LastDutySweep = time.GetUtcNow();
+                // It was recorded before. If it is due all the same, it was restored since; if not, the next one is refused.
+                if (outcome.Repeated)
+                    continue;
+                if (outcome.Refusal is null)
+                    Metrics.FellDue(due.Stream.Kind);
+                else if (times == 1)
+                    LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(outcome.Refusal.Reason));
+                return;
+            }
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
             LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
         }
+    }
+
+    private Command CommandOf(Duty duty, DueStream due, int times)
+    {
+        var (id, judged) = (times == 1 ? RequestIdOf(due) : $"{RequestIdOf(due)}/{times}", permissions());
+        var cause = new Cause { Duty = id };
+        var self = $"service/{service.Name}";
+        return new Command
+        {
+            Participant = self,
+            RequestId = id,
+            Method = Method,
+            Request = cause,
+            Bytes = cause.ToByteArray(),
+            Cause = cause,
+            AgreementVersion = judged.Agreement.Version,
+            StoresRefusal = false,
+            Decide = (view, now) =>
+            {
+                var decision = duty.Record(
+                    due.Stream.Key,
+                    new RuleContext
+                    {
+                        View = view,
+                        Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
+                        Permissions = judged,
+                        Method = Method,
+                        RequestId = id,
+                        Now = now,
+                        Secrets = ledger.Secrets,
+                    }
+                );
+                // The duty was met or postponed meanwhile, so there is nothing to record.
+                return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
+                    ? Decision.Refuse(Reason.NotFound)
+                    : decision;
+            },
+        };
     }
 
     [LoggerMessage(1, LogLevel.Warning, "{Service} could not look for due duties: {Error}")]

@@ -35,6 +35,9 @@ internal static class StartInquiry
     // Each replica tells what it knows once a second. So long it is listened where it is not known how many there are.
     private static readonly TimeSpan Listening = TimeSpan.FromSeconds(2);
 
+    // More than this are not counted, whoever says that they are there.
+    private const int MostReplicas = 256;
+
     /// <summary>Asks everybody at once.</summary>
     /// <param name="service">The service.</param>
     /// <param name="settings">Its settings.</param>
@@ -60,7 +63,13 @@ internal static class StartInquiry
         var replicas =
             file || options.Broker.Scheme == "memory"
                 ? null
-                : AskReplicas(service, options, ServiceLedger.KnownIn(settings.Checkpoint), patience.Token);
+                : AskReplicas(
+                    service,
+                    options,
+                    ServiceLedger.KnownIn(settings.Checkpoint),
+                    LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
+                    patience.Token
+                );
         var answers = await Task.WhenAll(witnesses);
         var heard = answers.SelectMany(a => a.Heard).ToList();
         (IReadOnlyList<HeardCheckpoint> Heard, int Replicas)? told = replicas is null ? null : await replicas;
@@ -99,16 +108,19 @@ internal static class StartInquiry
     /// <param name="service">The service.</param>
     /// <param name="options">How it reaches the broker.</param>
     /// <param name="known">What this replica's files hold; null: nothing.</param>
+    /// <param name="judge">Whose a checkpoint is. Anybody may send as many as it likes, so what does not count, or is less than another, is
+    /// not kept.</param>
     /// <param name="cancel">Ends it: what was heard until then counts.</param>
     /// <returns>What was heard, and from how many replicas.</returns>
     public static async Task<(IReadOnlyList<HeardCheckpoint> Heard, int Replicas)> AskReplicas(
         Service service,
         BusOptions options,
         string? known,
+        CheckpointJudge judge,
         CancellationToken cancel
     )
     {
-        var (notes, processes) = (new ConcurrentDictionary<string, byte>(), new ConcurrentDictionary<string, byte>());
+        var (greatest, processes) = (new List<Checkpoint>(), new ConcurrentDictionary<string, byte>());
         IConnection? connection = null;
         try
         {
@@ -123,7 +135,23 @@ internal static class StartInquiry
         {
             await BrokerInquiry.Close(connection);
         }
-        return ([.. notes.Keys.Where(n => n != known).Select(n => new HeardCheckpoint("another replica has it", n))], processes.Count);
+        lock (greatest)
+            return ([.. greatest.Select(t => new HeardCheckpoint("another replica has it", t.Text))], processes.Count);
+
+        void Hear(string note)
+        {
+            if (note == known || note.Length > SignedNote.MaxLength || judge(note) is not ({ } tree, true))
+                return;
+            lock (greatest)
+            {
+                if (greatest.Count > 0 && tree.Size < greatest[0].Size)
+                    return;
+                greatest.RemoveAll(t => t.Size < tree.Size);
+                // Of one size there is more than one tree only where the log has two histories.
+                if (greatest.TrueForAll(t => !t.Root.AsSpan().SequenceEqual(tree.Root)))
+                    greatest.Add(tree);
+            }
+        }
 
         async Task Listen(IConnection connection)
         {
@@ -138,8 +166,8 @@ internal static class StartInquiry
             consumer.ReceivedAsync += (_, message) =>
             {
                 if (Broker.TextOf(message.BasicProperties, Broker.CheckpointHeader) is { } note)
-                    notes.TryAdd(note, 0);
-                if (Broker.TextOf(message.BasicProperties, Broker.ProcessHeader) is { } process)
+                    Hear(note);
+                if (processes.Count < MostReplicas && Broker.TextOf(message.BasicProperties, Broker.ProcessHeader) is { } process)
                     processes.TryAdd(process, 0);
                 if (processes.Count >= others)
                     all.TrySetResult();

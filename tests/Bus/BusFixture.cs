@@ -169,7 +169,16 @@ public sealed class BusFixture : IAsyncDisposable
     private async Task<IReadOnlyList<HeardCheckpoint>> Ask(Service service, string checkpoint)
     {
         using var patience = new CancellationTokenSource(StartInquiry.Patience);
-        return (await StartInquiry.AskReplicas(service, _options, ServiceLedger.KnownIn(checkpoint), patience.Token)).Heard;
+        var key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]);
+        return (
+            await StartInquiry.AskReplicas(
+                service,
+                _options,
+                ServiceLedger.KnownIn(checkpoint),
+                note => (key.Verify(note), true),
+                patience.Token
+            )
+        ).Heard;
     }
 
     /// <summary>Ends a service and closes its ledger, as a process that ends.</summary>

@@ -16,15 +16,19 @@ internal sealed class KnownEnd
     /// <summary>Reads the file, where there is one.</summary>
     /// <param name="file">The file. It is replaced as a whole, and only its owner may use it.</param>
     /// <param name="judge">Whose the checkpoint in it is.</param>
-    /// <exception cref="LedgerInconsistentException">It holds something, and no checkpoint of the log.</exception>
-    public KnownEnd(string file, CheckpointJudge judge)
+    /// <param name="own">The greatest checkpoint that this replica signed; null: there is none.</param>
+    /// <exception cref="LedgerInconsistentException">It holds something that may be more than the replica knows itself, and no checkpoint
+    /// of the log.</exception>
+    public KnownEnd(string file, CheckpointJudge judge, Checkpoint? own)
     {
         _file = file;
         if (!File.Exists(file))
             return;
-        (_seen, var counts) = judge(File.ReadAllText(file));
+        var note = File.ReadAllText(file);
+        (_seen, var counts) = judge(note);
         IsDoubtful = !counts;
-        if (_seen is null)
+        // The agreement may no longer list the key of one that has long been overtaken.
+        if (_seen is null && !(SignedNote.Read(note)?.Tree?.Size <= own?.Size))
             throw new LedgerInconsistentException(
                 $"{file} holds no checkpoint that a key signed which the agreement lists for the service. It tells what other replicas or "
                     + "witnesses knew. Restore the file or the key; where the newest state is there, remove the file."

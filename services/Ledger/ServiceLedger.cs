@@ -55,7 +55,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             await store.Prepare(options.Service, cancel);
             checkpoints = new Checkpoints(options.Key, options.CheckpointFile, options.Judge);
             CheckpointJudge judge = options.Judge ?? (note => (options.Key.Verify(note), true));
-            var end = new KnownEnd(KnownEnd.FileBeside(options.CheckpointFile), judge);
+            var end = new KnownEnd(KnownEnd.FileBeside(options.CheckpointFile), judge, checkpoints.Last);
             var heard = Hear(options.Heard, judge, end, checkpoints.Last);
             await using (var session = await store.Open(write: false, cancel))
             {

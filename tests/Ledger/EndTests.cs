@@ -149,6 +149,26 @@ public sealed class EndTests
         Assert.False(File.Exists($"{checkpoint}.seen"));
     }
 
+    /// <summary>Such as one of another replica that was there before keys were changed.</summary>
+    [Theory]
+    [InlineData(2, true)]
+    [InlineData(3, false)]
+    public async Task What_was_heard_under_a_key_that_is_not_listed_any_more_counts_for_nothing_once_it_is_overtaken(ulong size, bool opens)
+    {
+        var (connection, _, _) = await Grown(new Sqlite());
+        var checkpoint = Engine.NewFile("checkpoint");
+        await (await ServiceLedger.Open(Options(connection, checkpoint), Cancel)).DisposeAsync();
+        await File.WriteAllTextAsync($"{checkpoint}.seen", CheckpointKey.Generate(Key.Name).Sign(size, new byte[32]).Text, Cancel);
+        var opening = ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        if (!opens)
+        {
+            await Assert.ThrowsAsync<LedgerInconsistentException>(() => opening);
+            return;
+        }
+        await using var again = await opening;
+        Assert.Equal(2UL, again.LastSigned!.Size);
+    }
+
     [Theory]
     [InlineData("sqlite")]
     [InlineData("postgres")]

@@ -131,6 +131,9 @@ public sealed partial class Witnessing : SupervisedService
         finally
         {
             await Task.WhenAll(_ways.Values.Select(w => w.Asking)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            // What failed once is no reason to fail again when this begins anew.
+            foreach (var way in _ways.Values)
+                way.Asking = Task.CompletedTask;
         }
     }
 

@@ -271,6 +271,21 @@ public sealed class CosigningTests
     }
 
     [Fact]
+    public async Task What_failed_once_is_tried_again()
+    {
+        await using var hub = Hub.Make(1);
+        await hub.StartWitness("icrc");
+        // In the place of a file that the service replaces when it keeps a cosignature.
+        var hindrance = Directory.CreateDirectory($"{hub.Checkpoint}.cosigned.next");
+        await hub.StartService();
+        await hub.Write();
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("Witnessing failed and starts again")), "it was not hindered");
+        hindrance.Delete();
+        await hub.Cosigned();
+        Assert.Equal(["icrc"], Cosigners.Of(hub.Ledger.Cosigned!.Text, hub.Agreement));
+    }
+
+    [Fact]
     public async Task A_database_and_its_checkpoint_restored_from_yesterday_are_not_served_where_a_witness_knows_more()
     {
         await using var hub = await WithYesterday();

@@ -159,14 +159,15 @@ public static class Accesses
         Decide = (access, request, context) =>
         {
             var (power, state) = At(access, request.StartTime);
+            // First: what was decided in another power's custody is not told to one that held him before (D22).
+            if (!IsVisitingSide(access, context) && !context.ActsFor(power))
+                return Reason.VisitInOtherCustody;
             var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
             var breached = state != State.Granted;
             if (breached && !request.AcknowledgedBreaches.Contains(breach))
                 return Record.NotAllowed(access);
             if (request.StartTime > context.Time)
                 return RefuseField(Reason.TimeOutOfRange, "start_time");
-            if (!IsVisitingSide(access, context) && !context.ActsFor(power))
-                return Reason.VisitInOtherCustody;
             // For another to end an observer's visits would be to deny them for ever (D17).
             if (request.Last && !IsVisitingSide(access, context))
                 return Reason.VisitsNotOwn;

@@ -173,6 +173,23 @@ public sealed class AccessTests
         Assert.Equal(breached ? [breach] : (Invariant[])[], _fixture.Access(access).Visits[^1].Breaches);
     }
 
+    /// <summary>A denial is the power's to take back. To notify visits anew ends none, and neither does to correct that notice.</summary>
+    [Fact]
+    public void Who_corrects_its_notice_ends_no_denial_with_which_that_began()
+    {
+        var first = Notify();
+        Deny(first, 20);
+        Close(first);
+        var access = Notify();
+        var notice = _fixture.Access(access).Acts[0].Position;
+        _fixture.Do(CaseFixture.Icrc, new V1.CorrectRecordRequest { Record = access, Position = notice }, CaseFixture.Correct);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
+        Assert.Equal(State.Denied, _fixture.Access(access).State);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit));
+        _fixture.Do(CaseFixture.Icrc, Visit(access, Invariant.D17), Accesses.RecordVisit);
+        Assert.Equal([Invariant.D17], _fixture.Access(access).Visits.Single().Breaches);
+    }
+
     /// <summary>A visit is a fact, though it was not notified before custody ended.</summary>
     [Fact]
     public void A_visit_that_was_never_notified_is_recorded_after_the_end_of_custody()
@@ -780,6 +797,33 @@ public sealed class AccessTests
         _fixture.Do(CaseFixture.Kr, after.Clone(), Accesses.RecordVisit);
         Assert.Equal(2, _fixture.SeenAccess(CaseFixture.Ua, access)!.Visits.Count);
         Assert.Equal(2, _fixture.SeenAccess(CaseFixture.Kr, access)!.Visits.Count);
+    }
+
+    /// <summary>A power from which custody passed knows no more than what there was then (D22).</summary>
+    [Theory]
+    [InlineData(State.Requested)]
+    [InlineData(State.Granted)]
+    [InlineData(State.Denied)]
+    [InlineData(State.Closed)]
+    public void A_power_that_held_him_before_is_refused_for_one_reason_whatever_the_next_one_decided(State decided)
+    {
+        var access = Request(CaseFixture.Ru);
+        _fixture.To(TransferState.Monitored);
+        if (decided is State.Granted or State.Denied)
+            _fixture.Do(CaseFixture.Kr, decided == State.Granted ? Grant(access) : Denial(access), Accesses.DecideAccess);
+        if (decided == State.Closed)
+            Close(access);
+        Assert.Equal(decided, _fixture.Access(access).State);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
+        foreach (var hours in (double[])[-1, 1])
+            Assert.Equal(
+                Reason.VisitInOtherCustody,
+                _fixture.Try(
+                    CaseFixture.Ua,
+                    new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(hours) },
+                    Accesses.RecordVisit
+                )
+            );
     }
 
     [Fact]

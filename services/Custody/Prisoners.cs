@@ -76,7 +76,7 @@ public static class Prisoners
         Entries = p => SideOf(p),
         Show = (prisoner, @case, context) => PrisonerVisibility.Show(prisoner, Cases.ReaderOf(context.Caller, @case)),
         Streams = StreamsOf,
-        Origins = PowersOfOrigin,
+        Origins = PowersOfOriginFor,
     };
 
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
@@ -150,9 +150,15 @@ public static class Prisoners
             recorded.Breaches.Add(breaches);
             // Who may know of a breach are the power that departed from the rule and the observers.
             var everybody = ended != prisoner.Ended && breaches.Length == 0;
-            if (!fact || KeptOf(prisoner, context) is not { } kept || !CustodyStates.Leads(kept.State, request.Status))
+            // It is a fact about the person: he is under the kept reference what he is under this one. Once another power holds him under
+            // that, it is another's to record (D4).
+            if (
+                !fact
+                || KeptOf(prisoner, context) is not { } kept
+                || kept.LastDetainingPower != prisoner.LastDetainingPower
+                || !CustodyStates.Leads(kept.State, request.Status)
+            )
                 return Accept(recorded).SeenBy(SideOf(prisoner, everybody));
-            // It is a fact about the person: he is under the kept reference what he is under this one.
             (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
             var reached = StatusOf(context, held, ended);
             reached.Breaches.Add(Fits(kept, request) ? [] : [Invariant.D1]);
@@ -542,6 +548,20 @@ public static class Prisoners
         return records
             .SelectMany(PowersClaimed)
             .Concat(records.SelectMany(r => r.Notifications).Where(n => !n.Corrected).SelectMany(n => n.PowersOfOrigin))
+            .Distinct();
+    }
+
+    /// <summary>The same, as far as the caller may know them: a refusal tells of no claim and of no power that was named (D22).</summary>
+    internal static IEnumerable<string> PowersOfOriginFor(Prisoner prisoner, RuleContext context)
+    {
+        if (context.Caller.IsNeutral() || context.ActsFor(prisoner.LastDetainingPower))
+            return PowersOfOrigin(prisoner, context);
+        return prisoner
+            .Claims.Where(c => c.Participant == context.Caller.Id && SaysOrigin(c))
+            .Select(c => c.StateClaimed)
+            .Concat(
+                prisoner.Notifications.Where(n => !n.Corrected && context.ActsFor(n.RecordedFor)).SelectMany(n => n.PowersOfOrigin)
+            )
             .Distinct();
     }
 

@@ -41,7 +41,7 @@ public static class Statements
         Streams = (s, _) => [Kind.Id(s.Statement_), Prisoners.Kind.Id(Prisoners.KeyOf(s.Case, s.Prisoner))],
         Origins = (s, context) =>
             context.Find(Prisoners.Kind, Prisoners.KeyOf(s.Case, s.Prisoner)) is { } prisoner
-                ? Prisoners.PowersOfOrigin(prisoner, context)
+                ? Prisoners.PowersOfOriginFor(prisoner, context)
                 : [],
     };
 

@@ -112,6 +112,31 @@ public class DisclosureTests
         );
     }
 
+    /// <summary>A state that claims him learns by no refusal who else does, nor which powers were named (D22).</summary>
+    [Theory]
+    [InlineData("nobody says so", Reason.Unspecified)]
+    [InlineData("a claim of another", Reason.Unspecified)]
+    [InlineData("a notification names it", Reason.Unspecified)]
+    [InlineData("its own claim", Reason.RecipientNotReleased)]
+    public void D22_who_claims_him_is_refused_a_recipient_for_nothing_of_which_it_may_not_know(string what, Reason expected)
+    {
+        var claim = _fixture.ClaimRequest(what == "its own claim" ? CaseFixture.Kr : CaseFixture.Hq, "UA", "CH");
+        claim.Claimant = what == "its own claim" ? "KR" : "UA";
+        if (what.Contains("claim", StringComparison.Ordinal))
+            _fixture.Do(what == "its own claim" ? CaseFixture.Kr : CaseFixture.Hq, claim, Prisoners.RecordClaim);
+        if (what == "a notification names it")
+            _fixture.Do(
+                CaseFixture.Hq,
+                new NotifyBureauRequest(_fixture.NotifyRequest(1)) { PowersOfOrigin = { "CH" } },
+                Prisoners.NotifyBureau
+            );
+        var evidence = new RecordClaimRequest(_fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR"))
+        {
+            Evidence = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Swiss),
+        };
+        Assert.Equal(expected, _fixture.Try(CaseFixture.Kr, evidence, Prisoners.RecordClaim));
+    }
+
     [Fact]
     public void D15_a_claim_under_the_kept_reference_withholds_what_is_notified_under_the_other()
     {

@@ -426,7 +426,7 @@ internal static class PrisonerFold
         {
             mark.Corrected = true;
             if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == state.DuplicateOf)
-                state.DuplicateOf = "";
+                Unlink(state);
             if (mark.Statement.Length > 0)
                 StatementFold.Corrected(StatementOf(state, mark.Statement), e);
         }
@@ -463,14 +463,23 @@ internal static class PrisonerFold
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 
+    // It was another man who was handed over under the reference that was kept: this one's confinement goes on.
+    private static void Unlink(Prisoner state)
+    {
+        state.DuplicateOf = "";
+        foreach (var proceedings in state.Proceedings)
+            if (state.Statuses.All(s => !s.Time.Equals(proceedings.CustodyPassTime)))
+                proceedings.CustodyPassTime = null;
+    }
+
     // What was corrected under another reference of the person: a fact that counted here, or the link, and with it each fact.
     private static void MendElsewhere(Prisoner state, RecordCorrected e)
     {
-        if (!TakeOut(state, s => s.RecordedUnder == e.Prisoner && s.Position == e.Position))
-        {
+        // A fact that an earlier end of the link took out already is still no link.
+        var fact = state.Statuses.Any(s => s.RecordedUnder == e.Prisoner && s.Position == e.Position);
+        if (!fact)
             state.Duplicates.Remove(e.Prisoner);
-            TakeOut(state, s => s.RecordedUnder == e.Prisoner);
-        }
+        TakeOut(state, s => s.RecordedUnder == e.Prisoner && (!fact || s.Position == e.Position));
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 

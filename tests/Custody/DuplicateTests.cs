@@ -229,6 +229,63 @@ public class DuplicateTests
         Assert.Equal((false, true), (_fixture.TheCase.Prisoners[0].Held, _fixture.TheCase.Prisoners[1].Held));
     }
 
+    /// <summary>Only the power that holds him writes his status (D4).</summary>
+    [Theory]
+    [InlineData(CustodyState.Died)]
+    [InlineData(CustodyState.Escaped)]
+    public void A_power_that_handed_him_over_records_no_fact_of_him_under_the_reference_that_is_no_longer_kept(CustodyState fact)
+    {
+        _fixture.Link();
+        HandOverKept();
+        var request = _fixture.StatusRequest(fact);
+        request.EscapeSucceeded = fact == CustodyState.Escaped;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        Assert.Equal(fact, _fixture.Prisoner.State);
+        Assert.Equal((CustodyState.Interned, true, false, "KR"), (Kept.State, Kept.Held, Kept.Ended, Kept.DetainingPower));
+        Assert.Equal((true, "KR"), (_fixture.TheCase.Prisoners[1].Held, _fixture.TheCase.Prisoners[1].DetainingPower));
+    }
+
+    /// <summary>What he said under the reference that is no longer kept goes on to count (D9).</summary>
+    [Fact]
+    public void The_correction_of_a_fact_ends_no_link_that_was_made_anew_after_it()
+    {
+        _fixture.Link();
+        _fixture.Status(CustodyState.Escaped);
+        var escaped = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.Status(CustodyState.Recaptured);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+        _fixture.Correct(escaped);
+        Assert.Equal((CaseFixture.Q, CaseFixture.P), (_fixture.Prisoner.DuplicateOf, Assert.Single(Kept.Duplicates)));
+        Assert.Equal((CustodyState.Interned, true), (Kept.State, Kept.Held));
+    }
+
+    [Fact]
+    public void Once_the_link_is_undone_it_was_another_mans_confinement_that_the_hand_over_ended()
+    {
+        var request = _fixture.ProceedingsRequest(false, "");
+        request.ConfinedSinceTime = _fixture.Ago(0);
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
+        _fixture.Link();
+        HandOverKept();
+        Assert.NotNull(_fixture.Prisoner.Proceedings[0].CustodyPassTime);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Null(_fixture.Prisoner.Proceedings[0].CustodyPassTime);
+        _fixture.HandOver();
+        Assert.NotNull(_fixture.Prisoner.Proceedings[0].CustodyPassTime);
+    }
+
+    private void HandOverKept()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Do(
+            CaseFixture.Consular,
+            new Consular.V1.HandoverConfirmed(_fixture.Confirmed()) { Prisoner = CaseFixture.Q },
+            Reactions.HandedOver
+        );
+        Assert.Equal("KR", Kept.LastDetainingPower);
+    }
+
     [Fact]
     public void A_dead_man_is_not_one_who_lives()
     {

@@ -228,10 +228,8 @@ public sealed partial class Witnessing : SupervisedService
             var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
             if (!way.Asking.IsCompleted)
                 continue;
-            // What nobody foresaw fails here, once, and all begins again after a pause.
-            var ended = way.Asking;
-            way.Asking = Task.CompletedTask;
-            await ended;
+            // What nobody foresaw fails here, and all begins again after a pause.
+            await way.Asking;
             if (LeftAlone(way) > TimeSpan.Zero || has.Contains(witness.Participant) && way.Size == checkpoint.Size)
                 continue;
             var missing = way.Pause > TimeSpan.Zero;

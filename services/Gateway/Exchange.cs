@@ -94,6 +94,9 @@ internal sealed class Exchange
         // One that is known needs nothing of a service. What was refused and can be mended may come again.
         if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
             return await Same(known.Item, digest, cancel);
+        // It would wait until somebody changes the settings, and keep back those that can be sent once the outbox is full.
+        if (!_client.Services.Contains(service))
+            throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, $"the settings name no address of {service}");
         await Complete(service, request, wish, cancel);
         Telemetry.Makes(Contract.TextOf(request, "request_id"));
         var item = await _outbox.Add(
@@ -289,23 +292,25 @@ internal sealed class Exchange
     {
         if (asOf is { } time)
             return await _mirror.Read(service, method, request, time, cancel);
-        try
-        {
-            return new Reading(await _client.Call(service, method, request, cancel), null, null);
-        }
-        catch (RpcException e) when (e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
-        {
+        if (_client.Services.Contains(service))
             try
             {
-                return await _mirror.Read(service, method, request, null, cancel);
+                return new Reading(await _client.Call(service, method, request, cancel), null, null);
             }
-            catch (GatewayRefusedException missing) when (missing.Reason == GatewayReason.NotInMirror)
+            catch (RpcException e) when (e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
             {
-                throw new GatewayRefusedException(
-                    GatewayReason.ServiceUnreachable,
-                    $"{service} is not reached, and the mirror has no copy of what was asked for"
-                );
+                // The mirror may know it.
             }
+        try
+        {
+            return await _mirror.Read(service, method, request, null, cancel);
+        }
+        catch (GatewayRefusedException missing) when (missing.Reason == GatewayReason.NotInMirror)
+        {
+            throw new GatewayRefusedException(
+                GatewayReason.ServiceUnreachable,
+                $"{service} is not reached, and the mirror has no copy of what was asked for"
+            );
         }
     }
 }

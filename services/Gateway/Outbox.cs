@@ -111,12 +111,14 @@ internal sealed partial class Outbox : SupervisedService
 
     private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
 
+    // To one service.
     private const int AtOnce = 64;
     private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(200),
         Longest = TimeSpan.FromSeconds(30);
 
     private readonly ConcurrentDictionary<string, Pending> _waiting = [];
-    private readonly SemaphoreSlim _places = new(AtOnce);
+    // Each service has its own, so that one that is silent keeps none of what the others are sent.
+    private readonly ConcurrentDictionary<string, SemaphoreSlim> _places = [];
     private readonly Hindrances _hindrances = new();
     private readonly CancellationTokenSource _end = new();
     private readonly Database _database;
@@ -325,13 +327,14 @@ internal sealed partial class Outbox : SupervisedService
     private async Task Send(OutboxItem item)
     {
         using var span = Telemetry.Outbox(_settings, item);
+        var places = _places.GetOrAdd(item.Service, _ => new SemaphoreSlim(AtOnce));
         try
         {
             var (attempt, failures) = (0, 0);
             for (var pause = Shortest; ; pause = pause * 2 < Longest ? pause * 2 : Longest)
             {
                 span.SetTag("ministries.attempt", ++attempt);
-                await _places.WaitAsync(_end.Token);
+                await places.WaitAsync(_end.Token);
                 OutboxStatus? status;
                 try
                 {
@@ -350,7 +353,7 @@ internal sealed partial class Outbox : SupervisedService
                 }
                 finally
                 {
-                    _places.Release();
+                    places.Release();
                 }
                 if (status is not null)
                 {

@@ -260,7 +260,14 @@ public class MendTests : IClassFixture<OwnServices>
                 state
             )
         )
+        {
             await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"] == "ADDRESS_NOT_SET");
+            // Nobody knows when another could be sent, so none is taken: they would take the place of those that can.
+            var (status, refused, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+            Assert.Equal((503, "SERVICE_UNREACHABLE"), (status, (string?)refused["reason"]));
+            Assert.Equal(503, (await gateway.Get("/v1/calllog/GetCall?call=call_00000000000000000000000000")).Status);
+            Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+        }
         await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
             await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] == "ANSWERED");
         Directory.Delete(state, recursive: true);

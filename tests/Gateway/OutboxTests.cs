@@ -53,6 +53,40 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     }
 
     [Fact]
+    public async Task A_service_that_is_silent_keeps_back_no_write_to_another()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 0.1 });
+        var (silence, sent) = (new TaskCompletionSource(), 0);
+        _services.Before = request =>
+        {
+            if (request is not LogCallRequest)
+                return Task.CompletedTask;
+            Interlocked.Increment(ref sent);
+            return silence.Task;
+        };
+        try
+        {
+            // More than are sent to one service at once.
+            await Parallel.ForEachAsync(
+                Enumerable.Range(0, 100),
+                new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel },
+                async (_, _) => Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call())).Status)
+            );
+            await Until(() => Task.FromResult(Volatile.Read(ref sent) >= 64));
+            var key = Guid.NewGuid().ToString();
+            await gateway.Post("/v1/custody/OpenCase", new JsonObject { ["actor"] = PlainJson.Write(Services.Actor) }, key);
+            await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] is "ANSWERED" or "REFUSED");
+            // None of them had to end for it.
+            Assert.Equal(64, sent);
+        }
+        finally
+        {
+            silence.SetResult();
+            _services.Before = null;
+        }
+    }
+
+    [Fact]
     public async Task What_is_on_the_disk_at_any_moment_after_the_answer_suffices_to_send_it()
     {
         var (state, image) = (Directory.CreateTempSubdirectory("outbox").FullName, Directory.CreateTempSubdirectory("image").FullName);

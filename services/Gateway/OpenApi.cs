@@ -71,8 +71,8 @@ internal static class OpenApi
                 ["version"] = "1",
                 ["description"] =
                     "Each RPC of the contracts as JSON. Personal data are plain here; the gateway seals and signs. A field named @sealed beside them "
-                    + "may name the recipients. In an answer it names them, and as faults what is not as the contract declares it, such as a text "
-                    + "that deceives: no service has read what was sealed.",
+                    + "may name the recipients. In an answer it names them, as fields those that alone were opened, and as faults what is not as the "
+                    + "contract declares it, such as a text that deceives: no service has read what was sealed.",
             },
             ["paths"] = paths,
             ["components"] = new JsonObject

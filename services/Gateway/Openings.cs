@@ -58,13 +58,14 @@ internal sealed class Openings(MinistryClient client, Mirror mirror)
         try
         {
             await client.Verify(service, request, read, cancel);
-            Put(read.Sealed, client.OpenDeclared(read).Message);
+            var (plain, fields) = client.OpenDeclared(read);
+            Put(read.Sealed, plain, fields);
         }
         catch (SealException e)
         {
             Put(read.Sealed, e);
         }
-        catch (InvalidEntryException)
+        catch (Exception e) when (e is InvalidEntryException or InvalidLogException)
         {
             PutFault(read.Sealed, SealFault.NotAuthentic);
         }
@@ -127,8 +128,8 @@ internal sealed class Openings(MinistryClient client, Mirror mirror)
         }
     }
 
-    private static void Put(Sealed @sealed, IMessage plain) =>
-        (@sealed.Scheme, @sealed.Content) = (PlainJson.SchemeOf(plain.Descriptor), plain.ToByteString());
+    private static void Put(Sealed @sealed, IMessage plain, IReadOnlyList<uint>? fields = null) =>
+        (@sealed.Scheme, @sealed.Content) = (PlainJson.SchemeOf(plain.Descriptor, fields), plain.ToByteString());
 
     // It is for others, or for a key that the participant no longer has.
     private static void Put(Sealed @sealed, SealException fault)

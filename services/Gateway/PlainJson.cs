@@ -1,8 +1,8 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Sealing;
 using Ministries.Types.V1;
@@ -15,8 +15,8 @@ namespace Ministries.Gateway;
 /// content is the plain message.
 /// </summary>
 /// <remarks>A caller may name recipients in <c>"@sealed": { "recipients": […] }</c> beside the plain fields. What a caller sealed itself is
-/// known by its member <c>scheme</c>, and stays as it is. In an answer <c>@sealed</c> names the recipients and the digest, and <c>faults</c>
-/// where what was opened is not as the contract declares it.</remarks>
+/// known by its member <c>scheme</c>, and stays as it is. In an answer <c>@sealed</c> names the recipients and the digest, <c>fields</c> if
+/// these alone were opened, and <c>faults</c> where what was opened is not as the contract declares it.</remarks>
 internal static class PlainJson
 {
     /// <summary>The scheme of what is not sealed yet, or was opened. No service accepts it.</summary>
@@ -25,12 +25,13 @@ internal static class PlainJson
     /// <summary>Whether content is plain: the scheme, alone or with a slash and the full name of the message, as it is in answers.</summary>
     public static bool IsPlain(string scheme) => scheme == Scheme || scheme.StartsWith(Typed, StringComparison.Ordinal);
 
-    /// <summary>The scheme of a plain message that says what it is.</summary>
-    public static string SchemeOf(MessageDescriptor type) => Typed + type.FullName;
+    /// <summary>The scheme of a plain message that says what it is; and, behind a second slash, the numbers of its fields if these alone were
+    /// opened. Such a part is no whole message, and is never sealed as one.</summary>
+    public static string SchemeOf(MessageDescriptor type, IReadOnlyList<uint>? fields = null) =>
+        Typed + type.FullName + (fields is null ? "" : $"/{string.Join(',', fields)}");
 
-    /// <summary>The message that a scheme says; null: it says none.</summary>
-    public static MessageDescriptor? TypeOf(string scheme) =>
-        scheme.StartsWith(Typed, StringComparison.Ordinal) ? Seals.MessageNamed(scheme[Typed.Length..]) : null;
+    /// <summary>The whole message that a scheme says; null: it says none.</summary>
+    public static MessageDescriptor? TypeOf(string scheme) => ShownBy(scheme) is (var type, null) ? type : null;
 
     /// <summary>The scheme in the place of what did not open: the fault's name stands behind a slash.</summary>
     public static string SchemeOf(SealFault fault) => Faulty + fault;
@@ -40,6 +41,22 @@ internal static class PlainJson
 
     /// <summary>Whether a scheme is one that the gateway alone writes.</summary>
     public static bool IsOwn(string scheme) => IsPlain(scheme) || FaultOf(scheme) is not null;
+
+    // Null fields: all of it is there.
+    private static (MessageDescriptor? Type, IReadOnlyList<uint>? Fields) ShownBy(string scheme)
+    {
+        if (!scheme.StartsWith(Typed, StringComparison.Ordinal))
+            return (null, null);
+        var parts = scheme[Typed.Length..].Split('/', 2);
+        if (parts.Length == 1)
+            return (Seals.MessageNamed(parts[0]), null);
+        // A caller may have written it.
+        uint?[] numbers =
+        [
+            .. parts[1].Split(',').Select(n => uint.TryParse(n, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : (uint?)null),
+        ];
+        return numbers.Contains(null) ? (null, null) : (Seals.MessageNamed(parts[0]), [.. numbers.Select(n => n!.Value)]);
+    }
 
     private const string Typed = $"{Scheme}/";
 
@@ -206,7 +223,7 @@ internal static class PlainJson
                     ["position"] = json["position"]?.DeepClone(),
                 },
             };
-        if (TypeOf(scheme) is not { } type)
+        if (ShownBy(scheme) is not ({ } type, var fields))
         {
             Show(json, field.MessageType);
             return json.DeepClone();
@@ -219,8 +236,10 @@ internal static class PlainJson
             ["digest"] = json["digest"]?.DeepClone(),
             ["position"] = json["position"]?.DeepClone(),
         };
+        if (fields is not null)
+            about["fields"] = new JsonArray([.. fields.Select(n => (JsonNode?)type.FindFieldByNumber((int)n)?.Name)]);
         // No service has read it, so nobody has refused a text that deceives.
-        if (Validation.Check(message) is { Count: > 0 } faults)
+        if (MinistryClient.FaultsOf(message, fields) is { Count: > 0 } faults)
             about["faults"] = new JsonArray([
                 .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
             ]);

@@ -55,6 +55,9 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         var (_, got, _) = await mfa.Get($"/v1/custody/GetSealed?position={position}&field=identity");
         Assert.Equal("private", (string?)got["sealed"]!["rank"]);
         Assert.Null(got["sealed"]!["name"]);
+        // What is missing is not opened: the sender has left out nothing.
+        Assert.Equal(["rank"], got["sealed"]!["@sealed"]!["fields"]!.AsArray().Select(f => (string?)f));
+        Assert.Null(got["sealed"]!["@sealed"]!["faults"]);
     }
 
     [Fact]

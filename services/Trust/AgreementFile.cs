@@ -225,8 +225,7 @@ public sealed class TrustedAgreement
         {
             lock (_lock)
             {
-                var file = new FileInfo(_path);
-                if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read)
+                if (StampOf(_path) is not { } stamp || stamp == _read)
                     return _agreement;
                 if (_failed is { } failed && failed.Stamp == stamp && _time.GetElapsedTime(failed.Time) < Pause)
                     return _agreement;
@@ -253,6 +252,27 @@ public sealed class TrustedAgreement
                 _read = stamp;
                 return _agreement;
             }
+        }
+    }
+
+    // Of what a link leads to: a version that is put behind a link, as Kubernetes puts files, would go unnoticed by the link's own time. null:
+    // there is no file. One that cannot be looked at differs from every other, so that it is tried, and the reason told.
+    private static (DateTime, long)? StampOf(string path)
+    {
+        if (!File.Exists(path))
+            return null;
+        try
+        {
+            using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            return (File.GetLastWriteTimeUtc(file), RandomAccess.GetLength(file));
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return (DateTime.MaxValue, -1);
         }
     }
 }

@@ -173,6 +173,27 @@ public sealed class AgreementFileTests : IDisposable
         Assert.Contains("version 2 is known", Refused().Message);
     }
 
+    /// <summary>So Kubernetes puts files: the link stays, and the folder to which it leads is another.</summary>
+    [Fact]
+    public void A_version_that_is_put_behind_a_link_is_taken_over()
+    {
+        string In(string name) => Path.Combine(_folder, name);
+        foreach (
+            var (name, agreement) in ((string, Agreement)[])[("..1", Now), ("..2", Next(Now, a => Deny(a, "0A"), "kr/mfa"))]
+        )
+        {
+            Directory.CreateDirectory(In(name));
+            Put(agreement, Path.Combine(In(name), "agreement.json"));
+        }
+        Directory.CreateSymbolicLink(In("..data"), In("..1"));
+        System.IO.File.CreateSymbolicLink(In("link.json"), Path.Combine(In("..data"), "agreement.json"));
+        var trusted = new TrustedAgreement(In("link.json"), Seen, TimeProvider.System);
+        Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        Directory.Delete(In("..data"));
+        Directory.CreateSymbolicLink(In("..data"), In("..2"));
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+    }
+
     [Fact]
     public void A_version_that_cannot_be_kept_counts_and_is_kept_as_soon_as_that_can_be()
     {

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using Google.Protobuf;
-using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Contracts;
@@ -129,6 +128,8 @@ public sealed partial class MinistryClient
     )
     {
         var newest = RecipientOf(Participant.Id, "", field);
+        if (_identities.All(i => i.Id != newest.KeyId))
+            throw new SealException(SealFault.KeyUnknown, field, $"the newest key {newest.KeyId} is not here, so nobody can tell what it opens.");
         var read = await ReadSealed(service, position, field, cancel);
         var done = new List<ulong>();
         foreach (var fields in NotYetFor(newest, read))
@@ -214,7 +215,7 @@ public sealed partial class MinistryClient
         var numbers = new SortedSet<uint>();
         foreach (var grant in grants.Where(g => g.Fields.Count > 0).Reverse())
         {
-            if (Try(() => opener.OpenFields(type, @sealed, context, WrapOf(grant)), ref fault) is not { } part)
+            if (Try(() => opener.OpenFields(type, @sealed, context, WrapOf(grant), grant.Fields), ref fault) is not { } part)
                 continue;
             foreach (var number in grant.Fields.Where(numbers.Contains))
                 part.Descriptor.FindFieldByNumber((int)number)?.Accessor.Clear(part);
@@ -273,31 +274,48 @@ public sealed partial class MinistryClient
         (request.KeyId, request.Encapsulation, request.Secret) = (wrap.KeyId, wrap.Encapsulation, wrap.Secret);
     }
 
-    // What the participant can open and its newest key cannot: everything, as no fields; or the fields of each opening.
+    // What the participant can open and its newest key cannot: everything, as no fields; or the fields of each opening. It is tried, because
+    // anybody may have given a wrong wrap for that key, and the older keys are destroyed on this word. What opens with no key comes last: to
+    // wrap it says why it does not.
     private IEnumerable<IReadOnlyList<uint>> NotYetFor(Recipient newest, GetSealedResponse read)
     {
-        if (read.Sealed.Recipients.Contains(Participant.Id) || read.Grants.Any(g => g.Fields.Count == 0))
-            return
-                KeysIn(read.Sealed).Any(k => k.Recipient == newest.Participant && k.KeyId == newest.KeyId)
-                || read.Grants.Any(g => g.Fields.Count == 0 && g.KeyId == newest.KeyId)
-                ? []
-                :
-                [
-                    [],
-                ];
-        var has = read.Grants.Where(g => g.KeyId == newest.KeyId).SelectMany(g => g.Fields).ToHashSet();
-        return read.Grants.Select(g => g.Fields.ToList()).Where(fields => !fields.All(has.Contains)).Where(fields => fields.All(has.Add));
-    }
-
-    private static RepeatedField<SealedKey> KeysIn(Sealed @sealed)
-    {
-        try
+        var (own, alone) = (OpeningBy(_identities), OpeningBy([.. _identities.Where(i => i.Id == newest.KeyId)]));
+        if (alone.Whole)
+            yield break;
+        if (own.Whole)
         {
-            return SealedContent.Parser.ParseFrom(@sealed.Content).Keys;
+            yield return [];
+            yield break;
         }
-        catch (InvalidProtocolBufferException)
+        var has = alone.Grants.SelectMany(g => g.Fields).ToHashSet();
+        foreach (var grant in own.Grants.Where(g => !g.Fields.All(has.Contains)).ToList())
         {
-            return [];
+            has.UnionWith(grant.Fields);
+            yield return [.. grant.Fields];
+        }
+        if (read.Sealed.Recipients.Contains(Participant.Id) || read.Grants.Any(g => g.Fields.Count == 0))
+            yield return [];
+        foreach (var grant in read.Grants.Where(g => !g.Fields.All(has.Contains)))
+            yield return [.. grant.Fields];
+
+        (bool Whole, IReadOnlyList<SealedGrant> Grants) OpeningBy(IReadOnlyCollection<SealingIdentity> keys)
+        {
+            var message = MessageIn(read);
+            if (message is null)
+                return (false, []);
+            var (opener, context) = (new Opener(Participant.Id, keys), ContextOf(read, message));
+            SealException? fault = null;
+            return (
+                Wholes(read.Grants).Any(a => Try(() => opener.Rewrap(read.Sealed, context, message, newest, a), ref fault) is not null),
+                [.. read.Grants.Where(g => g.Fields.Count > 0 && Opens(g))]
+            );
+
+            bool Opens(SealedGrant grant)
+            {
+                int[] numbers = [.. grant.Fields.Select(n => (int)n)];
+                var wrap = WrapOf(grant);
+                return Try(() => opener.RewrapFields(read.Sealed, context, message, numbers, newest, wrap), ref fault) is not null;
+            }
         }
     }
 

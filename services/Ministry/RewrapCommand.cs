@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
+using Grpc.Core;
 using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
@@ -90,9 +91,12 @@ internal static class RewrapCommand
             catch (RefusedException refused) when (refused.Reason is "NOT_FOUND" or "SEALED_ERASED") { }
             catch (Sealing.SealException fault)
             {
-                left++;
-                data.Add(Line(service, position, field, "fault", fault.Fault.ToString()));
-                connection.Error.Line(new Span($"entry {position} of {service}: {Terminal.Line(fault.Message)}", Style.Warning));
+                Leave(service, position, field, "fault", fault.Fault.ToString(), fault.Message);
+            }
+            // Another participant may have made the datum so that it is refused. That keeps none of the others from being wrapped.
+            catch (RefusedException refused) when (IsOfTheDatum(refused))
+            {
+                Leave(service, position, field, "reason", refused.Reason, refused.ToText());
             }
         if (!Answers.WriteData(connection, data))
             connection.Screen.Line(
@@ -100,7 +104,18 @@ internal static class RewrapCommand
                 left == 0 ? " · nothing else is sealed to an older key" : $" · {left} not: keep the older keys"
             );
         return left == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
+
+        void Leave(string service, ulong position, string field, string name, string value, string why)
+        {
+            left++;
+            data.Add(Line(service, position, field, name, value));
+            connection.Error.Line(new Span($"entry {position} of {service}: {Terminal.Line(why)}", Style.Warning));
+        }
     }
+
+    // And not of the caller, or of the service at this moment: then the next one is refused, too.
+    private static bool IsOfTheDatum(RefusedException refused) =>
+        refused.RetryAfter is null && refused.StatusCode is not (StatusCode.Unauthenticated or StatusCode.PermissionDenied or StatusCode.Unavailable);
 
     private static async Task<IReadOnlyList<(ulong, string)>> Found(
         Connection connection,

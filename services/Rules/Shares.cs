@@ -215,18 +215,16 @@ public static class Shares
         return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
     }
 
-    // Whether the caller has given the recipient for this key all that it gives. What others gave does not count, and neither does what the
-    // sender sealed: nobody but the recipient knows whether it opens anything, and a wrong secret keeps nobody from giving the right one.
-    private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller)
-    {
-        var itself = caller == request.Recipient;
-        return new Opening(
-            (itself || caller == datum.Sender) && datum.Keys.Contains((request.Recipient, request.KeyId)),
+    // Whether the caller has given the recipient for this key all that it gives. What others gave does not count, and neither does what
+    // another sealed to another: nobody but the recipient knows whether it opens anything, and a wrong secret keeps nobody from giving the
+    // right one, the recipient itself included.
+    private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
+        new Opening(
+            (caller == request.Recipient || caller == datum.Sender) && datum.Keys.Contains((request.Recipient, request.KeyId)),
             Of(shares, request.Field)
-                .Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && (itself || s.Giver == caller))
+                .Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller)
                 .ToList()
         ).Covers(request.Fields);
-    }
 
     // To whom content may be sealed at a write, and to organs of states for which this one was sealed. So no further state learns it, such
     // as a power of origin to which it is not released (D15).

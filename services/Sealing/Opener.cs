@@ -150,24 +150,35 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     /// <param name="sealed">What is sealed.</param>
     /// <param name="expected">Where it stands.</param>
     /// <param name="wrap">Of <see cref="WrapFields"/>.</param>
+    /// <param name="numbers">The numbers of the fields that it is said to open; null: nobody says it. A field that it does not open would
+    /// look like one that the sender left empty.</param>
     /// <returns>The message with those fields alone.</returns>
-    /// <exception cref="SealException">It does not open; the fault says why, the field where.</exception>
-    public T OpenFields<T>(Sealed @sealed, SealContext expected, SealedKey wrap)
-        where T : class, IMessage<T>, new() => (T)OpenFields(new T().Descriptor, @sealed, expected, wrap);
+    /// <exception cref="SealException">It does not open, or opens other fields; the fault says why, the field where.</exception>
+    public T OpenFields<T>(Sealed @sealed, SealContext expected, SealedKey wrap, IReadOnlyCollection<uint>? numbers = null)
+        where T : class, IMessage<T>, new() => (T)OpenFields(new T().Descriptor, @sealed, expected, wrap, numbers);
 
     /// <summary>As the other, of a message whose type is known by name only.</summary>
     /// <param name="message">The type of the message inside.</param>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="expected">Where it stands.</param>
     /// <param name="wrap">Of <see cref="WrapFields"/>.</param>
+    /// <param name="numbers">As in the other.</param>
     /// <exception cref="SealException">As the other.</exception>
-    public IMessage OpenFields(MessageDescriptor message, Sealed @sealed, SealContext expected, SealedKey wrap)
+    public IMessage OpenFields(
+        MessageDescriptor message,
+        Sealed @sealed,
+        SealContext expected,
+        SealedKey wrap,
+        IReadOnlyCollection<uint>? numbers = null
+    )
     {
         var opened = New(message);
         var readable = Readable.Check(@sealed, expected, message);
         var keys = FieldKeysIn(readable, wrap);
         try
         {
+            if (numbers is not null && !keys.Select(k => k.Number).SequenceEqual(numbers.Order()))
+                throw readable.Fault(SealFault.OtherField, "the wrap opens other fields than it is said to open.");
             foreach (var key in keys)
                 readable.OpenField(key.Number, key.Key, opened);
             return opened;

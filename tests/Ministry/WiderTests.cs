@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Client;
 using Ministries.Custody.V1;
+using Ministries.Hosting;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;
@@ -73,6 +74,95 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         Assert.Equal(Services.Identity, after.Open<PersonIdentity>(await after.ReadSealed("custody", whole, "identity", Cancel)).Message);
         var field = after.Open<PersonIdentity>(await after.ReadSealed("custody", other, "identity", Cancel));
         Assert.Equal((new PersonIdentity { Rank = "private" }, 1), (field.Message, field.Fields!.Count));
+    }
+
+    /// <summary>The older key is destroyed once the newest opens what it opened.</summary>
+    [Fact]
+    public async Task A_wrong_secret_for_the_newest_key_neither_passes_for_its_rotation_nor_stands_in_its_way()
+    {
+        var (whole, other) = (await Register(Hq, Observer), await Register(Hq));
+        using (var hq = Services.As(Hq))
+        {
+            var share = To(Observer, other, PersonIdentity.RankFieldNumber);
+            share.KeyId = OlderKey;
+            await hq.Share("custody", share, Cancel);
+            foreach (
+                var wrong in (ShareSealedRequest[])[To(Observer, whole), To(Observer, other, PersonIdentity.RankFieldNumber)]
+            )
+            {
+                await hq.AddWrap("custody", wrong, Cancel);
+                wrong.Secret = ByteString.CopyFrom(new byte[wrong.Secret.Length]);
+                await hq.LedgerOf("custody").ShareSealedAsync(wrong, cancellationToken: Cancel);
+            }
+        }
+        using (var both = Services.As(Observer, rotating.WithOlder))
+            foreach (var position in (ulong[])[whole, other])
+            {
+                Assert.Single(await both.WrapAnew("custody", position, "identity", Services.Actor, "gc3-126", Cancel));
+                Assert.Empty(await both.WrapAnew("custody", position, "identity", Services.Actor, "gc3-126", Cancel));
+            }
+
+        using var after = Services.As(Observer);
+        Assert.Equal(Services.Identity, after.Open<PersonIdentity>(await after.ReadSealed("custody", whole, "identity", Cancel)).Message);
+        Assert.Equal(
+            new PersonIdentity { Rank = "private" },
+            after.Open<PersonIdentity>(await after.ReadSealed("custody", other, "identity", Cancel)).Message
+        );
+    }
+
+    [Fact]
+    public async Task Without_the_newest_key_nothing_is_said_of_what_it_opens()
+    {
+        var position = await Register(Hq, Observer);
+        using var older = Services.As(Observer, settings => settings with { SealingKeys = [rotating.Older] });
+        var thrown = await Assert.ThrowsAsync<SealException>(() =>
+            older.WrapAnew("custody", position, "identity", Services.Actor, "gc3-126", Cancel)
+        );
+        Assert.Equal(SealFault.KeyUnknown, thrown.Fault);
+    }
+
+    /// <summary>A field that a giver leaves out would look like one that the sender left empty.</summary>
+    [Fact]
+    public async Task A_secret_that_opens_other_fields_than_it_is_said_to_opens_nothing()
+    {
+        var position = await Register(Hq);
+        using var hq = Services.As(Hq);
+        var share = To(Observer, position, PersonIdentity.NameFieldNumber, PersonIdentity.RankFieldNumber);
+        await hq.AddWrap("custody", share, Cancel);
+        share.Fields.Clear();
+        share.Fields.Add([PersonIdentity.RankFieldNumber, PersonIdentity.BirthDateFieldNumber]);
+        await hq.LedgerOf("custody").ShareSealedAsync(share, cancellationToken: Cancel);
+        using var observer = Services.As(Observer);
+        Assert.Equal(SealFault.OtherField, (await Fault(observer, position)).Fault);
+    }
+
+    [UnsupportedOSPlatform("windows")]
+    [Fact]
+    public async Task A_datum_that_is_refused_keeps_no_other_from_being_wrapped_anew()
+    {
+        var (refused, other) = (await Register(Hq, Observer), await Register(Hq, Observer));
+        Services.Before = request =>
+            request is ShareSealedRequest share && share.Position == refused
+                ? throw new Refusal(Errors.V1.Reason.SharesFull).ToException()
+                : Task.CompletedTask;
+        var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");
+        File.Copy(rotating.Older, beside);
+        try
+        {
+            File.SetUnixFileMode(beside, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            var ran = await Command(Observer).Run(Rewrap);
+            Assert.Equal(ExitCodes.WasRefused, ran.Code);
+            Assert.Contains("keep the older keys", ran.Output);
+            Assert.Contains($"entry {refused} of custody: refused: SHARES_FULL", ran.Error);
+        }
+        finally
+        {
+            Services.Before = null;
+            File.Delete(beside);
+        }
+        using var after = Services.As(Observer);
+        Assert.Equal(Services.Identity, after.Open<PersonIdentity>(await after.ReadSealed("custody", other, "identity", Cancel)).Message);
+        Assert.Equal(SealFault.KeyUnknown, (await Fault(after, refused)).Fault);
     }
 
     [UnsupportedOSPlatform("windows")]

@@ -158,8 +158,9 @@ public sealed record MinistrySettings
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
 /// within two seconds, and a write to a service that was connected to before once more and again until its deadline
 /// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED,
-/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED or UNAVAILABLE may have been
-/// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
+/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED or UNAVAILABLE, or with a refusal
+/// that says after what time to come again (<see cref="RefusedException.RetryAfter"/>), may have been decided: send the same object again to
+/// learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
 /// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
 /// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
 /// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys in
@@ -647,12 +648,12 @@ public sealed partial class MinistryClient : IDisposable
 
             async Task<TResponse> Answer()
             {
-                while (true)
+                for (var repeated = false; ; repeated = true)
                     try
                     {
                         return await attempt.ResponseAsync;
                     }
-                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began))
+                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, repeated))
                     {
                         using var given = CancellationTokenSource.CreateLinkedTokenSource(prepared.Options.CancellationToken, ended.Token);
                         await Task.Delay(RepeatPause, client._time, given.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -681,7 +682,7 @@ public sealed partial class MinistryClient : IDisposable
         {
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
-            while (true)
+            for (var repeated = false; ; repeated = true)
             {
                 var began = client._time.GetTimestamp();
                 try
@@ -690,7 +691,7 @@ public sealed partial class MinistryClient : IDisposable
                     client.Take(service, sent, response);
                     return response;
                 }
-                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began))
+                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, repeated))
                 {
                     prepared.Options.CancellationToken.WaitHandle.WaitOne(RepeatPause);
                 }
@@ -701,12 +702,14 @@ public sealed partial class MinistryClient : IDisposable
             }
         }
 
-        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably be cut off by the deadline: what the service said last tells more than that.
-        private bool Repeats(RpcException e, DateTime? deadline, long began)
+        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably be
+        // cut off by the deadline: what the service said last tells more than that. What was repeated may have been recorded at an attempt whose
+        // answer was lost, and a service that is overloaded says nothing of that.
+        private bool Repeats(RpcException e, DateTime? deadline, long began, bool repeated)
         {
             var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);
             return client._settings.RepeatsWrites
-                && (e.StatusCode == StatusCode.Unavailable || lost)
+                && (e.StatusCode == StatusCode.Unavailable || lost || repeated && RefusedException.From(e) is { RetryAfter: not null })
                 && client.HasConnected(service)
                 && (deadline is not { } end || client._time.GetUtcNow() + RepeatPause + 2 * client._time.GetElapsedTime(began) < end);
         }

@@ -143,6 +143,30 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
     }
 
+    /// <summary>Of an attempt whose answer was lost, a service that has no place now says nothing.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_write_that_was_repeated_is_not_given_up_because_the_service_is_overloaded(bool blocking)
+    {
+        for (var i = 0; i < 5; i++)
+            _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
+        for (var i = 0; i < 2; i++)
+            _failing.Failures.Enqueue(new Refusal(Reason.Overloaded).ToException());
+        var request = new LogCallRequest();
+        var answer = blocking
+            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
+            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        Assert.Equal("call_1", answer.Call);
+        Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
+        // One that was not is refused at once, and its caller decides when to come again.
+        _failing.Failures.Enqueue(new Refusal(Reason.Overloaded).ToException());
+        var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
+            await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)
+        );
+        Assert.NotNull(refused.RetryAfter);
+    }
+
     [Fact]
     public void A_write_has_time_for_a_failover_unless_another_time_is_named()
     {

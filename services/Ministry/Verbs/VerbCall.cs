@@ -261,22 +261,32 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
                 connection.Error.Line("nothing was sent");
                 throw;
             }
-            connection.Error.Paragraph($"request_id: {id}");
-            connection.Error.Paragraph(
-                $"It is not known whether it was recorded. To send the same write again: {Outbox.Again(verb.Service, verb.Command.Name, id)}"
-            );
+            SayAgain(id);
+            throw;
+        }
+        // An attempt before it may have been recorded, whose answer was lost. With a new id it would be made twice.
+        catch (RefusedException e) when (e.StatusCode is StatusCode.Unavailable || e.RetryAfter is not null)
+        {
+            SayAgain(id);
             throw;
         }
         catch (RefusedException e)
         {
-            if (e.StatusCode is not StatusCode.Unavailable)
-                Outbox.Forget(connection, id);
+            Outbox.Forget(connection, id);
             await ShowChanges(e, cancel);
             throw;
         }
         Outbox.Forget(connection, id);
         Show(answer, id);
         return ExitCodes.Done;
+    }
+
+    private void SayAgain(string id)
+    {
+        connection.Error.Paragraph($"request_id: {id}");
+        connection.Error.Paragraph(
+            $"It is not known whether it was recorded. To send the same write again: {Outbox.Again(verb.Service, verb.Command.Name, id)}"
+        );
     }
 
     // The record changed between reading it and writing: what changed is shown, because somebody must decide again.

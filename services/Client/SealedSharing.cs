@@ -129,7 +129,11 @@ public sealed partial class MinistryClient
     {
         var newest = RecipientOf(Participant.Id, "", field);
         if (_identities.All(i => i.Id != newest.KeyId))
-            throw new SealException(SealFault.KeyUnknown, field, $"the newest key {newest.KeyId} is not here, so nobody can tell what it opens.");
+            throw new SealException(
+                SealFault.KeyUnknown,
+                field,
+                $"the newest key {newest.KeyId} is not here, so nobody can tell what it opens."
+            );
         var read = await ReadSealed(service, position, field, cancel);
         var done = new List<ulong>();
         foreach (var fields in NotYetFor(newest, read))

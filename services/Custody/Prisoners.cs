@@ -559,9 +559,7 @@ public static class Prisoners
         return prisoner
             .Claims.Where(c => c.Participant == context.Caller.Id && SaysOrigin(c))
             .Select(c => c.StateClaimed)
-            .Concat(
-                prisoner.Notifications.Where(n => !n.Corrected && context.ActsFor(n.RecordedFor)).SelectMany(n => n.PowersOfOrigin)
-            )
+            .Concat(prisoner.Notifications.Where(n => !n.Corrected && context.ActsFor(n.RecordedFor)).SelectMany(n => n.PowersOfOrigin))
             .Distinct();
     }
 

@@ -117,6 +117,7 @@ internal sealed partial class Outbox : SupervisedService
         Longest = TimeSpan.FromSeconds(30);
 
     private readonly ConcurrentDictionary<string, Pending> _waiting = [];
+
     // Each service has its own, so that one that is silent keeps none of what the others are sent.
     private readonly ConcurrentDictionary<string, SemaphoreSlim> _places = [];
     private readonly Hindrances _hindrances = new();

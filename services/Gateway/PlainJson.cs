@@ -53,7 +53,9 @@ internal static class PlainJson
         // A caller may have written it.
         uint?[] numbers =
         [
-            .. parts[1].Split(',').Select(n => uint.TryParse(n, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : (uint?)null),
+            .. parts[1]
+                .Split(',')
+                .Select(n => uint.TryParse(n, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : (uint?)null),
         ];
         return numbers.Contains(null) ? (null, null) : (Seals.MessageNamed(parts[0]), [.. numbers.Select(n => n!.Value)]);
     }

@@ -129,7 +129,7 @@ internal static class ApproveCommand
         var files = SealingKeyFile.AllIn(Path.Combine(connection.Folder, owner.Id));
         foreach (var place in Seals.WithPaths(request))
         {
-            var to = string.Join(", ", place.Sealed.Recipients);
+            var to = Terminal.Line(string.Join(", ", place.Sealed.Recipients));
             if (!place.Sealed.Recipients.Contains(owner.Id) || files.Length == 0)
             {
                 screen.Paragraph($"{place.Path} is sealed to {to}: what it says is not shown here.", 2, Style.Warning);
@@ -151,21 +151,20 @@ internal static class ApproveCommand
 
     private static IMessage Open(SealedPlace place, IMessage request, Participant owner, string[] files)
     {
-        var content = SealedMessages.ContentOf(place.Sealed);
-        var expected = new SealContext(TextOf("case") ?? content.Case, TextOf("request_id") ?? content.Record, place.Path, owner.Id);
+        var type = Seals.MessageNamed(place.Declared.Message) ?? throw new FormatException("the contract declares nothing there");
+        // None of it is taken from the content, which could be that of another request: whoever reads it later opens none of that.
+        var expected = new SealContext(Contract.TextOf(request, "case"), Contract.TextOf(request, "request_id"), place.Path, owner.Id);
         var identities = new List<SealingIdentity>();
         try
         {
             identities.AddRange(files.Select(f => SealingKeyFile.Read(f, owner, CallCommands.SecretsFolder)));
-            return new Opener(owner.Id, identities).Open(SealedMessages.TypeOf(content), place.Sealed, expected);
+            return new Opener(owner.Id, identities).Open(type, place.Sealed, expected);
         }
         finally
         {
             foreach (var identity in identities)
                 identity.Dispose();
         }
-
-        string? TextOf(string field) => Contract.TextOf(request, field) is { Length: > 0 } text ? text : null;
     }
 
     private static MethodDescriptor Find(string service, string method) =>

@@ -115,7 +115,8 @@ internal static class RewrapCommand
 
     // And not of the caller, or of the service at this moment: then the next one is refused, too.
     private static bool IsOfTheDatum(RefusedException refused) =>
-        refused.RetryAfter is null && refused.StatusCode is not (StatusCode.Unauthenticated or StatusCode.PermissionDenied or StatusCode.Unavailable);
+        refused.RetryAfter is null
+        && refused.StatusCode is not (StatusCode.Unauthenticated or StatusCode.PermissionDenied or StatusCode.Unavailable);
 
     private static async Task<IReadOnlyList<(ulong, string)>> Found(
         Connection connection,

@@ -221,9 +221,7 @@ public static class Shares
     private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
         new Opening(
             (caller == request.Recipient || caller == datum.Sender) && datum.Keys.Contains((request.Recipient, request.KeyId)),
-            Of(shares, request.Field)
-                .Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller)
-                .ToList()
+            Of(shares, request.Field).Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller).ToList()
         ).Covers(request.Fields);
 
     // To whom content may be sealed at a write, and to organs of states for which this one was sealed. So no further state learns it, such

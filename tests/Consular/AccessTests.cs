@@ -818,11 +818,7 @@ public sealed class AccessTests
         foreach (var hours in (double[])[-1, 1])
             Assert.Equal(
                 Reason.VisitInOtherCustody,
-                _fixture.Try(
-                    CaseFixture.Ua,
-                    new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(hours) },
-                    Accesses.RecordVisit
-                )
+                _fixture.Try(CaseFixture.Ua, new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(hours) }, Accesses.RecordVisit)
             );
     }
 

@@ -4,7 +4,9 @@ using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Fixtures;
+using Ministries.Hosting;
 using Ministries.Ledger.V1;
+using Ministries.Sealing;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
 
@@ -239,6 +241,22 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.Equal(2, other.Code);
     }
 
+    /// <summary>An attempt before the refused one may have been recorded: with a new id it would be made twice.</summary>
+    [Fact]
+    public async Task A_write_that_is_to_come_again_later_is_kept_and_is_the_same_then()
+    {
+        services.Before = request =>
+            request is LogCallRequest ? throw new Refusal(Errors.V1.Reason.Overloaded).ToException() : Task.CompletedTask;
+        var refused = await Kr.Run(LogCall);
+        services.Before = null;
+        Assert.Equal(ExitCodes.WasRefused, refused.Code);
+        Assert.Contains("refused: OVERLOADED", refused.Error);
+        var id = refused.Error.Split("request_id: ")[1].Split('\n')[0];
+        Assert.Contains(id, (await Kr.Succeed("sent")).Output);
+        Assert.Contains(id, (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
+        Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+    }
+
     [Fact]
     public async Task An_interrupted_write_ends_without_a_stack_trace_and_says_how_to_send_it_again()
     {
@@ -409,13 +427,58 @@ public class VerbTests(Services services) : IClassFixture<Services>
             Directory.Delete(own, recursive: true);
         }
 
-        // What was sealed for another request is not this one's.
+        // What was sealed for another request is not this one's, and of one without an id it is another's too: it gets one of its own.
         var request = JsonNode.Parse(await File.ReadAllTextAsync(file, Cancel))!;
-        request["request_id"] = MinistryClient.NewRequestId();
-        await File.WriteAllTextAsync(file, request.ToJsonString(), Cancel);
-        var moved = await (new CommandRunner(services) { Typed = "n\n" }).Run(Approve("2"));
-        Assert.Contains("account.minutes is sealed to kr/mfa, and cannot be shown", moved.Error);
-        Assert.DoesNotContain(Words, moved.Error);
+        foreach (var id in (string[])[MinistryClient.NewRequestId(), ""])
+        {
+            request["request_id"] = id;
+            await File.WriteAllTextAsync(file, request.ToJsonString(), Cancel);
+            var moved = await (new CommandRunner(services) { Typed = "n\n" }).Run(Approve("2"));
+            Assert.Contains("account.minutes is sealed to kr/mfa, and cannot be shown", moved.Error);
+            Assert.DoesNotContain(Words, moved.Error);
+        }
+    }
+
+    /// <summary>Who prepares a request may want him to read something else than he signs.</summary>
+    [Fact]
+    public async Task An_official_is_shown_another_message_as_none_and_a_text_that_deceives_with_a_mark_and_no_line_of_a_clerks()
+    {
+        const string Forged = "  your key: of somebody else";
+        var call = services.Call();
+        call.RequestId = MinistryClient.NewRequestId();
+        var client = services.As("kr/mfa");
+        var own = Recipient.Of(
+            client.Agreement.Participants.First(p => p.Id == "kr/mfa"),
+            Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
+            "minutes"
+        );
+        var context = new SealContext(call.Case, call.RequestId, "account.minutes", "kr/mfa");
+
+        call.Account.Minutes = Sealer.Seal(new PersonIdentity { Rank = "private" }, context, [own]);
+        var another = await Shown();
+        Assert.Contains("account.minutes is sealed to kr/mfa, and cannot be shown", another);
+        Assert.DoesNotContain("rank: private", another);
+
+        var minutes = new CallMinutes
+        {
+            Minutes = new Text { Language = "en", Text_ = "yes \u202Eon" },
+        };
+        call.Account.Minutes = Sealer.Seal(minutes, context, [own]);
+        var deceiving = await Shown();
+        Assert.Contains("not as the contract declares it: minutes", deceiving);
+        Assert.DoesNotContain("\u202E", deceiving);
+
+        call.Account.Minutes.Recipients.Add($"icrc\n{Forged}");
+        Assert.DoesNotContain(Forged, (await Shown()).Split('\n'));
+
+        async Task<string> Shown()
+        {
+            var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+            await File.WriteAllTextAsync(file, Contract.Formatter.Format(call), Cancel);
+            string[] words = ["approve", "calllog", "log-call", "--json", file, "--office", "legal", "--key"];
+            var key = Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-2.key");
+            return (await (new CommandRunner(services) { Typed = "n\n" }).Run([.. words, key])).Error;
+        }
     }
 
     [Fact]

@@ -86,9 +86,7 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
             var share = To(Observer, other, PersonIdentity.RankFieldNumber);
             share.KeyId = OlderKey;
             await hq.Share("custody", share, Cancel);
-            foreach (
-                var wrong in (ShareSealedRequest[])[To(Observer, whole), To(Observer, other, PersonIdentity.RankFieldNumber)]
-            )
+            foreach (var wrong in (ShareSealedRequest[])[To(Observer, whole), To(Observer, other, PersonIdentity.RankFieldNumber)])
             {
                 await hq.AddWrap("custody", wrong, Cancel);
                 wrong.Secret = ByteString.CopyFrom(new byte[wrong.Secret.Length]);

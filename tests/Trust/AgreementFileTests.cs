@@ -178,9 +178,7 @@ public sealed class AgreementFileTests : IDisposable
     public void A_version_that_is_put_behind_a_link_is_taken_over()
     {
         string In(string name) => Path.Combine(_folder, name);
-        foreach (
-            var (name, agreement) in ((string, Agreement)[])[("..1", Now), ("..2", Next(Now, a => Deny(a, "0A"), "kr/mfa"))]
-        )
+        foreach (var (name, agreement) in ((string, Agreement)[])[("..1", Now), ("..2", Next(Now, a => Deny(a, "0A"), "kr/mfa"))])
         {
             Directory.CreateDirectory(In(name));
             Put(agreement, Path.Combine(In(name), "agreement.json"));

@@ -50,7 +50,7 @@ internal sealed class Fields(Screen screen, bool whole)
             return new Span(Screen.Withheld, Style.Dim);
         var text = value switch
         {
-            IDictionary pairs => string.Join(", ", pairs.Keys.Cast<object>().Select(k => $"{k}={pairs[k]}")),
+            IDictionary pairs => Terminal.Line(string.Join(", ", pairs.Keys.Cast<object>().Select(k => $"{k}={pairs[k]}"))),
             IList items => string.Join(", ", items.Cast<object>().Select(i => One(field, i))),
             _ => One(field, value),
         };
@@ -141,5 +141,7 @@ internal sealed class Fields(Screen screen, bool whole)
         };
 
     private static string OfSealed(Sealed sealedData) =>
-        sealedData.Withheld.Count > 0 ? $"sealed, not for you {Screen.Withheld}" : $"sealed to {string.Join(", ", sealedData.Recipients)}";
+        sealedData.Withheld.Count > 0
+            ? $"sealed, not for you {Screen.Withheld}"
+            : $"sealed to {Terminal.Line(string.Join(", ", sealedData.Recipients))}";
 }

@@ -74,7 +74,8 @@ public class SharingTests
         Assert.Equal(Reason.ShareAlreadyMade, _datum.Try(Icrc, Mfa));
         Assert.Equal(Reason.Unspecified, _datum.Try(Hq, Swiss));
         Assert.Equal(Reason.Unspecified, _datum.Try(Icrc, Swiss));
-        // What it was given, a recipient does not wrap for the same key again.
+        // Nor the recipient itself, which finds out whether what it was given opens anything.
+        Assert.Equal(Reason.Unspecified, _datum.Try(Swiss, Swiss));
         Assert.Equal(Reason.ShareAlreadyMade, _datum.Try(Swiss, Swiss));
     }
 

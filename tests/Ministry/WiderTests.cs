@@ -139,8 +139,10 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
     public async Task A_datum_that_is_refused_keeps_no_other_from_being_wrapped_anew()
     {
         var (refused, other) = (await Register(Hq, Observer), await Register(Hq, Observer));
+        // They are wrapped in the order of their entries.
+        var shares = 0;
         Services.Before = request =>
-            request is ShareSealedRequest share && share.Position == refused
+            request is ShareSealedRequest && Interlocked.Increment(ref shares) == 1
                 ? throw new Refusal(Errors.V1.Reason.SharesFull).ToException()
                 : Task.CompletedTask;
         var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");

@@ -16,6 +16,7 @@ public static class Reactions
         Reaction.To<PartyAdmitted>("custody", Cases.Copy),
         Reaction.To<PartyRemoved>("custody", Cases.Copy),
         Reaction.To<CaseClosed>("custody", Cases.Copy),
+        Reaction.To<CaseReopened>("custody", Cases.Copy),
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
         Reaction.To<StatusRecorded>("custody", Cases.Copy),
         Reaction.To<CustodyTransferred>("custody", Cases.Copy),

@@ -22,6 +22,7 @@ public static class Reactions
         ),
         Reaction.To<PartyRemoved>("custody", Cases.Copy),
         Reaction.To<CaseClosed>("custody", Cases.Copy),
+        Reaction.To<CaseReopened>("custody", Cases.Copy),
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
         Reaction.To<CustodyTransferred>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),
         Reaction.To<DepartureRecorded>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),

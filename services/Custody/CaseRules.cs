@@ -6,8 +6,8 @@ using static Ministries.Rules.Ruling;
 namespace Ministries.Custody;
 
 /// <summary>
-/// Cases: who opens, admits, removes and closes. Their fold is in <see cref="Cases"/>, which every service shares. A case is OPEN,
-/// then CLOSED; in each state every write but those listed at its method is refused by name.
+/// Cases: who opens, admits, removes, closes and opens again. Their fold is in <see cref="Cases"/>, which every service shares. A case is
+/// OPEN, then CLOSED, and back; in each state every write but those listed at its method is refused by name.
 /// </summary>
 public static class CaseRules
 {
@@ -84,6 +84,14 @@ public static class CaseRules
     {
         From = [CaseState.Open],
         Decide = (@case, _, _) => @case.Prisoners.Any(p => p.DetainingPower.Length > 0) ? Reason.CustodyNotEnded : Accept(new CaseClosed()),
+    };
+
+    /// <summary>Opens a case again that was closed by mistake: nothing that was recorded in it is lost by that.</summary>
+    public static readonly Rule<Case, ReopenCaseRequest, ReopenCaseResponse> ReopenCase = new(Cases.Record)
+    {
+        From = [CaseState.Closed],
+        InClosedCase = true,
+        Decide = (_, _, _) => Accept(new CaseReopened()),
     };
 
     /// <summary>The key under which cases in a state are listed; empty: in every state.</summary>

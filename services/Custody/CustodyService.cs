@@ -56,6 +56,10 @@ public sealed class CustodyService(
         writes.Run(request, context, CaseRules.CloseCase);
 
     /// <inheritdoc/>
+    public override Task<ReopenCaseResponse> ReopenCase(ReopenCaseRequest request, ServerCallContext context) =>
+        writes.Run(request, context, CaseRules.ReopenCase);
+
+    /// <inheritdoc/>
     public override Task<RegisterPrisonerResponse> RegisterPrisoner(RegisterPrisonerRequest request, ServerCallContext context) =>
         writes.Run(request, context, Prisoners.RegisterPrisoner);
 

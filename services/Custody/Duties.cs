@@ -1,14 +1,16 @@
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Types.V1;
 
 namespace Ministries.Custody;
 
 /// <summary>
 /// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had (D14), the
-/// weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), and the end of the validity of what a
-/// departure rests on, upon which the consular service asks for standing again. The event does not tell whose health or wish it is about
-/// (D16).
+/// weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), the end of confinement before trial and
+/// the notice of a trial (D12), and the end of the validity of what a departure rests on, upon which the consular service asks for standing
+/// again. The event does not tell whose health or wish it is about (D16). After a link it also adds to the record that is kept what was
+/// recorded of proceedings under the other one.
 /// </summary>
 public static class Duties
 {
@@ -24,6 +26,9 @@ public static class Duties
     /// <summary>The end of confinement awaiting trial, which lasts three months at most (GC III 103).</summary>
     public const string Confinement = "confinement";
 
+    /// <summary>The notice of a trial, three weeks before it opens (GC III 104).</summary>
+    public const string TrialNotice = "trial-notice";
+
     /// <summary>All of them.</summary>
     public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
 
@@ -32,19 +37,69 @@ public static class Duties
     {
         if (context.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        var due = Running(prisoner)
-            .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
-            .Distinct()
-            .OrderBy(d => d.Due)
-            .ThenBy(d => d.Duty)
-            .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due }))
-            .ToArray();
+        // What falls due of proceedings is known once they are joined.
+        Change[] due =
+            NotJoined(prisoner).Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>().ToArray()
+                is { Length: > 0 } unjoined
+                ? Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
+                :
+                [
+                    .. Running(prisoner)
+                        .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
+                        .Distinct()
+                        .OrderBy(d => d.Due)
+                        .ThenBy(d => d.Duty)
+                        .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
+                ];
         return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
     }
 
     /// <summary>When the record's next duty falls due; null: none runs.</summary>
     internal static DateTimeOffset? DueOf(Prisoner prisoner) =>
-        Running(prisoner).Select(d => (DateTimeOffset?)d.Due.ToDateTimeOffset()).Min();
+        Running(prisoner)
+            .Select(d => d.Due)
+            // What is to be joined is joined at once: a time that has passed.
+            .Concat(NotJoined(prisoner).Select(_ => prisoner.RegisterTime))
+            .Select(d => (DateTimeOffset?)d.ToDateTimeOffset())
+            .Min();
+
+    /// <summary>The records of the present power that name a trial of which there is no notice: none that says what he is charged with, and
+    /// none that is marked. One trial may be named more than once.</summary>
+    internal static IEnumerable<Proceedings> UnnoticedTrials(Prisoner prisoner) =>
+        OfPower(prisoner)
+            .Where(p => p.TrialTime is not null)
+            .GroupBy(p => p.TrialTime)
+            .Where(trial => !trial.Any(p => p.NotifiesTrial || p.Breaches.Contains(Invariant.D12)))
+            .SelectMany(trial => trial);
+
+    /// <summary>When the notice of a trial is due that a record names.</summary>
+    internal static Timestamp NoticeDue(Proceedings trial) => (trial.TrialTime.ToDateTimeOffset() - Prisoners.TrialNotice).ToTimestamp();
+
+    private static IEnumerable<string> NotJoined(Prisoner prisoner) => prisoner.Duplicates.Except(prisoner.JoinedDuplicates);
+
+    private static ProceedingsJoined Join(Prisoner duplicate) =>
+        new()
+        {
+            Duplicate = duplicate.Prisoner_,
+            Proceedings =
+            {
+                duplicate
+                    .Proceedings.Where(p => p is { Corrected: false, RecordedUnder: "" })
+                    .Select(p => new JoinedProceedings
+                    {
+                        Position = p.Position,
+                        Time = p.Time,
+                        Participant = p.Participant,
+                        RecordedFor = p.RecordedFor,
+                        ConfinedSinceTime = p.ConfinedSinceTime,
+                        ConfinementEndTime = p.ConfinementEndTime,
+                        CustodyPassTime = p.CustodyPassTime,
+                        TrialTime = p.TrialTime,
+                        NotifiesTrial = p.NotifiesTrial,
+                        WithoutNotice = p.Breaches.Contains(Invariant.D12),
+                    }),
+            },
+        };
 
     private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner)
     {
@@ -57,11 +112,17 @@ public static class Duties
         // Under a reference that is no longer kept nobody is held: what was recorded there runs until custody has ended.
         if (prisoner.DuplicateOf.Length > 0 ? prisoner.EndedElsewhere : !prisoner.Held)
             yield break;
-        if (
-            ConfinedFor(prisoner).Any(p => p is { ConfinedSinceTime: not null, ConfinementOverdue: false })
-            && ConfinementDue(prisoner) is { } end
-        )
-            yield return (Confinement, end.ToTimestamp());
+        // The clocks of proceedings are the person's, and run on the record that is kept.
+        if (prisoner.DuplicateOf.Length == 0)
+        {
+            if (
+                OfPower(prisoner).Any(p => p is { ConfinedSinceTime: not null, ConfinementOverdue: false })
+                && ConfinementDue(prisoner) is { } end
+            )
+                yield return (Confinement, end.ToTimestamp());
+            foreach (var trial in UnnoticedTrials(prisoner).GroupBy(p => p.TrialTime).Where(t => !t.Any(p => p.TrialNoticeOverdue)))
+                yield return (TrialNotice, NoticeDue(trial.First()));
+        }
         foreach (
             var expires in prisoner
                 .Statements.Where(s => s.State == StatementState.Attested)
@@ -74,34 +135,55 @@ public static class Duties
     }
 
     /// <summary>When the present power will have confined him for three months in all while he awaits trial (GC III 103); null: what is
-    /// recorded has ended before. A spell lasts from the earliest beginning that is recorded until an end that is, whatever was recorded
-    /// first, and spells are added up.</summary>
+    /// recorded has ended before. Spells are added up, those under linked references, too; what two of them have in common counts once.
+    /// </summary>
     private static DateTimeOffset? ConfinementDue(Prisoner prisoner)
     {
-        var told = ConfinedFor(prisoner).ToArray();
-        var starts = told.Select(p => p.ConfinedSinceTime).OfType<Timestamp>().Select(t => t.ToDateTimeOffset()).Order().ToArray();
-        if (starts.Length == 0)
+        var told = OfPower(prisoner).ToArray();
+        var spells = told.GroupBy(p => p.RecordedUnder).SelectMany(p => Spells([.. p], told)).OrderBy(s => s.Start).ToArray();
+        if (spells.Length == 0)
             return null;
-        var ends = told.SelectMany(p => (Timestamp?[])[p.ConfinementEndTime, p.CustodyPassTime])
-            .OfType<Timestamp>()
-            .Select(t => t.ToDateTimeOffset())
-            .Order()
-            .ToArray();
-        var (left, until) = (starts[0].AddMonths(Prisoners.ConfinementMonths) - starts[0], DateTimeOffset.MinValue);
-        foreach (var start in starts)
+        var begun = spells[0].Start;
+        var (left, until) = (begun.AddMonths(Prisoners.ConfinementMonths) - begun, DateTimeOffset.MinValue);
+        foreach (var (start, end) in spells)
         {
-            // A beginning within a spell begins none.
-            if (start < until)
+            var from = start < until ? until : start;
+            if (end <= from)
                 continue;
-            var end = ends.FirstOrDefault(e => e > start);
-            if (end == default || end - start >= left)
-                return start + left;
-            (left, until) = (left - (end - start), end);
+            if (end - from >= left)
+                return from + left;
+            (left, until) = (left - (end - from), end);
         }
         return null;
     }
 
+    // The spells of confinement that are recorded under one reference. One lasts from the earliest beginning that is recorded until an end
+    // that is, whatever was recorded first. What was recorded under the kept reference since the link may be the end of either.
+    private static IEnumerable<(DateTimeOffset Start, DateTimeOffset End)> Spells(
+        IReadOnlyList<Proceedings> under,
+        IEnumerable<Proceedings> all
+    )
+    {
+        var joined = under[0].RecordedUnder.Length > 0 ? under[0].JoinedPosition : ulong.MaxValue;
+        var ends = under
+            .Concat(all.Where(p => p.RecordedUnder.Length == 0 && p.Position > joined))
+            .SelectMany(p => (Timestamp?[])[p.ConfinementEndTime, p.CustodyPassTime])
+            .OfType<Timestamp>()
+            .Select(t => t.ToDateTimeOffset())
+            .Order()
+            .ToArray();
+        var until = DateTimeOffset.MinValue;
+        foreach (var start in under.Select(p => p.ConfinedSinceTime).OfType<Timestamp>().Select(t => t.ToDateTimeOffset()).Order())
+        {
+            // A beginning within a spell begins none.
+            if (start < until)
+                continue;
+            until = ends.FirstOrDefault(e => e > start, DateTimeOffset.MaxValue);
+            yield return (start, until);
+        }
+    }
+
     // Another power's confinement is that power's to answer for.
-    private static IEnumerable<Proceedings> ConfinedFor(Prisoner prisoner) =>
+    private static IEnumerable<Proceedings> OfPower(Prisoner prisoner) =>
         prisoner.Proceedings.Where(p => !p.Corrected && p.RecordedFor == prisoner.LastDetainingPower);
 }

@@ -33,6 +33,7 @@ internal static class PrisonerFold
             .On<HandoverAborted>(CameBack)
             .On<CustodyTransferred>(Passed)
             .On<DepartureRecorded>(Departed)
+            .On<ProceedingsJoined>(Joined)
             .On<DutyFellDue>(FellDue)
             .On<RecordCorrected>(Corrected);
 
@@ -104,6 +105,9 @@ internal static class PrisonerFold
                 SaySerious(state, request.HasSerious ? request.Serious : null);
                 break;
             case RecordProceedingsRequest request:
+                // The names of those who are kept back for proceedings are communicated (GC III 119).
+                if (request.Delay && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true })
+                    Occur(state, entry, OccurrenceKind.Proceedings, e.BureauDueTime);
                 state.Proceedings.Add(
                     new Proceedings
                     {
@@ -117,6 +121,7 @@ internal static class PrisonerFold
                         ConfinedSinceTime = request.ConfinedSinceTime,
                         ConfinementEndTime = request.ConfinementEndTime,
                         TrialTime = request.TrialTime,
+                        NotifiesTrial = request is { TrialTime: not null, Particulars: not null },
                         Breaches = { e.Breaches },
                     }
                 );
@@ -201,6 +206,11 @@ internal static class PrisonerFold
                 Breaches = { e.Breaches },
             }
         );
+        // Who was moved is reported on (122), and writes to his family (70). An announcement of before has neither time.
+        if (e.BureauDueTime is not null)
+            Occur(state, entry, OccurrenceKind.Move, e.BureauDueTime);
+        if (e.CardDueTime is not null)
+            Occur(state, entry, OccurrenceKind.CaptureCard, e.CardDueTime);
         Mark(state, entry);
     }
 
@@ -292,6 +302,30 @@ internal static class PrisonerFold
         (state.DuplicateOf, state.EndedElsewhere) = (e.SameAsPrisoner, e.Ended);
         Mark(state, entry, otherPrisoner: e.SameAsPrisoner);
         state.Entries[^1].Confirms = true;
+    }
+
+    // What was recorded under a reference that is no longer kept, beside what is recorded under this one: the clocks of proceedings are
+    // the person's.
+    private static void Joined(Prisoner state, ProceedingsJoined e, FoldedEntry entry)
+    {
+        state.JoinedDuplicates.Add(e.Duplicate);
+        state.Proceedings.Add(
+            e.Proceedings.Select(p => new Proceedings
+            {
+                Position = p.Position,
+                Time = p.Time,
+                Participant = p.Participant,
+                RecordedFor = p.RecordedFor,
+                RecordedUnder = e.Duplicate,
+                JoinedPosition = entry.Position,
+                ConfinedSinceTime = p.ConfinedSinceTime,
+                ConfinementEndTime = p.ConfinementEndTime,
+                CustodyPassTime = p.CustodyPassTime,
+                TrialTime = p.TrialTime,
+                NotifiesTrial = p.NotifiesTrial,
+                Breaches = { p.WithoutNotice ? (Invariant[])[Invariant.D12] : [] },
+            })
+        );
     }
 
     private static void InterestTaken(Prisoner state, InterestNoted e, FoldedEntry entry)
@@ -388,6 +422,12 @@ internal static class PrisonerFold
                 proceedings.ConfinementOverdue = true;
             return;
         }
+        if (e.Duty == Duties.TrialNotice)
+        {
+            foreach (var trial in Duties.UnnoticedTrials(state).Where(p => Duties.NoticeDue(p) <= e.DueTime))
+                trial.TrialNoticeOverdue = true;
+            return;
+        }
         if (e.Duty == Duties.DisclosureReview)
         {
             foreach (var withheld in state.Notifications.Where(n => n.ReviewTime is { } review && review <= e.DueTime))
@@ -445,13 +485,7 @@ internal static class PrisonerFold
             fitness.Corrected = true;
         foreach (var move in state.Moves.Where(m => m.Position == e.Position))
             move.Corrected = true;
-        foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
-        {
-            proceedings.Corrected = true;
-            // What had fallen due by it falls due by what is left, when its time has come.
-            foreach (var other in state.Proceedings)
-                other.ConfinementOverdue = false;
-        }
+        Recall(state, p => p.RecordedUnder.Length == 0 && p.Position == e.Position);
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))
         {
             notification.Corrected = true;
@@ -461,6 +495,17 @@ internal static class PrisonerFold
                 Unreport(state);
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
+    }
+
+    // Takes back what was recorded of proceedings. What had fallen due by it falls due by what is left, when its time has come.
+    private static void Recall(Prisoner state, Func<Proceedings, bool> which)
+    {
+        foreach (var proceedings in state.Proceedings.Where(which).ToArray())
+        {
+            proceedings.Corrected = true;
+            foreach (var other in state.Proceedings)
+                (other.ConfinementOverdue, other.TrialNoticeOverdue) = (false, false);
+        }
     }
 
     // It was another man who was handed over under the reference that was kept: this one's confinement goes on.
@@ -476,9 +521,15 @@ internal static class PrisonerFold
     private static void MendElsewhere(Prisoner state, RecordCorrected e)
     {
         // A fact that an earlier end of the link took out already is still no link.
-        var fact = state.Statuses.Any(s => s.RecordedUnder == e.Prisoner && s.Position == e.Position);
+        var fact =
+            state.Statuses.Any(s => s.RecordedUnder == e.Prisoner && s.Position == e.Position)
+            || state.Proceedings.Any(p => p.RecordedUnder == e.Prisoner && p.Position == e.Position);
         if (!fact)
+        {
             state.Duplicates.Remove(e.Prisoner);
+            state.JoinedDuplicates.Remove(e.Prisoner);
+        }
+        Recall(state, p => p.RecordedUnder == e.Prisoner && !p.Corrected && (!fact || p.Position == e.Position));
         TakeOut(state, s => s.RecordedUnder == e.Prisoner && (!fact || s.Position == e.Position));
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }

@@ -46,6 +46,9 @@ public static class Prisoners
     /// <summary>How long before it opens a trial is notified (GC III 104): three weeks.</summary>
     public static readonly TimeSpan TrialNotice = TimeSpan.FromDays(21);
 
+    /// <summary>How long after he came to a camp he has been able to write to his family (GC III 70): a week.</summary>
+    public static readonly TimeSpan CardWithin = TimeSpan.FromDays(7);
+
     /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>
     public const int ConfinementMonths = 3;
 
@@ -55,7 +58,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        4,
+        5,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -182,7 +185,7 @@ public static class Prisoners
                 return RefuseField(Reason.TimeOutOfRange, "confined_since_time");
             if (request.ConfinementEndTime is { } end && (end > context.Time || !IsConfinedBefore(prisoner, request, end)))
                 return RefuseField(Reason.TimeOutOfRange, "confinement_end_time");
-            var unnoticed = request.TrialTime is { } trial && !IsNoticed(prisoner, trial, context);
+            var unnoticed = request.TrialTime is { } trial && !(IsNoticed(prisoner, trial, context) && ReachesObserver(request, context));
             if (unnoticed && !request.AcknowledgedBreaches.Contains(Invariant.D12))
                 return Reason.TrialWithoutNotice;
             var recorded = StatusOf(context, prisoner.Held, prisoner.Ended);
@@ -209,7 +212,13 @@ public static class Prisoners
                 return Reason.MoveNotTold;
             if (tookPlace && !stands)
                 return RefuseField(Reason.TimeOutOfRange, "planned_time");
-            var announced = new MoveAnnounced { Move = context.NewId("move") };
+            var moves = request.PlannedTime.ToDateTimeOffset();
+            var announced = new MoveAnnounced
+            {
+                Move = context.NewId("move"),
+                BureauDueTime = BureauDue(context, moves > context.Now ? moves : context.Now),
+                CardDueTime = (moves + CardWithin).ToTimestamp(),
+            };
             if (stands)
                 announced.Breaches.Add(Invariant.D14);
             return Accept(announced);
@@ -370,8 +379,15 @@ public static class Prisoners
             : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
 
     /// <summary>By when bureau and Central Tracing Agency are to be notified of something recorded now (D14).</summary>
-    internal static Timestamp BureauDue(RuleContext context) =>
-        context.Now.AddHours(context.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+    internal static Timestamp BureauDue(RuleContext context) => BureauDue(context, context.Now);
+
+    private static Timestamp BureauDue(RuleContext context, DateTimeOffset from) =>
+        from.AddHours(context.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+
+    /// <summary>What the power that holds him, or held him last, recorded of proceedings under this reference, and did not correct.
+    /// </summary>
+    internal static IEnumerable<Proceedings> ProceedingsOf(Prisoner prisoner) =>
+        prisoner.Proceedings.Where(p => p is { Corrected: false, RecordedUnder: "" } && p.RecordedFor == prisoner.LastDetainingPower);
 
     /// <summary>The streams of the prisoner's record and of those of the same person that are no longer kept: their clocks hear of
     /// reports on his health and of the end of custody.</summary>
@@ -399,6 +415,12 @@ public static class Prisoners
             .Select(p => p.Time.ToDateTimeOffset())
             .Append(context.Now)
             .Any(known => known + TrialNotice <= trial.ToDateTimeOffset());
+
+    // Whether the particulars of a trial, where there are any, are for somebody who is to know of it before it opens (GC III 104).
+    private static bool ReachesObserver(RecordProceedingsRequest request, RuleContext context) =>
+        request.Particulars is not { } particulars
+        || context.Find(Cases.Kind, request.Case)!.Parties.Select(p => p.Participant).Intersect(particulars.Recipients) is var told
+            && told.Any(p => context.Permissions.Participant(p)?.IsNeutral() == true);
 
     // Whether the power that holds him proposes, and has not corrected, that another record is kept instead of this one. What another
     // power proposed that held him before does not bind it (D4).
@@ -605,10 +627,7 @@ public static class Prisoners
         var streams = new List<StreamId> { IdOf(prisoner) };
         var touched = new List<Prisoner> { prisoner };
         IEnumerable<string> audience = SideOf(prisoner);
-        if (
-            KeptOf(prisoner, context) is { } kept
-            && kept.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_ && s.Position == mark.Position)
-        )
+        if (KeptOf(prisoner, context) is { } kept && CountsUnder(kept, prisoner, mark.Position))
             touched.Add(kept);
         if (mark.Statement.Length > 0)
         {
@@ -648,6 +667,11 @@ public static class Prisoners
         }
         return Accept(changes).SeenBy(audience);
     }
+
+    // Whether what was recorded in an entry on a record that is no longer kept counts under the one that is.
+    private static bool CountsUnder(Prisoner kept, Prisoner prisoner, ulong position) =>
+        kept.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_ && s.Position == position)
+        || kept.Proceedings.Any(p => p.RecordedUnder == prisoner.Prisoner_ && p.Position == position);
 
     // A link is undone by any observer of the case: who confirmed it may have left (D19). The person's identity and age are mended by the
     // power that holds him, whoever registered him.

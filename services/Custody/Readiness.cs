@@ -97,7 +97,9 @@ public static class Readiness
             || records.Skip(1).Any(other => Latest(other) is { Delay: true } && !(word?.Position > LinkedAt(other)));
 
         Proceedings? Latest(Prisoner record) =>
-            record.Proceedings.LastOrDefault(p => !p.Corrected && p.RecordedFor == records[0].LastDetainingPower);
+            record.Proceedings.LastOrDefault(p =>
+                p is { Corrected: false, RecordedUnder: "" } && p.RecordedFor == records[0].LastDetainingPower
+            );
     }
 
     // The entry by which the record is no longer kept: the observer's, which is later than the proposal.

@@ -41,8 +41,8 @@ public static class Roles
         (
             Official,
             Custody,
-            "OpenCase AdmitParty RemoveParty CloseCase RegisterPrisoner RecordStatus RecordProceedings AnnounceMove RecordClaim RecordStatement "
-                + "AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord"
+            "OpenCase AdmitParty RemoveParty CloseCase ReopenCase RegisterPrisoner RecordStatus RecordProceedings AnnounceMove RecordClaim "
+                + "RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord"
         ),
         (Readers, Consular, "GetAccess ListAccesses GetPlaceVisit ListPlaceVisits GetTransfer ListTransfers"),
         ("clerk official", Consular, "DraftTransferRequest DiscardDraft"),

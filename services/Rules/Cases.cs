@@ -21,6 +21,7 @@ public static class Cases
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
             .On<PartyRemoved>(Removed)
             .On<CaseClosed>((state, _, _) => state.State = CaseState.Closed)
+            .On<CaseReopened>((state, _, _) => state.State = CaseState.Open)
             .On<PrisonerRegistered>(Registered)
             .On<StatusRecorded>(StatusChanged)
             .On<CustodyTransferred>(Passed)

@@ -326,6 +326,8 @@ public class CallTests
         Assert.Equal(Reason.CaseClosed, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
         Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call)));
         Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.ContestRequest(Ua, logged.Call, Kr)));
+        _fixture.Happen(new Custody.V1.CaseReopened { Case = _fixture.Case });
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Kr, _fixture.LogRequest()));
         _fixture.Settle(Ua, logged.Call, logged.Commitments[0]);
         _fixture.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
     }

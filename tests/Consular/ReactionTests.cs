@@ -183,6 +183,7 @@ public sealed class ReactionTests
     {
         [nameof(CaseOpened)] = "nobody is in the case yet",
         [nameof(CaseClosed)] = "a case is closed when nobody is in custody",
+        [nameof(CaseReopened)] = "nobody is in custody when it is opened again by hand",
         [nameof(PartyRemoved)] = "a state that was involved stays so; that the accepting power is there is asked at each step",
         [nameof(PrisonerRegistered)] = "nobody has asked for him yet",
         [nameof(CustodyTransferred)] = "the departure is done, and what else was agreed is suspended whatever custody answers",

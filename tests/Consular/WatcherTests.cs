@@ -151,6 +151,7 @@ public sealed class WatcherTests
             new CustodyTransferred { FromPower = "UA", ToPower = "KR" },
             new DepartureRecorded(),
             new CaseClosed(),
+            new CaseReopened(),
         ];
         foreach (var e in events)
             Assert.Empty(Happen(fixture, e).Audience);

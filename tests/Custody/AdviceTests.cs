@@ -347,6 +347,7 @@ public class AdviceTests
             new(Reason.ProceedingsReasonMissing, "the reason is named", ProceedingsReasonMissing),
             new(Reason.TrialWithoutNotice, "it opens later", f => Tried(f, r => r.TrialTime = f.In(24 * 22))),
             new(Reason.TrialWithoutNotice, "it opens all the same; acknowledged", f => Tried(f, r => OpensEarly(f, r))),
+            new(Reason.TrialWithoutNotice, "its particulars reach no observer; they do", TriedUnseen),
             new(Reason.MoveNotTold, "he is told", f => Moved(f, r => r.ToldTime = null)),
             new(Reason.MoveNotTold, "he will be told; he is", f => Moved(f, r => r.ToldTime = f.In(1))),
             new(Reason.MoveNotTold, "it took place; acknowledged", MovedWithoutNotice),
@@ -410,6 +411,14 @@ public class AdviceTests
             r => f.Try(Hq, r, Prisoners.RecordProceedings),
             r => r.TrialTime = f.In(24 * 20),
             right
+        );
+
+    private static Advised TriedUnseen(CaseFixture f) =>
+        Advice.OfRequest(
+            () => f.TrialRequest(22),
+            r => f.Try(Hq, r, Prisoners.RecordProceedings),
+            r => r.Particulars = Seal(Hq),
+            r => r.Particulars = Seal(Hq, Icrc)
         );
 
     private static void OpensEarly(CaseFixture f, RecordProceedingsRequest r)

@@ -273,6 +273,10 @@ internal sealed class CaseFixture
             Reason = reason,
         };
 
+    /// <summary>The notice of a trial that opens in so many days.</summary>
+    public RecordProceedingsRequest TrialRequest(double days) =>
+        new(ProceedingsRequest(false, "")) { TrialTime = In(24 * days), Particulars = Seal(Icrc) };
+
     public RecordClaimRequest ClaimRequest(string who, string claimant, string state) =>
         new()
         {
@@ -460,6 +464,30 @@ internal sealed class CaseFixture
             PlannedTime = In(24),
             Place = Seal(Icrc),
         };
+
+    /// <summary>Records beginnings and ends of confinement, in days from a time, such as <c>from 0, to 30</c>.</summary>
+    public void Confine(DateTimeOffset begun, string told, string reference = P)
+    {
+        foreach (var one in told.Split(", ", StringSplitOptions.RemoveEmptyEntries))
+        {
+            var request = new RecordProceedingsRequest(ProceedingsRequest(false, "")) { Prisoner = reference, Etag = Etag(Holder, reference) };
+            var time = begun.AddDays(double.Parse(one.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture)).ToTimestamp();
+            if (one.StartsWith("from", StringComparison.Ordinal))
+                request.ConfinedSinceTime = time;
+            else
+                request.ConfinementEndTime = time;
+            Do(Holder, request, Prisoners.RecordProceedings);
+        }
+    }
+
+    /// <summary>Records what is due of a prisoner now.</summary>
+    public void FallDue(string reference = P) =>
+        RuleRunner.Play(
+            "service/custody",
+            new Timestamp(),
+            (_, context) => Duties.FallDue(Prisoners.KeyOf(Case, reference), context),
+            "duty"
+        );
 
     /// <summary>The bureau and the agency are told of an occurrence.</summary>
     public void Told(OccurrenceKind kind) =>

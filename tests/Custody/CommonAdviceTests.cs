@@ -23,6 +23,7 @@ public class CommonAdviceTests
         new(Reason.Stale, "the record is read again", Stale),
         new(Reason.CaseClosed, "another case is opened", OtherCase),
         new(Reason.CaseClosed, "somebody is in custody again", CaseOpenAgain),
+        new(Reason.CaseClosed, "closed by mistake; it is opened again", CaseReopened),
         new(Reason.StateNotAllowed, "the status before is recorded", StatusBefore),
         new(Reason.StateNotAllowed, "what ended it was wrong and is corrected", NotDead),
         new(Reason.AlreadyExists, "another party", f => Admitted(f, Kr, Unification)),
@@ -132,6 +133,18 @@ public class CommonAdviceTests
         EndCustody(f);
         Assert.Equal(Reason.Unspecified, Close(f));
         return Admitted(f, Unification, Unification) with { Follow = () => f.Status(CustodyState.Recaptured) };
+    }
+
+    private static Advised CaseReopened(CaseFixture f)
+    {
+        var again = CaseOpenAgain(f);
+        var request = new ReopenCaseRequest
+        {
+            Actor = Actor,
+            Etag = f.CaseEtag(Hq),
+            Case = f.Case,
+        };
+        return again with { Follow = () => f.Do(Hq, request, CaseRules.ReopenCase) };
     }
 
     private static Advised Admitted(CaseFixture f, string wrong, string right)

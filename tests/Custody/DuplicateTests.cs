@@ -329,15 +329,79 @@ public class DuplicateTests
         if (ends)
             _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         _fixture.RuleRunner.Now = begun.AddDays(100);
-        _fixture.RuleRunner.Play(
-            "service/custody",
-            new Google.Protobuf.WellKnownTypes.Timestamp(),
-            (_, context) => Duties.FallDue(Prisoners.KeyOf(_fixture.Case, CaseFixture.P), context),
-            "duty"
-        );
+        // The clock of confinement is the person's, and runs under the reference that is kept.
+        foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q])
+            _fixture.FallDue(reference);
         var fell = _fixture.RuleRunner.Events.OfType<Custody.V1.DutyFellDue>().Select(e => e.Duty).ToHashSet();
         Assert.Equal(!ends, fell.Contains(Duties.Confinement));
         Assert.Equal(!ends, fell.Contains(Duties.Validity));
+    }
+
+    /// <summary>Spells of confinement under two references that are linked then, in days, and when three months of it are over: 92 days
+    /// from the first one. Null: they never are.</summary>
+    [Theory]
+    [InlineData("from 0", "from 10", 92.0)]
+    [InlineData("from 0, to 50", "from 60", 102.0)]
+    [InlineData("from 60", "from 0, to 50", 102.0)]
+    [InlineData("from 0, to 50", "from 30, to 70", null)]
+    [InlineData("from 0, to 50", "from 30, to 60, from 80", 112.0)]
+    [InlineData("from 0, to 60", "from 10, to 20, from 70", 102.0)]
+    [InlineData("from 0, to 80", "", null)]
+    [InlineData("", "from 0", 92.0)]
+    public void Three_months_of_confinement_are_added_up_under_linked_references(string first, string kept, double? due)
+    {
+        var begun = _fixture.RuleRunner.Now;
+        _fixture.RuleRunner.Now = begun.AddDays(200);
+        _fixture.Confine(begun, first);
+        _fixture.Confine(begun, kept, CaseFixture.Q);
+        _fixture.Link();
+        Assert.Equal(due is { } days ? [begun.AddDays(days)] : (DateTimeOffset[])[], Confined());
+    }
+
+    [Fact]
+    public void Once_a_link_is_undone_or_a_spell_corrected_each_clock_runs_by_what_is_left()
+    {
+        var begun = _fixture.RuleRunner.Now;
+        _fixture.RuleRunner.Now = begun.AddDays(200);
+        _fixture.Confine(begun, "from 0, to 50");
+        _fixture.Confine(begun, "from 120", CaseFixture.Q);
+        _fixture.Link();
+        Assert.Equal([begun.AddDays(162)], Confined());
+        _fixture.Correct(_fixture.Prisoner.Proceedings[0].Position);
+        Assert.Equal(CaseFixture.Q, _fixture.Prisoner.DuplicateOf);
+        Assert.Equal([begun.AddDays(162)], Confined());
+        _fixture.RuleRunner.Now = begun.AddDays(215);
+        Assert.Equal(2, Confined().Count());
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.All(_fixture.Prisoner.Proceedings.Concat(Kept.Proceedings), p => Assert.False(p.ConfinementOverdue));
+    }
+
+    /// <summary>Under the reference that is no longer kept nothing is recorded any more.</summary>
+    [Fact]
+    public void What_began_under_one_reference_ends_under_the_one_that_is_kept()
+    {
+        var begun = _fixture.RuleRunner.Now;
+        _fixture.RuleRunner.Now = begun.AddDays(80);
+        _fixture.Confine(begun, "from 0");
+        _fixture.Link();
+        _fixture.FallDue(CaseFixture.Q);
+        _fixture.Confine(begun, "to 60", CaseFixture.Q);
+        _fixture.RuleRunner.Now = begun.AddDays(200);
+        Assert.Empty(Confined());
+    }
+
+    private IEnumerable<DateTimeOffset> Confined()
+    {
+        // First what was recorded under the other reference is added, and then it falls due.
+        for (var i = 0; i < 3; i++)
+        {
+            _fixture.FallDue(CaseFixture.P);
+            _fixture.FallDue(CaseFixture.Q);
+        }
+        return _fixture
+            .RuleRunner.Events.OfType<Custody.V1.DutyFellDue>()
+            .Where(e => e.Duty == Duties.Confinement)
+            .Select(e => e.DueTime.ToDateTimeOffset());
     }
 
     [Fact]

@@ -112,6 +112,133 @@ public class NoticeTests
             Assert.Equal(acknowledged ? [Invariant.D12] : (Invariant[])[], _fixture.Prisoner.Proceedings.Single().Breaches);
     }
 
+    /// <summary>What is recorded of a trial that opens in 30 days, and whether the notice of it is missing three weeks before.</summary>
+    public static TheoryData<string, bool> Notices =>
+        new()
+        {
+            { "its time", true },
+            { "its time, its time", true },
+            { "its time, its particulars", false },
+            { "its particulars", false },
+            { "its particulars, correction", false },
+            { "its time, its particulars, correction", true },
+            { "its time, particulars of another trial", true },
+            { "its time, release", false },
+        };
+
+    [Theory, MemberData(nameof(Notices))]
+    public void A_trial_of_which_there_is_no_notice_three_weeks_before_it_falls_due_once(string told, bool missing)
+    {
+        var trial = _fixture.RuleRunner.Now.AddDays(30);
+        foreach (var one in told.Split(", "))
+            switch (one)
+            {
+                case "correction":
+                    _fixture.Correct(_fixture.Prisoner.Proceedings[^1].Position);
+                    break;
+                case "release":
+                    Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+                    _fixture.Status(CustodyState.Released, all);
+                    break;
+                default:
+                    var request = _fixture.TrialRequest(one == "particulars of another trial" ? 40 : 30);
+                    if (one == "its time")
+                        request.Particulars = null;
+                    _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordProceedings);
+                    break;
+            }
+        _fixture.RuleRunner.Now = trial.AddDays(-21).AddSeconds(-1);
+        Assert.Empty(Fell());
+        _fixture.RuleRunner.Now = trial.AddDays(-21);
+        Assert.Equal(missing ? [trial.AddDays(-21).ToTimestamp()] : (Timestamp[])[], Fell());
+        Assert.Equal(missing ? 1 : 0, Fell().Count());
+        Assert.Equal(missing, _fixture.Seen(CaseFixture.Icrc).Proceedings.Any(p => p.TrialNoticeOverdue));
+
+        IEnumerable<Timestamp> Fell()
+        {
+            _fixture.FallDue();
+            return _fixture.RuleRunner.Events.OfType<DutyFellDue>().Where(e => e.Duty == Duties.TrialNotice).Select(e => e.DueTime);
+        }
+    }
+
+    [Theory]
+    [InlineData(CaseFixture.Icrc, Reason.Unspecified)]
+    [InlineData(CaseFixture.Hq, Reason.TrialWithoutNotice)]
+    [InlineData(CaseFixture.Swiss, Reason.TrialWithoutNotice)]
+    public void The_notice_of_a_trial_is_for_an_observer_of_the_case(string recipient, Reason expected)
+    {
+        var request = _fixture.TrialRequest(30);
+        request.Particulars = CaseFixture.Seal(recipient);
+        Assert.Equal(expected, _fixture.Try(CaseFixture.Hq, request, Prisoners.RecordProceedings));
+        // The Protecting Power is no party to the case.
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        request = new(_fixture.TrialRequest(30)) { Particulars = CaseFixture.Seal(recipient) };
+        expected = recipient == CaseFixture.Swiss ? Reason.Unspecified : expected;
+        Assert.Equal(expected, _fixture.Try(CaseFixture.Hq, request, Prisoners.RecordProceedings));
+    }
+
+    /// <summary>Under whichever of two linked references the trial was named first.</summary>
+    [Fact]
+    public void The_notice_of_a_trial_that_was_named_under_a_linked_reference_is_given_under_the_kept_one()
+    {
+        _fixture.Register(CaseFixture.Q);
+        var trial = new RecordProceedingsRequest(_fixture.TrialRequest(30)) { Particulars = null };
+        _fixture.Do(CaseFixture.Hq, trial, Prisoners.RecordProceedings);
+        _fixture.Link();
+        _fixture.FallDue(CaseFixture.Q);
+        Assert.Equal(trial.TrialTime, _fixture.PrisonerOf(CaseFixture.Q).Proceedings.Single().TrialTime);
+        var notice = new RecordProceedingsRequest(_fixture.TrialRequest(30))
+        {
+            Prisoner = CaseFixture.Q,
+            Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+        };
+        _fixture.Do(CaseFixture.Hq, notice, Prisoners.RecordProceedings);
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(25);
+        _fixture.FallDue();
+        _fixture.FallDue(CaseFixture.Q);
+        Assert.DoesNotContain(_fixture.RuleRunner.Events.OfType<DutyFellDue>(), e => e.Duty == Duties.TrialNotice);
+    }
+
+    /// <summary>The parties to the conflict tell each other who is kept back (119).</summary>
+    [Theory]
+    [InlineData("delay", 1)]
+    [InlineData("delay, delay", 1)]
+    [InlineData("none", 0)]
+    [InlineData("delay, none, delay", 2)]
+    public void Who_is_kept_back_for_proceedings_is_notified_once(string told, int owed)
+    {
+        foreach (var one in told.Split(", "))
+            _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(one == "delay"), Prisoners.RecordProceedings);
+        Assert.Equal(owed, _fixture.Prisoner.Occurrences.Count(o => o.Kind == OccurrenceKind.Proceedings));
+    }
+
+    [Theory]
+    [InlineData(24.0)]
+    [InlineData(-24.0)]
+    public void After_a_move_the_bureau_is_told_and_he_writes_to_his_family(double plannedIn)
+    {
+        var request = _fixture.MoveRequest();
+        request.PlannedTime = _fixture.In(plannedIn);
+        if (plannedIn < 0)
+            request.AcknowledgedBreaches.Add(Invariant.D14);
+        var (now, moved) = (_fixture.RuleRunner.Now, request.PlannedTime.ToDateTimeOffset());
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.AnnounceMove);
+        var hours = _fixture.RuleRunner.Permissions.Agreement.BureauNotificationHours;
+        Assert.Equal(
+            [(OccurrenceKind.Move, (moved > now ? moved : now).AddHours(hours)), (OccurrenceKind.CaptureCard, moved.AddDays(7))],
+            Owed().Select(o => (o.Kind, o.DueTime.ToDateTimeOffset()))
+        );
+        _fixture.Told(OccurrenceKind.Move);
+        Assert.Equal([OccurrenceKind.CaptureCard], Owed().Where(IsOwed).Select(o => o.Kind));
+        // Who is not moved after all is not reported on.
+        _fixture.Correct(_fixture.Prisoner.Moves[0].Position);
+        Assert.DoesNotContain(Owed(), IsOwed);
+
+        static bool IsOwed(Occurrence occurrence) => occurrence is { Corrected: false, Notification: "" };
+
+        IEnumerable<Occurrence> Owed() => _fixture.Prisoner.Occurrences.Where(o => o.Position == _fixture.Prisoner.Moves[0].Position);
+    }
+
     [Fact]
     public void Confinement_before_trial_falls_due_after_three_months_once()
     {

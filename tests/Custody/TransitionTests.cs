@@ -84,6 +84,7 @@ public class TransitionTests
         nameof(CustodyContract.CustodyServiceBase.AdmitParty),
         nameof(CustodyContract.CustodyServiceBase.RemoveParty),
         nameof(CustodyContract.CustodyServiceBase.CloseCase),
+        nameof(CustodyContract.CustodyServiceBase.ReopenCase),
         nameof(CustodyContract.CustodyServiceBase.RegisterPrisoner),
     ];
 
@@ -208,7 +209,7 @@ public class TransitionTests
         var (fixture, statement) = In(CustodyState.Released);
         Close(fixture);
         var expected =
-            command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord" ? Reason.Unspecified
+            command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord" or "ReopenCase" ? Reason.Unspecified
             // Of a move a closed case takes the fact.
             : command == "AnnounceMove" ? Reason.StateNotAllowed
             : Reason.CaseClosed;
@@ -221,7 +222,22 @@ public class TransitionTests
         var (fixture, statement) = In(command == "CloseCase" ? CustodyState.Released : CustodyState.Interned);
         if (command == "CloseCase")
             Release(fixture, CaseFixture.Q);
-        Assert.Equal(Reason.Unspecified, Run(fixture, statement, command));
+        Assert.Equal(command == "ReopenCase" ? Reason.StateNotAllowed : Reason.Unspecified, Run(fixture, statement, command));
+    }
+
+    /// <summary>Nobody is held in it, so that no fact opens it again.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Hq, Reason.Unspecified)]
+    [InlineData(CaseFixture.Kr, Reason.NotGranted)]
+    [InlineData(CaseFixture.Icrc, Reason.NotGranted)]
+    public void A_case_that_was_closed_by_mistake_is_opened_again_by_who_manages_it(string who, Reason expected)
+    {
+        var (fixture, _) = In(CustodyState.Released);
+        Close(fixture);
+        Assert.Equal(expected, fixture.Try(who, ReopenRequest(fixture, who), CaseRules.ReopenCase));
+        Assert.Equal(expected == Reason.Unspecified ? CaseState.Open : CaseState.Closed, fixture.TheCase.State);
+        if (expected == Reason.Unspecified)
+            fixture.Do(CaseFixture.Hq, CloseRequest(fixture), CaseRules.CloseCase);
     }
 
     [Theory, MemberData(nameof(CommandPairs))]
@@ -283,6 +299,14 @@ public class TransitionTests
             Case = fixture.Case,
         };
 
+    private static ReopenCaseRequest ReopenRequest(CaseFixture fixture, string who = CaseFixture.Hq) =>
+        new()
+        {
+            Actor = CaseFixture.Actor,
+            Etag = fixture.CaseEtag(who),
+            Case = fixture.Case,
+        };
+
     private static Reason Run(CaseFixture fixture, string statement, string command) =>
         command switch
         {
@@ -299,6 +323,7 @@ public class TransitionTests
                 CaseRules.RemoveParty
             ),
             "CloseCase" => fixture.Try(CaseFixture.Hq, CloseRequest(fixture), CaseRules.CloseCase),
+            "ReopenCase" => fixture.Try(CaseFixture.Hq, ReopenRequest(fixture), CaseRules.ReopenCase),
             "RegisterPrisoner" => fixture.Try(CaseFixture.Hq, fixture.RegisterRequest(), Prisoners.RegisterPrisoner),
             "RecordStatus" => fixture.Try(fixture.Holder, fixture.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
             "RecordProceedings" => fixture.Try(fixture.Holder, fixture.ProceedingsRequest(), Prisoners.RecordProceedings),

@@ -149,12 +149,14 @@ internal static class CallFold
                 Explanation = Seals.Keep(explanation, entry.Position),
             }
         );
-        for (var i = 0; i < (account?.Commitments.Count ?? 0); i++)
+        // An account that was erased leaves the ids of what it promised: later entries speak of them.
+        for (var i = 0; i < commitments.Count; i++)
         {
-            var terms = account!.Commitments[i];
-            var commitment = Commitments.Said(call, terms);
+            var commitment = Commitments.Find(call, commitments[i]);
             if (commitment is null)
-                call.Commitments.Add(commitment = new Commitment { Id = commitments[i], Terms = terms.Clone() });
+                call.Commitments.Add(commitment = new Commitment { Id = commitments[i], Terms = new CommitmentTerms() });
+            if (account is not null && commitment.Terms.Participant.Length == 0)
+                commitment.Terms = account.Commitments[i].Clone();
             commitment.Sayings.Add(new Saying { Participant = participant, Position = entry.Position });
         }
     }

@@ -32,7 +32,7 @@ public static class Calls
     /// <summary>The stream of calls. It also folds the consular service's events on tied transfer requests.</summary>
     public static readonly StreamKind<Call> Kind = new(
         "call",
-        3,
+        4,
         CallFold.All,
         CallVisibility.AudienceOf,
         KeysOf,
@@ -72,7 +72,7 @@ public static class Calls
             if (
                 counterpart is not { Kind: ParticipantKind.Ministry }
                 || counterpart.State == caller.State
-                || @case.Parties.All(p => p.Participant != counterpart.Id)
+                || !IsKnownParty(counterpart, caller, @case)
             )
                 return RefuseField(Reason.CounterpartNotASide, "counterpart");
             if (new[] { caller, counterpart }.FirstOrDefault(p => !Allows(request.Classification, p)) is { } excluded)
@@ -217,7 +217,11 @@ public static class Calls
             var superseded = request.Settlement == SettlementKind.Superseded;
             if (!superseded && request.SupersededBy.Length + request.SupersededByCall.Length > 0)
                 return Invalid(("superseded_by", "is allowed only where the settlement is SUPERSEDED"));
-            if (context.Permissions.Participant(commitment.Terms.Participant)?.State == context.Caller.State)
+            // Of one that was erased nobody knows to whom it is owed.
+            if (
+                commitment.Terms.Participant.Length == 0
+                || context.Permissions.Participant(commitment.Terms.Participant)?.State == context.Caller.State
+            )
                 return Reason.NotOwedToCaller;
             if (Commitments.IsSettled(commitment))
                 return Reason.CommitmentAlreadySettled;
@@ -292,6 +296,13 @@ public static class Calls
                 .Select(p => PrisonerKey(call.Case, p)!),
             .. call.Commitments.Select(x => x.State).Distinct().Select(s => CommitmentKey(s)!),
         ];
+
+    // Whether it is a party to the case that the caller may know to be one. Which other states request is not told by a refusal, either
+    // (D22).
+    private static bool IsKnownParty(Participant counterpart, Participant caller, Case @case) =>
+        (Cases.Manages(@case, counterpart.State) ? @case : Cases.Show(@case, Cases.ReaderOf(caller, @case))).Parties.Any(p =>
+            p.Participant == counterpart.Id
+        );
 
     private static Readout? Own(Call call, RuleContext context) => call.Readouts.FirstOrDefault(r => r.Participant == context.Caller.Id);
 

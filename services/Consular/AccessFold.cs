@@ -82,11 +82,12 @@ internal static class AccessFold
             Position = entry.Position,
         };
         var expires = e.Granted ? null : e.DenialExpireTime ?? (entry.Request as DecideAccessRequest)?.DenialExpireTime;
+        access.Decision.DenialExpireTime = expires;
         Begin(access, access.State, entry.Time, entry, expires);
         if (entry.Request is not DecideAccessRequest request)
             return;
         (access.Decision.NoteVerbale, access.Decision.SendingState) = (request.NoteVerbale, request.SendingState);
-        (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (request.DenialGround, request.DenialExpireTime);
+        access.Decision.DenialGround = request.DenialGround;
         (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (
             request.RightsToldTime,
             Seals.Keep(request.PersonRequest, entry.Position)

@@ -228,6 +228,7 @@ public static class Accesses
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
+        var passed = PassTime(e, context);
         foreach (var open in dossier?.Accesses.Where(a => a.State != State.Closed) ?? [])
         {
             if (context.Find(Kind, open.Access) is not { } access || access.DetainingPower == e.ToPower)
@@ -241,17 +242,19 @@ public static class Accesses
                     {
                         FromPower = access.DetainingPower,
                         ToPower = e.ToPower,
-                        HandoverTime = PassTime(dossier!, context),
+                        HandoverTime = passed,
                         DecisionDueTime = consular ? DecisionDue(context) : null,
                     }
             );
         }
     }
 
-    // When custody passed, as both sides confirmed it last; where nothing is known of that, now.
-    private static Timestamp PassTime(Dossier dossier, RuleContext context) =>
-        dossier
-            .Transfers.Where(t => t.State is TransferState.HandedOver or TransferState.Returned)
+    // When custody passed, as both sides confirmed it last, under whichever reference; where nothing is known of that, now.
+    private static Timestamp PassTime(CustodyTransferred e, RuleContext context) =>
+        Dossiers
+            .PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)
+            .SelectMany(r => context.Find(Dossiers.Kind, Dossiers.Key(e.Case, r))?.Transfers ?? [])
+            .Where(t => t.State is TransferState.HandedOver or TransferState.Returned)
             .Select(t => context.Find(Transfers.Kind, t.Transfer))
             .Select(t => t?.ReturnTime ?? t?.HandoverTime)
             .OfType<Timestamp>()

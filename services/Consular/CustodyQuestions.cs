@@ -76,13 +76,15 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     {
         if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, var @case))
             return null;
+        var links = await reads.Peek(Dossiers.Links, transfer.Case, cancel);
+        var person = new Transfer(transfer) { Prisoner = Dossiers.PersonOf(links, transfer.Prisoner)[0] };
         var to = transfer.DetainingPower;
         // What either side opened counts for both.
         ByteString[] openings = [.. request.Openings.Concat(transfer.ReturnConfirmations.SelectMany(c => c.Openings)).Distinct()];
-        var asked = Ask(transfer, Route.Article12Transfer, to, openings, cancel);
+        var asked = Ask(person, Route.Article12Transfer, to, openings, cancel);
         return await OfFact(asked, request.AcknowledgedBreaches, cancel) switch
         {
-            { } check when !Transfers.Holds(transfer, @case, caller) => ClearanceOf(check, to, Departures.OfJourney(check, to).Count == 0),
+            { } check when !Transfers.Holds(transfer, @case, links, caller) => ClearanceOf(check, to, Departures.OfJourney(check, to).Count == 0),
             var check => check,
         };
     }

@@ -71,8 +71,9 @@ public static class Departures
     public static IReadOnlyList<(Invariant Breach, Reason Reason)> ObstaclesToReturn(Transfer transfer, RuleContext context)
     {
         var obstacles = new List<(Invariant, Reason)>();
-        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(transfer));
-        if (Transfers.InCase(context, transfer) is not { Held: true })
+        var person = Transfers.Person(context, transfer);
+        var dossier = person is null ? null : context.Find(Dossiers.Kind, Dossiers.Key(transfer.Case, person.Prisoner));
+        if (person is not { Held: true })
             obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
         obstacles.AddRange(OfSilence(context.Asked, dossier));
         if (Unusable(context.Asked, dossier) is null)

@@ -126,8 +126,12 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        // One that was closed with the end of custody is watched again where custody goes on (12(3)).
-        var closed = e.Ended ? [] : Found(context, dossier, t => t.State == State.Closed).Where(t => t.ReturnTime is null);
+        // One that was closed with the end of custody is watched again where custody goes on (12(3)), under whichever reference.
+        var closed = e.Ended
+            ? []
+            : DossiersOf(context, e.Case, e.Prisoner)
+                .SelectMany(of => Found(context, of.Dossier, t => t.State == State.Closed))
+                .Where(t => t.ReturnTime is null);
         var recorded = new Change(
             e,
             [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner)), .. closed.Select(t => Transfers.Kind.Id(t.Id))]
@@ -147,17 +151,30 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
+        // What was asked for under a linked reference led there, too, or is overtaken by it.
         StreamId[] streams =
         [
             Cases.Kind.Id(@case),
-            Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)),
-            .. Found(context, dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
-                .Where(t => t.State is State.HandedOver or State.ReturnRequested || TransferFold.IsOvertaken(t))
-                .Select(t => Transfers.Kind.Id(t.Id)),
+            .. DossiersOf(context, @case, prisoner)
+                .SelectMany(of =>
+                    Found(context, of.Dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
+                        .Where(t => t.State is State.HandedOver or State.ReturnRequested || TransferFold.IsOvertaken(t))
+                        .Select(t => Transfers.Kind.Id(t.Id))
+                        .Prepend(of.Stream)
+                ),
         ];
         var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
+
+    // The dossiers of the person, under whichever of his references, each with its stream: that of the reference first of which is spoken.
+    private static IEnumerable<(StreamId Stream, Dossier? Dossier)> DossiersOf(RuleContext context, string @case, string prisoner) =>
+        Dossiers
+            .PersonOf(context.Find(Dossiers.Links, @case), prisoner)
+            .Prepend(prisoner)
+            .Distinct()
+            .Select(r => Dossiers.Key(@case, r))
+            .Select(key => (Dossiers.Kind.Id(key), context.Find(Dossiers.Kind, key)));
 
     private static bool IsStopped(Transfer transfer, RuleContext context, Reason? but = null) =>
         !Knew(transfer, context) && Departures.Obstacles(transfer, context).Any(o => o.Reason != but);

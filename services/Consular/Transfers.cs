@@ -392,7 +392,7 @@ public static class Transfers
         Decide = (transfer, _, context) =>
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
             : transfer.Failures.All(f => f.Corrected) ? Reason.NoFailureReported
-            : InCase(context, transfer) is not { DetainingPower: { Length: > 0 } holder } ? Reason.PrisonerNotHeld
+            : Person(context, transfer) is not { DetainingPower: { Length: > 0 } holder } ? Reason.PrisonerNotHeld
             : holder == transfer.DetainingPower ? Reason.DestinationIsDetainingPower
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
     };
@@ -423,8 +423,7 @@ public static class Transfers
         By = EitherPower,
         InClosedCase = true,
         Decide = (transfer, _, context) =>
-            transfer.State == State.Monitored
-            && context.Find(Cases.Kind, transfer.Case)!.Prisoners.Any(p => p.Prisoner == transfer.Prisoner && p.DetainingPower.Length > 0)
+            transfer.State == State.Monitored && Person(context, transfer) is { DetainingPower.Length: > 0 }
                 ? Reason.NotFinallyReleased
                 : Accept(new TransferClosed()),
     };
@@ -496,15 +495,27 @@ public static class Transfers
     internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) =>
         context.Find(Cases.Kind, transfer.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == transfer.Prisoner);
 
-    /// <summary>Whether the participant acts for the power that holds the prisoner now, or held him last.</summary>
+    /// <summary>The entry of the person in his case, under the reference that is kept of him, whoever holds him; null: there is none. The
+    /// duties after a transfer are about him, whatever became of the reference under which he was handed over (12(3)).</summary>
+    internal static CasePrisoner? Person(RuleContext context, Transfer transfer) =>
+        Person(transfer, context.Find(Cases.Kind, transfer.Case), context.Find(Dossiers.Links, transfer.Case));
+
+    private static CasePrisoner? Person(Transfer transfer, Case? @case, CaseLinks? links)
+    {
+        var kept = Dossiers.PersonOf(links, transfer.Prisoner)[0];
+        return @case?.Prisoners.FirstOrDefault(p => p.Prisoner == kept);
+    }
+
+    /// <summary>Whether the participant acts for the power that holds the person now, or held him last.</summary>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="case">Its case.</param>
+    /// <param name="links">The links of references in the case; null: there are none.</param>
     /// <param name="participant">The participant.</param>
-    public static bool Holds(Transfer transfer, Case? @case, Participant participant) =>
-        participant.ActsFor(@case?.Prisoners.FirstOrDefault(p => p.Prisoner == transfer.Prisoner)?.LastDetainingPower ?? "");
+    public static bool Holds(Transfer transfer, Case? @case, CaseLinks? links, Participant participant) =>
+        participant.ActsFor(Person(transfer, @case, links)?.LastDetainingPower ?? "");
 
     private static bool Holds(Transfer transfer, RuleContext context) =>
-        Holds(transfer, context.Find(Cases.Kind, transfer.Case), context.Caller);
+        Holds(transfer, context.Find(Cases.Kind, transfer.Case), context.Find(Dossiers.Links, transfer.Case), context.Caller);
 
     private static Ruling Confirm(Transfer transfer, ConfirmHandoverRequest request, RuleContext context)
     {
@@ -577,7 +588,7 @@ public static class Transfers
             );
         var back = new ReturnConfirmed
         {
-            FromPower = InCase(context, transfer)!.LastDetainingPower,
+            FromPower = Person(context, transfer)!.LastDetainingPower,
             ToPower = transfer.DetainingPower,
             ReturnTime = TimeOf(account, other),
             StandingBasis = Departures.BasisOf(context.Asked, transfer.DetainingPower),

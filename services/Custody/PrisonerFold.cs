@@ -241,8 +241,10 @@ internal static class PrisonerFold
     {
         if (e.Prisoner != state.Prisoner_)
         {
-            if (entry.Request is NotifyBureauRequest { HealthReport: true })
-                Report(state, entry);
+            if (entry.Request is not NotifyBureauRequest { HealthReport: true })
+                return;
+            state.ReportsElsewhere.Add(new HealthReport { Position = entry.Position, HealthDueTime = state.HealthDueTime });
+            Report(state, entry);
             return;
         }
         var notification = new Notification
@@ -364,7 +366,7 @@ internal static class PrisonerFold
             proceedings.CustodyPassTime ??= TimeOf(entry);
         if (e.Prisoner != state.Prisoner_)
         {
-            EndedElsewhere(state, ended: false, entry);
+            EndedElsewhere(state, e.Ended, entry);
             return;
         }
         var died = state.State == CustodyState.Died;
@@ -450,7 +452,9 @@ internal static class PrisonerFold
         if (entry.Request is not CorrectRecordRequest request || e.Prisoner != state.Prisoner_ || !IsRegistration(state, e.Position))
             return;
         (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity, entry.Position), entry.Participant);
-        state.Under18 = request.Under18;
+        // A power that held him before mends his identity. How old he is, on which his word rests, is for the one that holds him to say.
+        if (entry.Participant != state.Statuses[0].Participant || state.Statuses[0].RecordedFor == state.LastDetainingPower)
+            state.Under18 = request.Under18;
     }
 
     // Takes what rested on an entry out of the record.
@@ -512,14 +516,18 @@ internal static class PrisonerFold
     private static void Unlink(Prisoner state)
     {
         state.DuplicateOf = "";
+        // Nor was it he who was reported on, or whose custody ended.
+        GoOnElsewhere(state);
+        Unreport(state, r => !r.Corrected);
         foreach (var proceedings in state.Proceedings)
             if (state.Statuses.All(s => !s.Time.Equals(proceedings.CustodyPassTime)))
                 proceedings.CustodyPassTime = null;
     }
 
-    // What was corrected under another reference of the person: a fact that counted here, or the link, and with it each fact.
+    // What was corrected under another reference of the person: a fact that counted here, a report, or the link, and with it each fact.
     private static void MendElsewhere(Prisoner state, RecordCorrected e)
     {
+        Unreport(state, r => r.Position == e.Position);
         // A fact that an earlier end of the link took out already is still no link.
         var fact =
             state.Statuses.Any(s => s.RecordedUnder == e.Prisoner && s.Position == e.Position)
@@ -629,7 +637,7 @@ internal static class PrisonerFold
         state.Serious = IsSerious(state);
         if (last is { Ended: true } && state.HealthDueTime is { } due)
             (last.HealthDueTime, state.HealthDueTime) = (due, null);
-        else if (state.Serious)
+        else if (state.Serious && !state.EndedElsewhere)
             state.HealthDueTime ??= Week(entry);
     }
 
@@ -659,14 +667,26 @@ internal static class PrisonerFold
             state.HealthDueTime = state.Serious ? Week(entry) : null;
     }
 
+    // Reports under the reference that is kept count here no more.
+    private static void Unreport(Prisoner state, Func<HealthReport, bool> which)
+    {
+        var taken = state.ReportsElsewhere.Where(which).ToArray();
+        foreach (var report in taken)
+            report.Corrected = true;
+        if (taken.Length > 0)
+            Unreport(state);
+    }
+
     // The clock as it was before the reports that were corrected since the last that counts.
     private static void Unreport(Prisoner state)
     {
-        var last = LastReport(state)?.Position;
-        var due = state
-            .Notifications.Where(n => n is { HealthReport: true, Corrected: true, HealthDueTime: not null } && !(n.Position < last))
-            .Select(n => n.HealthDueTime)
-            .Min();
+        (ulong Position, Timestamp? Due, bool Corrected)[] reports =
+        [
+            .. state.Notifications.Where(n => n.HealthReport).Select(n => (n.Position, (Timestamp?)n.HealthDueTime, n.Corrected)),
+            .. state.ReportsElsewhere.Select(r => (r.Position, (Timestamp?)r.HealthDueTime, r.Corrected)),
+        ];
+        var last = reports.Where(r => !r.Corrected).Select(r => (ulong?)r.Position).Max();
+        var due = reports.Where(r => r is { Corrected: true, Due: not null } && !(r.Position < last)).Select(r => r.Due).Min();
         if (due is not null && (state.HealthDueTime is null || due < state.HealthDueTime))
             state.HealthDueTime = due;
     }
@@ -674,11 +694,23 @@ internal static class PrisonerFold
     // His custody ended, or began again, under the reference that is kept.
     private static void EndedElsewhere(Prisoner state, bool ended, FoldedEntry entry)
     {
-        state.EndedElsewhere = ended;
-        if (ended)
-            state.HealthDueTime = null;
-        else
+        if (!ended)
+        {
+            GoOnElsewhere(state);
             SettleHealth(state, entry);
+            return;
+        }
+        state.EndedElsewhere = true;
+        state.HealthDueTimeElsewhere ??= state.HealthDueTime;
+        state.HealthDueTime = null;
+    }
+
+    // The clock of his health runs on as if it had not been stopped (D14).
+    private static void GoOnElsewhere(Prisoner state)
+    {
+        state.EndedElsewhere = false;
+        state.HealthDueTime ??= state.HealthDueTimeElsewhere;
+        state.HealthDueTimeElsewhere = null;
     }
 
     private static Timestamp Week(FoldedEntry entry) => (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();

@@ -321,8 +321,13 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
-            // Who is dead is so under either reference: his death is recorded under the other one first.
-            if (kept.State == CustodyState.InTransit || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died))
+            // Who is dead is so under either reference: his death is recorded under the other one first. And who is held is kept under the
+            // reference under which he is: the link ends the custody under the other one.
+            if (
+                kept.State == CustodyState.InTransit
+                || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died)
+                || prisoner.Held && !kept.Held
+            )
                 return Record.NotAllowed(kept);
             if (kept.Duplicates.Count >= MaxDuplicates)
                 return Reason.RecordFull;
@@ -554,9 +559,14 @@ public static class Prisoners
         // He may depend on several powers: what is released to one is withheld from the others. Where none is named, nobody knows to
         // whose organs the data would go.
         var origins = PowersOfOrigin(prisoner, context).Concat(named).ToHashSet();
+        // A power that held him before does not learn by a refusal whom others claimed him for since. To it each state but the one that
+        // holds him may be such a power.
+        var knows = context.ActsFor(prisoner.LastDetainingPower);
+        bool MayBeOrigin(Participant r) =>
+            knows ? origins.Contains(r.State) : r.State.Length > 0 && !r.ActsFor(prisoner.LastDetainingPower);
         return others.Any(r =>
             !context.ActsFor(r.State)
-            && (named.Count == 0 && !r.IsNeutral() || origins.Contains(r.State) && !(released && named.Contains(r.State)))
+            && (named.Count == 0 && !r.IsNeutral() || MayBeOrigin(r) && !(released && named.Contains(r.State)))
         )
             ? new Refusal(Reason.DataWithheld)
             : null;
@@ -653,6 +663,9 @@ public static class Prisoners
                 audience = [Audience.Case(prisoner.Case)];
         }
         streams.AddRange(touched.Skip(1).Select(IdOf));
+        // The clocks of the same person's other references heard of a report on his health.
+        if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
+            streams.AddRange(PersonOf(prisoner).Skip(1));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
         // Of the other record the facts alone change that were recorded here.

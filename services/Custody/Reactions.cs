@@ -75,11 +75,12 @@ public static class Reactions
     /// Both sides confirmed a hand-over: the detaining power's own confirmation is what writes custody (D4), judged now. It took
     /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer, and in a neutral country,
     /// the accepting power answers for the prisoner (D1); on every other route custody has ended. Both states are or were party to
-    /// the case: one that was removed in the middle has taken him all the same.
+    /// the case: one that was removed in the middle has taken him all the same. What took place under a reference that is no longer kept is
+    /// recorded under the one that is: nobody is held twice.
     /// </summary>
     public static Decision HandedOver(HandoverConfirmed e, RuleContext context)
     {
-        if (context.Find(Cases.Kind, e.Case) is not { } @case || Find(context, e.Case, e.Prisoner) is not { } prisoner)
+        if (context.Find(Cases.Kind, e.Case) is not { } @case || FindKept(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var passes = e.Route.PassesCustody();
         if (
@@ -102,17 +103,18 @@ public static class Reactions
                         ? new CustodyTransferred
                         {
                             Case = e.Case,
-                            Prisoner = e.Prisoner,
+                            Prisoner = prisoner.Prisoner_,
                             FromPower = e.FromPower,
                             ToPower = e.ToPower,
                             Route = e.Route,
                             Breaches = { breaches },
                             BureauDueTime = due,
+                            Ended = prisoner.State == CustodyState.Died,
                         }
                         : new DepartureRecorded
                         {
                             Case = e.Case,
-                            Prisoner = e.Prisoner,
+                            Prisoner = prisoner.Prisoner_,
                             Breaches = { breaches },
                             BureauDueTime = due,
                         },
@@ -126,21 +128,24 @@ public static class Reactions
     /// recorded even where it breached an invariant, such as the return of one who was free already, and marked.</summary>
     public static Decision Returned(ReturnConfirmed e, RuleContext context)
     {
-        if (Find(context, e.Case, e.Prisoner) is not { } prisoner)
+        if (FindKept(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        if (e.FromPower != prisoner.LastDetainingPower || !prisoner.FormerPowers.Contains(e.ToPower))
+        // Who handed him over under another of his references takes him back, too.
+        var former = Readiness.Records(context, prisoner).SelectMany(r => r.FormerPowers);
+        if (e.FromPower != prisoner.LastDetainingPower || !former.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var found = BreachesOf(prisoner, new Departure(Route.Article12Transfer, e.ToPower), e.StandingBasis, context);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         var moved = new CustodyTransferred
         {
             Case = e.Case,
-            Prisoner = e.Prisoner,
+            Prisoner = prisoner.Prisoner_,
             FromPower = e.FromPower,
             ToPower = e.ToPower,
             Returned = true,
             Breaches = { breaches },
             BureauDueTime = Prisoners.BureauDue(context),
+            Ended = prisoner.State == CustodyState.Died,
         };
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
@@ -155,6 +160,12 @@ public static class Reactions
 
     private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>
         context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
+
+    // The record that is kept of the person.
+    private static Prisoner? FindKept(RuleContext context, string @case, string prisoner) =>
+        Find(context, @case, prisoner) is { DuplicateOf.Length: > 0 } duplicate
+            ? Find(context, @case, duplicate.DuplicateOf)
+            : Find(context, @case, prisoner);
 
     private static bool ActsFor(RuleContext context, Case @case, string participant, string state) =>
         context.Permissions.Participant(participant)?.ActsFor(state) == true && @case.InvolvedStates.Contains(state);

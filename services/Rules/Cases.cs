@@ -15,7 +15,7 @@ public static class Cases
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
         "case",
-        2,
+        3,
         new Folds<Case>()
             .On<CaseOpened>(Opened)
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
@@ -78,6 +78,9 @@ public static class Cases
                 parts.Add(Part.DetainingPower);
             if (held.FormerPowers.Contains(caller.State))
                 parts.Add(Part.TransferringPower);
+            // A power that holds or held others of the case asks for this one as any other state does.
+            if (parts.Count == 0)
+                parts.Add(Part.RequestingState);
         }
         else if (Manages(@case, caller.State))
             parts.Add(Part.DetainingPower);
@@ -254,8 +257,8 @@ public static class Cases
         var prisoner = PrisonerOf(state, e.Prisoner);
         PassOn(prisoner.FormerPowers, e);
         prisoner.TransferringPower = prisoner.FormerPowers.LastOrDefault() ?? "";
-        prisoner.DetainingPower = prisoner.LastDetainingPower = e.ToPower;
-        prisoner.Held = true;
+        prisoner.LastDetainingPower = e.ToPower;
+        (prisoner.DetainingPower, prisoner.Held) = e.Ended ? ("", false) : (e.ToPower, true);
         ReopenWhileHeld(state);
     }
 

@@ -290,6 +290,64 @@ public class VisibilityTests
         Assert.Null(CallComparison.Compare(call));
     }
 
+    /// <summary>What a call promised is spoken of by later entries, whose request may be there still.</summary>
+    [Fact]
+    public void A_call_whose_request_was_erased_takes_what_comes_after_it()
+    {
+        var logged = _fixture.Log();
+        var events = _fixture.RuleRunner.Events.OfType<CallLogged>().Single();
+        var call = new Call();
+        Fold(events, Kr, null);
+        var id = Assert.Single(call.Commitments).Id;
+        Assert.Equal(logged.Commitments[0], id);
+        Fold(new TransferRequestDrafted { Call = call.Id, Commitment = id, Transfer = "transfer_1", Prisoner = First, Participant = Kr }, Kr, null);
+        Fold(new CommitmentSettled { Call = call.Id, Commitment = id, Kind = SettlementKind.Kept }, "service/consular", null);
+        Assert.Equal((CommitmentState.Kept, 1), (call.Commitments[0].State, call.Commitments[0].Requests.Count));
+        // The other side says the same, and its account was not erased.
+        var submit = _fixture.SubmitRequest(Ua, logged.Call);
+        Fold(new ReadoutSubmitted { Call = call.Id, Participant = Ua, Commitments = { id } }, Ua, submit);
+        Assert.Equal(submit.Account.Commitments[0], Assert.Single(call.Commitments).Terms);
+
+        void Fold(Google.Protobuf.IMessage e, string who, Google.Protobuf.IMessage? request) =>
+            Calls.Kind.Apply(call, e, new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), who, _fixture.Id(), request));
+    }
+
+    /// <summary>Which other states request is not told (D22): not by whether a call with one of their organs is logged either.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_refusal_does_not_tell_which_other_states_request(bool admitted)
+    {
+        var agreement = StandardAgreement.Read();
+        var third = agreement.Participants.Single(p => p.Id == Kr).Clone();
+        (third.Id, third.State) = ("ru/mfa", "RU");
+        agreement.Participants.Add(third);
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        if (admitted)
+            _fixture.Admit("ru/mfa", Part.RequestingState, "RU");
+        var request = _fixture.LogRequest(Kr, r => r.Counterpart = "ru/mfa");
+        Assert.Equal(Reason.CounterpartNotASide, _fixture.Why(Kr, request));
+        // The power that manages the case knows its parties.
+        Assert.Equal(
+            admitted ? Reason.Unspecified : Reason.CounterpartNotASide,
+            _fixture.Why(Ua, _fixture.LogRequest(Ua, r => (r.Counterpart, r.Account) = ("ru/mfa", Account(a => a.Commitments.Clear()))))
+        );
+        // Whoever holds him is known to all, whatever part it was admitted in.
+        _fixture.Happen(
+            new Custody.V1.CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = First,
+                FromPower = "UA",
+                ToPower = "RU",
+            }
+        );
+        Assert.Equal(
+            admitted ? Reason.Unspecified : Reason.CounterpartNotASide,
+            _fixture.Why(Kr, _fixture.LogRequest(Kr, r => (r.Counterpart, r.Account) = ("ru/mfa", Account(a => a.Commitments.Clear()))))
+        );
+    }
+
     private IEnumerable<string> EntryReaders(Decision decision)
     {
         var @case = _fixture.RuleRunner.State(Cases.Kind, _fixture.Case)!;

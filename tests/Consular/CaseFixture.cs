@@ -237,7 +237,7 @@ internal sealed class CaseFixture
                 t.Destination
             ),
             ConfirmReturnRequest r when RuleRunner.State(Transfers.Kind, r.Transfer) is { } t => AskedBy(
-                Transfers.Holds(t, RuleRunner.State(Cases.Kind, Case), Participant(participant)),
+                Transfers.Holds(t, RuleRunner.State(Cases.Kind, Case), RuleRunner.State(Dossiers.Links, Case), Participant(participant)),
                 check => Departures.OfJourney(check, t.DetainingPower).Count == 0,
                 t.DetainingPower
             ),

@@ -89,6 +89,69 @@ public sealed class ReturnTests
         Assert.Equal(Reason.PrisonerNotHeld, TryRequest(transfer));
     }
 
+    /// <summary>A link of references ends no duty of a power that transferred him (12(3)): he is held under the kept one.</summary>
+    [Fact]
+    public void Who_was_handed_over_under_a_linked_reference_is_returned_and_watched_over_under_the_kept_one()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        Link();
+        _fixture.Report(transfer);
+        foreach (var power in (string[])[CaseFixture.Ua, CaseFixture.Kr])
+            Assert.Equal(
+                Reason.NotFinallyReleased,
+                _fixture.Try(power, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer)
+            );
+        Request(transfer);
+        Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
+        // Who holds him now gives him back, under whichever reference he came.
+        _fixture.Pass("KR", "RU", prisoner: CaseFixture.Second);
+        Assert.Equal("RU", _fixture.Transfer(transfer).ReturningPower);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        _fixture.Do(CaseFixture.Ru, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        var returned = Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>());
+        Assert.Equal(("RU", "UA"), (returned.FromPower, returned.ToPower));
+        Assert.Empty(returned.Breaches);
+    }
+
+    /// <summary>Custody records it under the reference that is kept.</summary>
+    [Fact]
+    public void A_hand_over_under_a_linked_reference_is_monitored_once_custody_has_passed()
+    {
+        var transfer = _fixture.To(State.Scheduled);
+        Link();
+        Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
+            _fixture.Do(side, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
+    }
+
+    // The first reference is no longer kept beside the second.
+    private void Link()
+    {
+        _fixture.Happen(
+            new DuplicateLinked
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                SameAsPrisoner = CaseFixture.Second,
+            }
+        );
+        _fixture.Happen(
+            new StatusRecorded
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Ended = true,
+            }
+        );
+    }
+
     // ------------------------------------------------------------------------------------------- a return is a journey as any other
 
     public static TheoryData<Reason> Lacking =>

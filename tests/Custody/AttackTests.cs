@@ -165,6 +165,93 @@ public class AttackTests
         Assert.Equal((CustodyState.Released, true, false), (_fixture.Prisoner.State, _fixture.Prisoner.Ended, _fixture.Prisoner.Held));
     }
 
+    /// <summary>Each service decides by its copy of the case (D1).</summary>
+    [Fact]
+    public void D1_the_dead_are_held_by_no_power_to_which_they_are_handed_over()
+    {
+        _fixture.Begin();
+        _fixture.Status(CustodyState.Died);
+        _fixture.HandOver();
+        var inCase = _fixture.TheCase.Prisoners.Single();
+        Assert.Equal(("", false, "KR"), (inCase.DetainingPower, inCase.Held, inCase.LastDetainingPower));
+        var close = new CloseCaseRequest
+        {
+            Actor = CaseFixture.Actor,
+            Etag = _fixture.CaseEtag(CaseFixture.Kr),
+            Case = _fixture.Case,
+        };
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, close, CaseRules.CloseCase));
+    }
+
+    /// <summary>Who opened the case and holds nobody in it any more may claim a man whom the next power registers, as any state may.</summary>
+    [Fact]
+    public void D22_a_power_that_never_held_him_is_a_requesting_state_to_him_though_it_held_others()
+    {
+        _fixture.HandOver();
+        var register = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(CaseFixture.Kr) };
+        var (decision, answer) = _fixture.Play(CaseFixture.Kr, register, Prisoners.RegisterPrisoner);
+        Assert.Null(decision.Refusal);
+        var other = ((RegisterPrisonerResponse)answer!).Prisoner;
+        Assert.Equal(
+            [Part.RequestingState],
+            Cases.PartsOf(_fixture.RuleRunner.Permissions.Participant(CaseFixture.Hq)!, _fixture.TheCase, other)
+        );
+        var claim = _fixture.ClaimRequest(CaseFixture.Hq, "UA", "UA");
+        (claim.Prisoner, claim.Etag) = (other, _fixture.Etag(CaseFixture.Hq, other));
+        claim.Evidence = CaseFixture.Seal(CaseFixture.Icrc);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, claim, Prisoners.RecordClaim));
+    }
+
+    [Fact]
+    public void D4_a_power_that_held_him_before_makes_no_minor_an_adult()
+    {
+        var registration = _fixture.Prisoner.Statuses[0].Position;
+        _fixture.HandOver();
+        _fixture.Says("CH");
+        Correct(CaseFixture.Kr, under18: true);
+        Assert.False(_fixture.Stands("CH"));
+        Correct(CaseFixture.Hq, under18: false);
+        Assert.Equal((true, false), (_fixture.Prisoner.Under18, _fixture.Stands("CH")));
+        // Nor does it make an adult a minor, whose word would not stand.
+        Correct(CaseFixture.Kr, under18: false);
+        Correct(CaseFixture.Hq, under18: true);
+        Assert.Equal((false, true), (_fixture.Prisoner.Under18, _fixture.Stands("CH")));
+
+        void Correct(string who, bool under18) =>
+            _fixture.Do(
+                who,
+                new CorrectRecordRequest(_fixture.CorrectRequest(registration, who))
+                {
+                    Identity = CaseFixture.Seal(CaseFixture.Icrc),
+                    Under18 = under18,
+                },
+                Prisoners.CorrectRecord
+            );
+    }
+
+    /// <summary>Whether somebody claimed him for a state since, and for which, is nothing that a refusal tells (D22).</summary>
+    [Theory]
+    [InlineData(CaseFixture.Swiss)]
+    [InlineData(CaseFixture.SwissJustice)]
+    public void D22_a_power_that_held_him_before_does_not_tell_from_a_refusal_who_claims_him(string recipient)
+    {
+        Assert.Equal(Notified(claimed: false), Notified(claimed: true));
+
+        Reason Notified(bool claimed)
+        {
+            var fixture = new CaseFixture();
+            fixture.Register();
+            fixture.HandOver();
+            if (claimed)
+                fixture.Do(CaseFixture.Kr, fixture.ClaimRequest(CaseFixture.Kr, "KR", "CH"), Prisoners.RecordClaim);
+            var owed = fixture.Prisoner.Occurrences.Single(o => o is { Kind: OccurrenceKind.Transfer, OwedBy: "UA" });
+            var request = fixture.ReleaseRequest(owed.Occurrence_);
+            request.Data = CaseFixture.Seal(CaseFixture.Icrc, recipient);
+            request.Releases.Add(new Release { Recipient = recipient, Reason = "article-122" });
+            return fixture.Try(CaseFixture.Hq, request, Prisoners.NotifyBureau);
+        }
+    }
+
     [Fact]
     public void An_escape_on_the_way_that_was_none_leaves_nobody_in_transit_once_the_hand_over_is_aborted()
     {

@@ -337,6 +337,95 @@ public class DuplicateTests
         Assert.Equal(!ends, fell.Contains(Duties.Validity));
     }
 
+    /// <summary>He is one man: nobody holds him under one reference while another power does under the other (D1).</summary>
+    [Theory]
+    [InlineData(Route.Article12Transfer)]
+    [InlineData(Route.Release)]
+    public void A_hand_over_under_the_reference_that_is_no_longer_kept_is_one_of_the_person(Route route)
+    {
+        _fixture.Link();
+        var breaches = _fixture.HandOver(route).Changes[0].Event;
+        Assert.True(_fixture.Prisoner is { Held: false, DetainingPower: "", DuplicateOf: CaseFixture.Q });
+        if (route == Route.Release)
+        {
+            Assert.Equal((CustodyState.Released, true, ""), (Kept.State, Kept.Ended, Kept.DetainingPower));
+            Assert.NotEmpty(Assert.IsType<DepartureRecorded>(breaches).Breaches);
+        }
+        else
+        {
+            Assert.Equal((CustodyState.Interned, true, "KR"), (Kept.State, Kept.Held, Kept.DetainingPower));
+            Assert.NotEmpty(Assert.IsType<CustodyTransferred>(breaches).Breaches);
+        }
+        Assert.Equal(
+            ["", Kept.DetainingPower],
+            _fixture.TheCase.Prisoners.OrderBy(p => p.Prisoner == CaseFixture.Q).Select(p => p.DetainingPower)
+        );
+    }
+
+    [Fact]
+    public void Who_was_handed_over_under_a_reference_that_is_no_longer_kept_is_returned_under_the_one_that_is()
+    {
+        _fixture.HandOver();
+        HandOverKept();
+        var linked = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.Kr) };
+        _fixture.Do(CaseFixture.Kr, linked, Prisoners.LinkDuplicate);
+        _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+        var returned = new Consular.V1.ReturnConfirmed
+        {
+            Case = _fixture.Case,
+            Transfer = "transfer_1",
+            Prisoner = CaseFixture.P,
+            FromPower = "KR",
+            ToPower = "UA",
+            ReturnTime = _fixture.Ago(1),
+        };
+        _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        Assert.Equal(("UA", true), (Kept.DetainingPower, Kept.Held));
+        Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
+    }
+
+    /// <summary>The link would end the custody of a living man.</summary>
+    [Theory]
+    [InlineData(CustodyState.Released)]
+    [InlineData(CustodyState.Escaped)]
+    public void Who_is_held_is_kept_under_the_reference_under_which_he_is(CustodyState other)
+    {
+        Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+        var left = _fixture.StatusRequest(other, CaseFixture.Hq, all);
+        (left.Prisoner, left.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Hq, CaseFixture.Q));
+        _fixture.Do(CaseFixture.Hq, left, Prisoners.RecordStatus);
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        _fixture.Link(CaseFixture.Q, CaseFixture.P);
+        Assert.Equal((true, "UA"), (_fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
+    }
+
+    /// <summary>What was corrected, or undone, restores the clock of his health (D14).</summary>
+    [Theory]
+    [InlineData("report")]
+    [InlineData("link")]
+    [InlineData("death")]
+    [InlineData("death and link")]
+    public void What_is_taken_back_under_the_kept_reference_restores_the_clock_of_the_other_one(string what)
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        var due = _fixture.RuleRunner.Now.AddDays(7);
+        _fixture.Link();
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(6);
+        if (what.StartsWith("death", StringComparison.Ordinal))
+            _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
+        else
+            Report(CaseFixture.Q);
+        Assert.NotEqual(due, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
+        if (what.EndsWith("link", StringComparison.Ordinal))
+            _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        else
+            _fixture.Do(CaseFixture.Hq, _fixture.CorrectRequest(Kept.Entries[^1].Position, CaseFixture.Hq, CaseFixture.Q), Prisoners.CorrectRecord);
+        Assert.Equal(due, _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
+    }
+
     /// <summary>Spells of confinement under two references that are linked then, in days, and when three months of it are over: 92 days
     /// from the first one. Null: they never are.</summary>
     [Theory]

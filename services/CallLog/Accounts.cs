@@ -34,7 +34,8 @@ public static class Accounts
         if (outsiders.FirstOrDefault() is { Path: { } path })
             return RefuseField(Reason.AccountNamesOutsider, path);
         var more = account.Commitments.Count(c => Commitments.Said(call, c) is null);
-        return call.Commitments.Count + more > Calls.MaxCommitments ? new Refusal(Reason.RecordFull) : null;
+        var named = call.Commitments.Count(c => c.Sayings.FirstOrDefault()?.Participant == context.Caller.Id);
+        return named + more > Calls.MaxCommitments ? new Refusal(Reason.RecordFull) : null;
     }
 
     private static IEnumerable<(string Field, string Description)> Faults(Account account)

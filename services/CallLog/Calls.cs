@@ -17,13 +17,14 @@ namespace Ministries.CallLog;
 /// </summary>
 public static class Calls
 {
-    /// <summary>The greatest size of a call's record in bytes; corrections may take it to half as much again.</summary>
-    public const int MaxBytes = 2 << 20;
+    /// <summary>The greatest size in bytes of what one side writes to a call's record; corrections may take it to half as much again. The
+    /// room of the other side is its own.</summary>
+    public const int MaxBytes = 1 << 20;
 
-    /// <summary>The greatest number of versions of one side's readout, and of contests, links and settlements.</summary>
+    /// <summary>The greatest number of versions of one side's readout, and of its contests, links and settlements.</summary>
     public const int MaxItems = 32;
 
-    /// <summary>The greatest number of commitments of a call.</summary>
+    /// <summary>The greatest number of commitments of a call that one side named first.</summary>
     public const int MaxCommitments = 64;
 
     /// <summary>The greatest number of transfer requests tied to a commitment.</summary>
@@ -175,7 +176,7 @@ public static class Calls
                 return RefuseField(Reason.NoReadoutToContest, "version");
             if (call.Contests.Any(c => c.Participant == caller && c.Version == request.Version && !c.Corrected))
                 return Reason.AlreadyContested;
-            return call.Contests.Count >= MaxItems ? Reason.RecordFull : Accept(new ReadoutContested { Participant = caller });
+            return call.Contests.Count(c => c.Participant == caller) >= MaxItems ? Reason.RecordFull : Accept(new ReadoutContested { Participant = caller });
         },
     };
 
@@ -191,7 +192,11 @@ public static class Calls
                 return RefuseField(Reason.CallsNotOfBothSides, "same_as_call");
             if (call.Links.Concat(other.Links).Any(l => !l.Corrected))
                 return Reason.AlreadyLinked;
-            if (call.Links.Count >= MaxItems || other.Links.Count >= MaxItems || IsFull(call, request) || IsFull(other, request))
+            if (
+                ((Call[])[call, other]).Any(c =>
+                    c.Links.Count(l => l.Participant == context.Caller.Id) >= MaxItems || IsFull(c, request, context)
+                )
+            )
                 return Reason.RecordFull;
             // Only those who may see both calls see the link, so that it does not reveal a record to others.
             return Accept(new CallsLinked { SameAsCall = other.Id })
@@ -233,7 +238,7 @@ public static class Calls
                 // The request names that call, so only those who may see that call see the entry.
                 audience = audience.Intersect(CallVisibility.AudienceOf(of));
             }
-            if (commitment.Settlements.Count >= MaxItems)
+            if (commitment.Settlements.Count(s => s.Participant == context.Caller.Id) >= MaxItems)
                 return Reason.RecordFull;
             return Accept(new CommitmentSettled { Commitment = commitment.Id, Kind = request.Settlement }).SeenBy(audience);
         },
@@ -245,7 +250,7 @@ public static class Calls
         From = Everywhere,
         By = ASide,
         InClosedCase = true,
-        Full = (call, request) => call.CalculateSize() + request.CalculateSize() > MaxBytes + MaxBytes / 2,
+        Full = (call, request, context) => SizeFor(call, request, context) > MaxBytes + MaxBytes / 2,
         Decide = (call, request, context) =>
         {
             if (!Correctable(call, context.Caller.Id).Contains(request.Position))
@@ -306,8 +311,20 @@ public static class Calls
 
     private static Readout? Own(Call call, RuleContext context) => call.Readouts.FirstOrDefault(r => r.Participant == context.Caller.Id);
 
-    private static bool IsFull<TRequest>(Call call, TRequest request)
-        where TRequest : IMessage => call.CalculateSize() + request.CalculateSize() > MaxBytes;
+    private static bool IsFull<TRequest>(Call call, TRequest request, RuleContext context)
+        where TRequest : IMessage => SizeFor(call, request, context) > MaxBytes;
+
+    // The size of what the caller has written to the record, and writes now.
+    private static int SizeFor(Call call, IMessage request, RuleContext context)
+    {
+        var caller = context.Caller.Id;
+        return request.CalculateSize()
+            + call.Readouts.Where(r => r.Participant == caller).Sum(r => r.CalculateSize())
+            + call.Contests.Where(c => c.Participant == caller).Sum(c => c.CalculateSize())
+            + call.Links.Where(l => l.Participant == caller).Sum(l => l.CalculateSize())
+            + call.Corrections.Where(c => c.Participant == caller).Sum(c => c.CalculateSize())
+            + call.Commitments.SelectMany(c => c.Settlements).Where(s => s.Participant == caller).Sum(s => s.CalculateSize());
+    }
 
     private static bool OfSameSides(Call call, Call other) =>
         Accounts.SameSet(call.Sides.Select(s => s.Participant), other.Sides.Select(s => s.Participant));

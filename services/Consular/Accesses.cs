@@ -14,7 +14,7 @@ namespace Ministries.Consular;
 /// <see cref="AccessVisibility"/>.</summary>
 public static class Accesses
 {
-    /// <summary>The greatest number of participants' acts of one kind on one access.</summary>
+    /// <summary>The greatest number of one participant's acts of one kind on one access.</summary>
     public const int MaxActs = 512;
 
     /// <summary>The longest time for which access is denied by one decision.</summary>
@@ -344,8 +344,8 @@ public static class Accesses
 
     private static Refusal? Only(bool allowed) => allowed ? null : new Refusal(Reason.NotGranted);
 
-    private static bool IsFull<TRequest>(Access access, TRequest request)
-        where TRequest : IMessage => Acts.Of(access.Acts, request) >= MaxActs;
+    private static bool IsFull<TRequest>(Access access, TRequest request, RuleContext context)
+        where TRequest : IMessage => Acts.Of(access.Acts, request, context.Caller.Id) >= MaxActs;
 
     private static StreamId[] StreamsOf(string id, string @case, string prisoner) =>
         [Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))];

@@ -35,11 +35,11 @@ public static class Acts
     public static string MethodOf(FoldedEntry entry) =>
         entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal) ? name[..^"Request".Length] : "";
 
-    /// <summary>The number of acts of the kind that is asked for.</summary>
-    public static int Of(IEnumerable<RecordedAct> acts, IMessage request)
+    /// <summary>The number of a participant's acts of the kind that is asked for.</summary>
+    public static int Of(IEnumerable<RecordedAct> acts, IMessage request, string participant)
     {
         var method = request.Descriptor.Name[..^"Request".Length];
-        return acts.Count(a => a.Method == method);
+        return acts.Count(a => a.Method == method && a.Participant == participant);
     }
 
     /// <summary>The act at a position that the caller may correct: one of its own that stands and is no correction; null: none.</summary>

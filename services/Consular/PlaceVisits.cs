@@ -84,7 +84,7 @@ public static class PlaceVisits
     {
         From = [.. System.Enum.GetValues<State>()],
         InClosedCase = true,
-        Full = (visit, _) => visit.Acts.Count >= Accesses.MaxActs,
+        Full = (visit, _, _) => visit.Acts.Count >= Accesses.MaxActs,
         Decide = (visit, request, context) =>
             Acts.Correctable(visit.Acts, request.Position, context) is null
                 ? Reason.NotCorrectable

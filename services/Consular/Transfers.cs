@@ -15,7 +15,7 @@ namespace Ministries.Consular;
 /// <see cref="Departures"/>.</summary>
 public static class Transfers
 {
-    /// <summary>The greatest number of participants' acts of one kind on one transfer request. Each kind has its own room, so that no
+    /// <summary>The greatest number of one participant's acts of one kind on one transfer request. Each has its own room, so that no
     /// side's acts leave none for another's, nor tell by their number what it may not see.</summary>
     public const int MaxActs = 512;
 
@@ -657,8 +657,8 @@ public static class Transfers
     private static Refusal? CustodyCapacity(RuleContext context) =>
         context.Caller.Capacities.Contains(Capacity.Custody) ? null : new Refusal(Reason.NoCapacity);
 
-    private static bool IsFull<TRequest>(Transfer transfer, TRequest request)
-        where TRequest : IMessage => Acts.Of(transfer.Acts, request) >= MaxActs;
+    private static bool IsFull<TRequest>(Transfer transfer, TRequest request, RuleContext context)
+        where TRequest : IMessage => Acts.Of(transfer.Acts, request, context.Caller.Id) >= MaxActs;
 
     private static bool IsAhead(Timestamp time, RuleContext context, TimeSpan atMost) =>
         time.ToDateTimeOffset() is var ahead && ahead > context.Now && ahead - context.Now <= atMost;

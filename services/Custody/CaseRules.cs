@@ -35,7 +35,7 @@ public static class CaseRules
     public static readonly Rule<Case, AdmitPartyRequest, AdmitPartyResponse> AdmitParty = new(Cases.Record)
     {
         From = [CaseState.Open],
-        Full = (@case, _) => @case.Parties.Count >= MaxParties,
+        Full = (@case, _, _) => @case.Parties.Count >= MaxParties,
         Decide = (@case, request, context) =>
         {
             if (

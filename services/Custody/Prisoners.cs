@@ -134,7 +134,7 @@ public static class Prisoners
             // The end of custody and an admission to hospital are too grave to find no room.
             if (
                 request.Status is CustodyState.Registered or CustodyState.Interned or CustodyState.AccommodatedInNeutralCountry
-                && IsFull(prisoner, request)
+                && IsFull(prisoner)
             )
                 return Reason.RecordFull;
             Invariant[] breaches = fact && (beforeCapture || !Fits(prisoner, request)) ? [Invariant.D1] : [];
@@ -176,7 +176,7 @@ public static class Prisoners
     {
         From = CustodyStates.InCustody,
         Unless = Duplicate,
-        Full = IsFull,
+        Full = (prisoner, _, _) => IsFull(prisoner),
         Decide = (prisoner, request, context) =>
         {
             if (request.Delay && request.Reason.Length == 0)
@@ -201,7 +201,7 @@ public static class Prisoners
     {
         InClosedCase = true,
         Unless = Duplicate,
-        Full = IsFull,
+        Full = (prisoner, _, _) => IsFull(prisoner),
         Decide = (prisoner, request, context) =>
         {
             var tookPlace = request.PlannedTime <= context.Time;
@@ -242,7 +242,7 @@ public static class Prisoners
     {
         From = CustodyStates.InCustody,
         Unless = Duplicate,
-        Full = IsFull,
+        Full = (prisoner, _, _) => IsFull(prisoner),
         Decide = (prisoner, request, context) =>
             !IsValid(request.AssessTime, request.ExpireTime, LongestAssessment, prisoner, context)
                 ? RefuseField(Reason.TimeOutOfRange, "assess_time, expire_time")
@@ -256,7 +256,7 @@ public static class Prisoners
     {
         From = CustodyStates.InCustody,
         Unless = Duplicate,
-        Full = IsFull,
+        Full = (prisoner, _, _) => IsFull(prisoner),
         Decide = (prisoner, request, context) =>
             !IsValid(request.ExamineTime, request.ExpireTime, LongestFitness, prisoner, context)
                 ? RefuseField(Reason.TimeOutOfRange, "examine_time, expire_time")
@@ -269,7 +269,7 @@ public static class Prisoners
     {
         InClosedCase = true,
         Releases = true,
-        Full = (prisoner, _) => prisoner.CalculateSize() >= FullForNotificationsAt,
+        Full = (prisoner, _, _) => SizeOf(prisoner) >= FullForNotificationsAt,
         Decide = (prisoner, request, context) =>
         {
             if (!Owes(prisoner, request, context.Caller))
@@ -301,7 +301,7 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (IsProposed(prisoner, kept.Prisoner_, context))
                 return Reason.LinkAlreadyProposed;
-            if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner, request) || IsFull(kept, request))
+            if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner) || IsFull(kept))
                 return Reason.RecordFull;
             return Accept(new DuplicateProposed { SameAsPrisoner = kept.Prisoner_ });
         },
@@ -364,8 +364,11 @@ public static class Prisoners
     /// <summary>Whether the record takes nothing more but facts, notifications and corrections. Claims and statements have limits of their
     /// own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9).
     /// </summary>
-    internal static bool IsFull<TRequest>(Prisoner prisoner, TRequest request) =>
-        prisoner.CalculateSize() - prisoner.Claims.Sum(c => c.CalculateSize()) - prisoner.Statements.Sum(s => s.CalculateSize()) >= FullAt;
+    internal static bool IsFull(Prisoner prisoner) => SizeOf(prisoner) >= FullAt;
+
+    // Without what others than the power that holds him write.
+    private static int SizeOf(Prisoner prisoner) =>
+        prisoner.CalculateSize() - prisoner.Claims.Sum(c => c.CalculateSize()) - prisoner.Statements.Sum(s => s.CalculateSize());
 
     /// <summary>Whether the participant records no more statements of the person; others may.</summary>
     /// <param name="prisoner">The prisoner.</param>

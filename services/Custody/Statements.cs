@@ -13,7 +13,7 @@ namespace Ministries.Custody;
 /// </summary>
 public static class Statements
 {
-    /// <summary>The greatest number of attestations of a statement, revoked ones included.</summary>
+    /// <summary>The greatest number of attestations of a statement by one participant, revoked ones included.</summary>
     public const int MaxAttestations = 32;
 
     /// <summary>The stream of statements.</summary>
@@ -118,7 +118,7 @@ public static class Statements
                 return RefuseField(fault, fault == Reason.AttestationWrong ? "signature" : "official_key");
             if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.AlreadyExists;
-            return statement.Attestations.Count >= MaxAttestations ? Reason.RecordFull : Accept(new StatementAttested());
+            return statement.Attestations.Count(a => a.Participant == caller) >= MaxAttestations ? Reason.RecordFull : Accept(new StatementAttested());
         },
     };
 

@@ -78,14 +78,14 @@ public static class Cases
                 parts.Add(Part.DetainingPower);
             if (held.FormerPowers.Contains(caller.State))
                 parts.Add(Part.TransferringPower);
-            // A power that holds or held others of the case asks for this one as any other state does.
-            if (parts.Count == 0)
-                parts.Add(Part.RequestingState);
         }
         else if (Manages(@case, caller.State))
             parts.Add(Part.DetainingPower);
         else if (HeldSomebody(@case, caller.State))
             parts.Add(Part.TransferringPower);
+        // A power that holds or held others asks for this one as any other state does, and so does one that holds nobody any more.
+        if (parts.Count == 0)
+            parts.Add(Part.RequestingState);
         return parts;
     }
 

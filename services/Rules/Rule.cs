@@ -119,8 +119,9 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     /// <summary>Why the record as a whole takes no such write, whatever its state; null: it always does.</summary>
     public Func<TRecord, Reason?>? Unless { get; init; }
 
-    /// <summary>Whether the record has no room for more, asked of what is otherwise accepted; null: it always has.</summary>
-    public Func<TRecord, TRequest, bool>? Full { get; init; }
+    /// <summary>Whether the record has no room for more of the caller's, asked of what is otherwise accepted; null: it always has. Nobody
+    /// takes the room of another.</summary>
+    public Func<TRecord, TRequest, RuleContext, bool>? Full { get; init; }
 
     /// <summary>The kind of record that it makes, which its answer is then about; null: it changes the record that it is on.</summary>
     public RecordKind? Makes { get; init; }
@@ -157,7 +158,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
         var ruling = Decide(record!, request, context);
         if (ruling.Refusal is not null)
             return ruling.Refusal;
-        if (Full?.Invoke(record!, request) == true)
+        if (Full?.Invoke(record!, request, context) == true)
             return new Refusal(Reason.RecordFull);
         var id = Makes is null ? _kind.Id(record!) : context.NewId(Makes.Prefix);
         return Decision.Accept(

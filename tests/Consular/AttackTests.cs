@@ -173,6 +173,35 @@ public sealed class AttackTests
         Assert.Equal(AccessState.Denied, _fixture.Access(access).State);
     }
 
+    /// <summary>A visit and a failure are facts, which more than one may record.</summary>
+    [Fact]
+    public void Who_records_often_leaves_room_to_whoever_else_records_the_same()
+    {
+        var visits = ((NotifyVisitResponse)_fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.First }, Accesses.NotifyVisit)).Access;
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
+        while (Visit(CaseFixture.Ua) != Reason.RecordFull)
+        {
+            // The record fills.
+        }
+        Assert.Equal(Reason.Unspecified, Visit(CaseFixture.Icrc));
+        var transfer = _fixture.To(State.Monitored, CaseFixture.Second);
+        while (Report(CaseFixture.Icrc) != Reason.RecordFull)
+        {
+            // The record fills.
+        }
+        Assert.Equal(Reason.Unspecified, Report(CaseFixture.Swiss));
+
+        Reason Visit(string who) =>
+            _fixture.Try(who, new RecordVisitRequest { Access = visits, StartTime = _fixture.In(-2) }, Accesses.RecordVisit);
+
+        Reason Report(string who) =>
+            _fixture.Try(
+                who,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            );
+    }
+
     [Fact]
     public void Who_asks_often_leaves_room_to_the_observers_and_to_other_states()
     {

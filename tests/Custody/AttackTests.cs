@@ -134,6 +134,37 @@ public class AttackTests
     }
 
     [Fact]
+    public void D14_what_others_claim_and_record_takes_no_room_from_a_notification()
+    {
+        var state = _fixture.Prisoner.Clone();
+        state.Claims.Add(Enumerable.Repeat(new Claim { Instrument = new string('x', 1 << 20) }, 4));
+        state.Statements.Add(Enumerable.Repeat(new Statement { Language = new string('x', 1 << 20) }, 4));
+        Assert.False(Full(state));
+        state.Fitness.Add(Enumerable.Repeat(new Fitness { Physician = new string('x', 1 << 20) }, 7));
+        Assert.True(Full(state));
+
+        static bool Full(Prisoner prisoner) => Prisoners.NotifyBureau.Full!(prisoner, new NotifyBureauRequest(), null!);
+    }
+
+    [Fact]
+    public void D7_no_attendant_takes_the_room_of_another_ones_attestation()
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        var request = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        request.Interview.Attendants[2].Participant = CaseFixture.Swiss;
+        var id = _fixture.Record(request);
+        for (var i = 0; i < Statements.MaxAttestations; i++)
+        {
+            _fixture.Attest(id, AttesterRole.Interviewer);
+            _fixture.Do(CaseFixture.Icrc, _fixture.RevokeRequest(id), Statements.RevokeAttestation);
+        }
+        var again = _fixture.AttestRequest(id, AttesterRole.Interviewer, "i-1");
+        Assert.Equal(Reason.RecordFull, _fixture.Try(CaseFixture.Icrc, again, Statements.AttestStatement));
+        var other = _fixture.AttestRequest(id, AttesterRole.Observer, "i-3", CaseFixture.Swiss);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Swiss, other, Statements.AttestStatement));
+    }
+
+    [Fact]
     public void A_death_that_was_recorded_by_mistake_before_a_hand_over_is_taken_back_after_it()
     {
         _fixture.Begin();

@@ -269,7 +269,7 @@ public static class Prisoners
     {
         InClosedCase = true,
         Releases = true,
-        Full = (prisoner, _, _) => SizeOf(prisoner) >= FullForNotificationsAt,
+        Full = (prisoner, _, context) => SizeFor(prisoner, context.Caller.State) >= FullForNotificationsAt,
         Decide = (prisoner, request, context) =>
         {
             if (!Owes(prisoner, request, context.Caller))
@@ -362,13 +362,20 @@ public static class Prisoners
     internal static Reason? Duplicate(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? Reason.DuplicateRecord : null;
 
     /// <summary>Whether the record takes nothing more but facts, notifications and corrections. Claims and statements have limits of their
-    /// own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9).
-    /// </summary>
-    internal static bool IsFull(Prisoner prisoner) => SizeOf(prisoner) >= FullAt;
+    /// own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9). Each
+    /// power has its own room.</summary>
+    internal static bool IsFull(Prisoner prisoner) => SizeFor(prisoner, prisoner.LastDetainingPower) >= FullAt;
 
-    // Without what others than the power that holds him write.
-    private static int SizeOf(Prisoner prisoner) =>
-        prisoner.CalculateSize() - prisoner.Claims.Sum(c => c.CalculateSize()) - prisoner.Statements.Sum(s => s.CalculateSize());
+    // Without what others write than a power that holds or held him: it leaves the next one room for its own.
+    private static int SizeFor(Prisoner prisoner, string power) =>
+        prisoner.CalculateSize()
+        - prisoner.Claims.Sum(c => c.CalculateSize())
+        - prisoner.Statements.Sum(s => s.CalculateSize())
+        - prisoner.Fitness.Where(f => f.RecordedFor != power).Sum(f => f.CalculateSize())
+        - prisoner.RiskAssessments.Where(a => a.RecordedFor != power).Sum(a => a.CalculateSize())
+        - prisoner.Proceedings.Where(p => p.RecordedFor != power).Sum(p => p.CalculateSize())
+        - prisoner.Moves.Where(m => m.RecordedFor != power).Sum(m => m.CalculateSize())
+        - prisoner.Notifications.Where(n => n.RecordedFor != power).Sum(n => n.CalculateSize());
 
     /// <summary>Whether the participant records no more statements of the person; others may.</summary>
     /// <param name="prisoner">The prisoner.</param>
@@ -552,7 +559,12 @@ public static class Prisoners
         var bureau = context.Permissions.BureauOf(context.Caller.State);
         if (bureau is not null && bureau != context.Caller.Id && known.All(r => r.Id != bureau))
             return new Refusal(Reason.BureauMissing);
-        var others = known.Where(r => r.Id != context.Caller.Id && r.Id != bureau && r.Kind != ParticipantKind.NeutralObserver).ToArray();
+        // An observer that acts for a state is told as that state is.
+        var others = known
+            .Where(r =>
+                r.Id != context.Caller.Id && r.Id != bureau && r is not { Kind: ParticipantKind.NeutralObserver, State: "" }
+            )
+            .ToArray();
         if (!others.Select(r => r.Id).ToHashSet().SetEquals(request.Releases.Select(r => r.Recipient)))
             return new Refusal(Reason.ReleaseNotNamed);
         var named = PowersNamed(request).ToHashSet();

@@ -134,16 +134,46 @@ public class AttackTests
     }
 
     [Fact]
+    public void D10_a_power_that_held_him_before_takes_no_room_from_what_the_next_one_finds()
+    {
+        for (var reason = Reason.Unspecified; reason != Reason.RecordFull; )
+        {
+            var request = _fixture.FitnessRequest();
+            request.Findings = new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Content = ByteString.CopyFrom(new byte[65536]) };
+            reason = _fixture.Try(CaseFixture.Hq, request, Prisoners.RecordFitness);
+        }
+        _fixture.HandOver();
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, _fixture.FitnessRequest(), Prisoners.RecordFitness));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, _fixture.ProceedingsRequest(), Prisoners.RecordProceedings));
+    }
+
+    [Fact]
     public void D14_what_others_claim_and_record_takes_no_room_from_a_notification()
     {
         var state = _fixture.Prisoner.Clone();
         state.Claims.Add(Enumerable.Repeat(new Claim { Instrument = new string('x', 1 << 20) }, 4));
         state.Statements.Add(Enumerable.Repeat(new Statement { Language = new string('x', 1 << 20) }, 4));
         Assert.False(Full(state));
-        state.Fitness.Add(Enumerable.Repeat(new Fitness { Physician = new string('x', 1 << 20) }, 7));
+        state.Fitness.Add(Enumerable.Repeat(new Fitness { RecordedFor = "KR", Physician = new string('x', 1 << 20) }, 7));
+        Assert.False(Full(state));
+        state.Fitness.Add(Enumerable.Repeat(new Fitness { RecordedFor = "UA", Physician = new string('x', 1 << 20) }, 7));
         Assert.True(Full(state));
 
-        static bool Full(Prisoner prisoner) => Prisoners.NotifyBureau.Full!(prisoner, new NotifyBureauRequest(), null!);
+        bool Full(Prisoner prisoner) =>
+            Prisoners.NotifyBureau.Full!(
+                prisoner,
+                new NotifyBureauRequest(),
+                new RuleContext
+                {
+                    View = new View(),
+                    Caller = _fixture.RuleRunner.Permissions.Participant(CaseFixture.Hq)!,
+                    Permissions = _fixture.RuleRunner.Permissions,
+                    Method = Prisoners.NotifyBureau.Method,
+                    Now = _fixture.RuleRunner.Now,
+                    Secrets = Fixtures.Secret.OfTests,
+                    RequestId = "r",
+                }
+            );
     }
 
     [Fact]

@@ -137,6 +137,35 @@ public class DisclosureTests
         Assert.Equal(expected, _fixture.Try(CaseFixture.Kr, evidence, Prisoners.RecordClaim));
     }
 
+    /// <summary>Such as a national society of his power of origin.</summary>
+    [Theory]
+    [InlineData(false, false, Reason.ReleaseNotNamed)]
+    [InlineData(false, true, Reason.DataWithheld)]
+    [InlineData(true, true, Reason.Unspecified)]
+    public void D15_an_observer_that_acts_for_a_state_is_told_as_that_state_is(bool released, bool named, Reason expected)
+    {
+        const string Society = "kp/society";
+        var agreement = CaseFixture.Agreement();
+        agreement.Participants.Add(
+            new Participant
+            {
+                Id = Society,
+                Name = Society,
+                Kind = ParticipantKind.NeutralObserver,
+                State = "KP",
+                Clearance = Level.Secret,
+            }
+        );
+        var fixture = new CaseFixture();
+        fixture.RuleRunner.Permissions = new Permissions(agreement);
+        fixture.Register();
+        var request = released ? fixture.ReleaseRequest(1) : fixture.NotifyRequest(1);
+        request.Data = CaseFixture.Seal(CaseFixture.Icrc, Society);
+        if (named)
+            request.Releases.Add(new Release { Recipient = Society, Reason = "article-122" });
+        Assert.Equal(expected, fixture.Try(CaseFixture.Hq, request, Prisoners.NotifyBureau));
+    }
+
     [Fact]
     public void D15_a_claim_under_the_kept_reference_withholds_what_is_notified_under_the_other()
     {

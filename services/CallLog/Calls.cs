@@ -176,7 +176,9 @@ public static class Calls
                 return RefuseField(Reason.NoReadoutToContest, "version");
             if (call.Contests.Any(c => c.Participant == caller && c.Version == request.Version && !c.Corrected))
                 return Reason.AlreadyContested;
-            return call.Contests.Count(c => c.Participant == caller) >= MaxItems ? Reason.RecordFull : Accept(new ReadoutContested { Participant = caller });
+            return call.Contests.Count(c => c.Participant == caller) >= MaxItems
+                ? Reason.RecordFull
+                : Accept(new ReadoutContested { Participant = caller });
         },
     };
 

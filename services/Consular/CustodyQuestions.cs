@@ -84,7 +84,11 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         var asked = Ask(person, Route.Article12Transfer, to, openings, cancel);
         return await OfFact(asked, request.AcknowledgedBreaches, cancel) switch
         {
-            { } check when !Transfers.Holds(transfer, @case, links, caller) => ClearanceOf(check, to, Departures.OfJourney(check, to).Count == 0),
+            { } check when !Transfers.Holds(transfer, @case, links, caller) => ClearanceOf(
+                check,
+                to,
+                Departures.OfJourney(check, to).Count == 0
+            ),
             var check => check,
         };
     }

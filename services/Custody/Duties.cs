@@ -38,19 +38,21 @@ public static class Duties
         if (context.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         // What falls due of proceedings is known once they are joined.
-        Change[] due =
-            NotJoined(prisoner).Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>().ToArray()
-                is { Length: > 0 } unjoined
-                ? Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
-                :
-                [
-                    .. Running(prisoner)
-                        .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
-                        .Distinct()
-                        .OrderBy(d => d.Due)
-                        .ThenBy(d => d.Duty)
-                        .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
-                ];
+        Change[] due = NotJoined(prisoner)
+            .Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d)))
+            .OfType<Prisoner>()
+            .ToArray()
+            is { Length: > 0 } unjoined
+            ? Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
+            :
+            [
+                .. Running(prisoner)
+                    .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
+                    .Distinct()
+                    .OrderBy(d => d.Due)
+                    .ThenBy(d => d.Duty)
+                    .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
+            ];
         return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
     }
 

@@ -561,9 +561,7 @@ public static class Prisoners
             return new Refusal(Reason.BureauMissing);
         // An observer that acts for a state is told as that state is.
         var others = known
-            .Where(r =>
-                r.Id != context.Caller.Id && r.Id != bureau && r is not { Kind: ParticipantKind.NeutralObserver, State: "" }
-            )
+            .Where(r => r.Id != context.Caller.Id && r.Id != bureau && r is not { Kind: ParticipantKind.NeutralObserver, State: "" })
             .ToArray();
         if (!others.Select(r => r.Id).ToHashSet().SetEquals(request.Releases.Select(r => r.Recipient)))
             return new Refusal(Reason.ReleaseNotNamed);
@@ -580,8 +578,7 @@ public static class Prisoners
         bool MayBeOrigin(Participant r) =>
             knows ? origins.Contains(r.State) : r.State.Length > 0 && !r.ActsFor(prisoner.LastDetainingPower);
         return others.Any(r =>
-            !context.ActsFor(r.State)
-            && (named.Count == 0 && !r.IsNeutral() || MayBeOrigin(r) && !(released && named.Contains(r.State)))
+            !context.ActsFor(r.State) && (named.Count == 0 && !r.IsNeutral() || MayBeOrigin(r) && !(released && named.Contains(r.State)))
         )
             ? new Refusal(Reason.DataWithheld)
             : null;

@@ -118,7 +118,9 @@ public static class Statements
                 return RefuseField(fault, fault == Reason.AttestationWrong ? "signature" : "official_key");
             if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.AlreadyExists;
-            return statement.Attestations.Count(a => a.Participant == caller) >= MaxAttestations ? Reason.RecordFull : Accept(new StatementAttested());
+            return statement.Attestations.Count(a => a.Participant == caller) >= MaxAttestations
+                ? Reason.RecordFull
+                : Accept(new StatementAttested());
         },
     };
 

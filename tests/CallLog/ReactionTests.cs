@@ -186,7 +186,8 @@ public class ReactionTests
         Assert.Equal([Headquarters, Ua, Kr, Icrc, Unification], @case.Parties.Select(p => p.Participant));
     }
 
-    public static TheoryData<string> TooEarly => ["PartyAdmitted", "PartyRemoved", "PrisonerRegistered", "CaseClosed", "CaseReopened", "StatusRecorded"];
+    public static TheoryData<string> TooEarly =>
+        ["PartyAdmitted", "PartyRemoved", "PrisonerRegistered", "CaseClosed", "CaseReopened", "StatusRecorded"];
 
     [Theory, MemberData(nameof(TooEarly))]
     public void An_event_of_a_case_that_comes_too_early_is_refused_so_that_it_comes_again(string what)

@@ -300,12 +300,41 @@ public class VisibilityTests
         Fold(events, Kr, null);
         var id = Assert.Single(call.Commitments).Id;
         Assert.Equal(logged.Commitments[0], id);
-        Fold(new TransferRequestDrafted { Call = call.Id, Commitment = id, Transfer = "transfer_1", Prisoner = First, Participant = Kr }, Kr, null);
-        Fold(new CommitmentSettled { Call = call.Id, Commitment = id, Kind = SettlementKind.Kept }, "service/consular", null);
+        Fold(
+            new Consular.V1.TransferRequestDrafted
+            {
+                Call = call.Id,
+                Commitment = id,
+                Transfer = "transfer_1",
+                Prisoner = First,
+                Participant = Kr,
+            },
+            Kr,
+            null
+        );
+        Fold(
+            new CommitmentSettled
+            {
+                Call = call.Id,
+                Commitment = id,
+                Kind = SettlementKind.Kept,
+            },
+            "service/consular",
+            null
+        );
         Assert.Equal((CommitmentState.Kept, 1), (call.Commitments[0].State, call.Commitments[0].Requests.Count));
         // The other side says the same, and its account was not erased.
         var submit = _fixture.SubmitRequest(Ua, logged.Call);
-        Fold(new ReadoutSubmitted { Call = call.Id, Participant = Ua, Commitments = { id } }, Ua, submit);
+        Fold(
+            new ReadoutSubmitted
+            {
+                Call = call.Id,
+                Participant = Ua,
+                Commitments = { id },
+            },
+            Ua,
+            submit
+        );
         Assert.Equal(submit.Account.Commitments[0], Assert.Single(call.Commitments).Terms);
 
         void Fold(Google.Protobuf.IMessage e, string who, Google.Protobuf.IMessage? request) =>
@@ -328,10 +357,7 @@ public class VisibilityTests
         var request = _fixture.LogRequest(Kr, r => r.Counterpart = "ru/mfa");
         Assert.Equal(Reason.CounterpartNotASide, _fixture.Why(Kr, request));
         // The power that manages the case knows its parties.
-        Assert.Equal(
-            admitted ? Reason.Unspecified : Reason.CounterpartNotASide,
-            _fixture.Why(Ua, _fixture.LogRequest(Ua, r => (r.Counterpart, r.Account) = ("ru/mfa", Account(a => a.Commitments.Clear()))))
-        );
+        Assert.Equal(admitted ? Reason.Unspecified : Reason.CounterpartNotASide, _fixture.Why(Ua, With("ru/mfa", Ua)));
         // Whoever holds him is known to all, whatever part it was admitted in.
         _fixture.Happen(
             new Custody.V1.CustodyTransferred
@@ -342,10 +368,19 @@ public class VisibilityTests
                 ToPower = "RU",
             }
         );
-        Assert.Equal(
-            admitted ? Reason.Unspecified : Reason.CounterpartNotASide,
-            _fixture.Why(Kr, _fixture.LogRequest(Kr, r => (r.Counterpart, r.Account) = ("ru/mfa", Account(a => a.Commitments.Clear()))))
-        );
+        Assert.Equal(admitted ? Reason.Unspecified : Reason.CounterpartNotASide, _fixture.Why(Kr, With("ru/mfa", Kr)));
+
+        LogCallRequest With(string counterpart, string by) =>
+            _fixture.LogRequest(
+                by,
+                r =>
+                {
+                    r.Counterpart = counterpart;
+                    r.Account.Attendees.Clear();
+                    r.Account.Positions.Clear();
+                    r.Account.Commitments.Clear();
+                }
+            );
     }
 
     private IEnumerable<string> EntryReaders(Decision decision)

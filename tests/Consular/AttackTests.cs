@@ -177,7 +177,10 @@ public sealed class AttackTests
     [Fact]
     public void Who_records_often_leaves_room_to_whoever_else_records_the_same()
     {
-        var visits = ((NotifyVisitResponse)_fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.First }, Accesses.NotifyVisit)).Access;
+        var visits = (
+            (NotifyVisitResponse)
+                _fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.First }, Accesses.NotifyVisit)
+        ).Access;
         _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
         while (Visit(CaseFixture.Ua) != Reason.RecordFull)
         {

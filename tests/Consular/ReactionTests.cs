@@ -197,7 +197,7 @@ public sealed class ReactionTests
     public void Whatever_custody_publishes_is_asked_about_again_or_there_is_a_reason_why_not()
     {
         var published = CaseOpened
-            .Descriptor.File.MessageTypes.Where(t => t.GetOptions().GetExtension(Types.V1.OptionsExtensions.Published))
+            .Descriptor.File.MessageTypes.Where(t => t.GetOptions()?.GetExtension(Types.V1.OptionsExtensions.Published) == true)
             .Select(t => t.Name)
             .ToHashSet();
         Assert.Equal(published.Order(), Changing().Select(r => r.Data).Concat(LetBe.Keys).Order());

@@ -470,7 +470,11 @@ internal sealed class CaseFixture
     {
         foreach (var one in told.Split(", ", StringSplitOptions.RemoveEmptyEntries))
         {
-            var request = new RecordProceedingsRequest(ProceedingsRequest(false, "")) { Prisoner = reference, Etag = Etag(Holder, reference) };
+            var request = new RecordProceedingsRequest(ProceedingsRequest(false, ""))
+            {
+                Prisoner = reference,
+                Etag = Etag(Holder, reference),
+            };
             var time = begun.AddDays(double.Parse(one.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture)).ToTimestamp();
             if (one.StartsWith("from", StringComparison.Ordinal))
                 request.ConfinedSinceTime = time;

@@ -140,7 +140,7 @@ public class CommonAdviceTests
         var again = CaseOpenAgain(f);
         var request = new ReopenCaseRequest
         {
-            Actor = Actor,
+            Actor = CaseFixture.Actor,
             Etag = f.CaseEtag(Hq),
             Case = f.Case,
         };

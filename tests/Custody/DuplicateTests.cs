@@ -277,10 +277,16 @@ public class DuplicateTests
 
     private void HandOverKept()
     {
-        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.Mfa))
+            _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
         _fixture.Do(
             CaseFixture.Consular,
-            new Consular.V1.HandoverConfirmed(_fixture.Confirmed()) { Prisoner = CaseFixture.Q },
+            new Consular.V1.HandoverConfirmed(_fixture.Confirmed())
+            {
+                Prisoner = CaseFixture.Q,
+                FromPower = "UA",
+                DetainingParticipant = CaseFixture.Mfa,
+            },
             Reactions.HandedOver
         );
         Assert.Equal("KR", Kept.LastDetainingPower);
@@ -330,7 +336,7 @@ public class DuplicateTests
             _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         _fixture.RuleRunner.Now = begun.AddDays(100);
         // The clock of confinement is the person's, and runs under the reference that is kept.
-        foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q])
+        foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q, CaseFixture.Q])
             _fixture.FallDue(reference);
         var fell = _fixture.RuleRunner.Events.OfType<Custody.V1.DutyFellDue>().Select(e => e.Duty).ToHashSet();
         Assert.Equal(!ends, fell.Contains(Duties.Confinement));
@@ -422,8 +428,12 @@ public class DuplicateTests
         if (what.EndsWith("link", StringComparison.Ordinal))
             _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
         else
-            _fixture.Do(CaseFixture.Hq, _fixture.CorrectRequest(Kept.Entries[^1].Position, CaseFixture.Hq, CaseFixture.Q), Prisoners.CorrectRecord);
-        Assert.Equal(due, _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
+            _fixture.Do(
+                CaseFixture.Hq,
+                _fixture.CorrectRequest(Kept.Entries[^1].Position, CaseFixture.Hq, CaseFixture.Q),
+                Prisoners.CorrectRecord
+            );
+        Assert.Equal(due, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
     }
 
     /// <summary>Spells of confinement under two references that are linked then, in days, and when three months of it are over: 92 days

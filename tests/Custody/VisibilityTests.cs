@@ -350,7 +350,7 @@ public class VisibilityTests
         ];
         HashSet<string> flags = ["held", "ended", "returned"];
         var published = EventsReflection
-            .Descriptor.MessageTypes.Where(m => m.GetOptions().GetExtension(OptionsExtensions.Published))
+            .Descriptor.MessageTypes.Where(m => m.GetOptions()?.GetExtension(OptionsExtensions.Published) == true)
             .ToArray();
         Assert.NotEmpty(published);
         Assert.All(

@@ -84,7 +84,7 @@ internal static class Duties
 
     private static IEnumerable<Duty> OfPrisoner(Prisoner prisoner, IReadOnlyList<Transfer> transfers)
     {
-        var (id, of) = (prisoner.Prisoner_, $"--case {Shell.Word(prisoner.Case)} --prisoner {Shell.Word(prisoner.Prisoner_)}");
+        var (id, of) = (prisoner.Prisoner_, Of(prisoner));
         var position = prisoner.Entries.Select(e => (ulong?)e.Position).Max();
         foreach (var occurrence in prisoner.Occurrences.Where(o => o.Notification.Length == 0 && !o.Corrected))
         {
@@ -131,13 +131,20 @@ internal static class Duties
                     "GC III 126, D7",
                     Position: statement.Position
                 );
-        // What a departure needs of custody, once somebody asked for it.
+        foreach (var duty in ForDeparture(prisoner, transfers, position))
+            yield return duty;
+    }
+
+    // What a departure needs of custody, once somebody asked for it.
+    private static IEnumerable<Duty> ForDeparture(Prisoner prisoner, IReadOnlyList<Transfer> transfers, ulong? position)
+    {
         if (
             !prisoner.Held
             || prisoner.Withheld.Count > 0
             || transfers.All(t => t.State is not (TransferState.Submitted or TransferState.UnderReview))
         )
             yield break;
+        var (id, of, holder) = (prisoner.Prisoner_, Of(prisoner), prisoner.DetainingPower);
         if (prisoner.Statements.All(s => s.Interview is null || s.State == StatementState.Corrected))
             yield return new(
                 id,
@@ -167,6 +174,8 @@ internal static class Duties
                     Position: position
                 );
     }
+
+    private static string Of(Prisoner prisoner) => $"--case {Shell.Word(prisoner.Case)} --prisoner {Shell.Word(prisoner.Prisoner_)}";
 
     private static IEnumerable<Duty> OfTransfer(Transfer t)
     {

@@ -89,7 +89,7 @@ internal sealed class Exchange
         Act(request, caller);
         Identify(request);
         var id = Contract.TextOf(request, "request_id");
-        var digest = DigestOf(method, request, wish);
+        var digest = DigestOf(service, method, request, wish);
         Telemetry.Makes(id);
         // One that is known needs nothing of a service. What was refused and can be mended may come again.
         if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
@@ -144,10 +144,13 @@ internal sealed class Exchange
             );
 
     // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it.
-    private byte[] DigestOf(MethodDescriptor method, IMessage request, WishToShow? wish)
+    private byte[] DigestOf(string service, MethodDescriptor method, IMessage request, WishToShow? wish)
     {
         using var hash = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, _key);
         hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{Contract.NameOf(method)}\n"));
+        // The methods of every service's ledger are another write at each of them.
+        if (method.File.Package != $"ministries.{service}.v1")
+            hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{service}\n"));
         // The id is what it is compared by, and may have been given by the gateway.
         var id = request.Descriptor.FindFieldByName("request_id");
         var given = id?.Accessor.GetValue(request);
@@ -282,6 +285,11 @@ internal sealed class Exchange
         }
     }
 
+    // It gave no answer, or whoever answered is not the service.
+    private static bool IsAway(RpcException e) =>
+        e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded
+        || e.Status.DebugException is { } fault && (ServiceChannel.IsLost(fault) || ServiceChannel.IsUnproved(fault));
+
     private async Task<Reading> ReadSealed(
         string service,
         MethodDescriptor method,
@@ -297,7 +305,7 @@ internal sealed class Exchange
             {
                 return new Reading(await _client.Call(service, method, request, cancel), null, null);
             }
-            catch (RpcException e) when (e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
+            catch (RpcException e) when (IsAway(e))
             {
                 // The mirror may know it.
             }

@@ -10,6 +10,7 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Serving;
+using Ministries.Trust;
 
 namespace Ministries.Gateway;
 
@@ -383,6 +384,14 @@ internal sealed partial class Outbox : SupervisedService
             var answer = await Call(item, method);
             return new OutboxStatus(item, OutboxState.Answered, answer.ToByteArray(), _time.GetUtcNow());
         }
+        catch (RpcException e) when (e.Status.DebugException is { } fault && ServiceChannel.IsUnproved(fault))
+        {
+            return Hinder(
+                item,
+                "SERVICE_NOT_PROVED",
+                $"check the address of {item.Service}, the certificate that is shown there, and that the agreement here is the one in force"
+            );
+        }
         catch (RpcException e) when (e.StatusCode == StatusCode.Unauthenticated)
         {
             // Who called is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
@@ -402,7 +411,9 @@ internal sealed partial class Outbox : SupervisedService
             var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
             return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
         }
-        catch (RpcException e) when (e.StatusCode != StatusCode.Internal)
+        // The library calls it INTERNAL too where a connection ended before the service had answered.
+        catch (RpcException e)
+            when (e.StatusCode != StatusCode.Internal || e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault))
         {
             if (RefusedException.From(e) is not null)
                 _hindrances.Remove(item.RequestId);

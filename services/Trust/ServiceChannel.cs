@@ -1,6 +1,7 @@
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client.Configuration;
 using Ministries.Errors.V1;
@@ -92,8 +93,18 @@ public static class ServiceChannel
         for (var e = fault; e is not null; e = e.InnerException)
             if (
                 e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }
-                || e is IOException and not HttpProtocolException
+                // What cannot be read came whole, although the library calls that a fault of reading, too.
+                || e is IOException and not (HttpProtocolException or InvalidProtocolBufferException)
             )
+                return true;
+        return false;
+    }
+
+    /// <summary>Whether the fault means that whoever answered did not prove to be the service, so that nothing was sent.</summary>
+    public static bool IsUnproved(Exception fault)
+    {
+        for (var e = fault; e is not null; e = e.InnerException)
+            if (e is AuthenticationException)
                 return true;
         return false;
     }

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Grpc.Core;
@@ -83,6 +85,80 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         {
             silence.SetResult();
             _services.Before = null;
+        }
+    }
+
+    [Theory]
+    [InlineData("shows another service's certificate")]
+    [InlineData("closes each connection")]
+    public async Task Whoever_answers_in_a_services_place_costs_no_write_and_the_mirror_answers(string who)
+    {
+        var state = Directory.CreateTempSubdirectory("outbox").FullName;
+        string path;
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, state))
+        {
+            var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+            path = $"/v1/calllog/GetCall?call={logged["call"]}";
+            await Until(() => MirrorTests.Followed(gateway, "calllog", (string)logged["receipt"]!["position"]!));
+        }
+        using var balancer = new TcpListener(IPAddress.Loopback, 0);
+        balancer.Start();
+        _ = Close();
+        var at = who.StartsWith("shows") ? _services.Addresses["custody"] : new Uri($"https://{balancer.LocalEndpoint}");
+        var (key, time) = (Guid.NewGuid().ToString(), new Swift());
+        GatewaySettings Elsewhere(GatewaySettings settings) =>
+            settings with
+            {
+                AnswerSeconds = 0.1,
+                Services = new Dictionary<string, IReadOnlyList<Uri>>(settings.Services) { ["calllog"] = [at] },
+            };
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", Elsewhere, state, time))
+        {
+            var (_, shown, answer) = await gateway.Get(path);
+            Assert.Equal("mirror", answer.Headers.GetValues("Ministries-Source").Single());
+            Assert.NotNull(shown["etag"]);
+            Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+            // More often than a service may fail.
+            await Until(async () => time.LongPauses > 4 || await State(gateway) != "WAITING");
+            Assert.Equal("WAITING", await State(gateway));
+            if (who.StartsWith("shows"))
+                Assert.Equal("SERVICE_NOT_PROVED", (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"]);
+        }
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+            await Until(async () => await State(gateway) == "ANSWERED");
+        Directory.Delete(state, recursive: true);
+
+        async Task<string?> State(RunningGateway gateway) => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"];
+
+        async Task Close()
+        {
+            try
+            {
+                while (true)
+                    (await balancer.AcceptTcpClientAsync(Cancel)).Dispose();
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException) { }
+        }
+    }
+
+    [Fact]
+    public async Task A_key_of_a_write_to_one_service_is_not_that_of_the_same_write_to_another()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc", s => s with { AnswerSeconds = 0.1 });
+        // Every service has this method, and an entry at that position.
+        var permit = new JsonObject { ["actor"] = PlainJson.Write(Services.Actor), ["position"] = 1 };
+        var key = Guid.NewGuid().ToString();
+        await _services.Stop("custody");
+        try
+        {
+            Assert.Equal(202, (await gateway.Post("/v1/custody/PermitDisclosure", permit, key)).Status);
+            Assert.Equal(202, (await gateway.Post("/v1/custody/PermitDisclosure", permit, key)).Status);
+            var (status, problem, _) = await gateway.Post("/v1/consular/PermitDisclosure", permit, key);
+            Assert.Equal((422, "IDEMPOTENCY_KEY_REUSED"), (status, (string?)problem["reason"]));
+        }
+        finally
+        {
+            await _services.Start("custody");
         }
     }
 
@@ -186,8 +262,16 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     // A clock on which the pauses between attempts pass a thousand times faster.
     private sealed class Swift : TimeProvider
     {
-        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
-            base.CreateTimer(
+        private int _longPauses;
+
+        /// <summary>How many pauses of about half a minute there were, which begin with the eighth attempt.</summary>
+        public int LongPauses => Volatile.Read(ref _longPauses);
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            if (dueTime > TimeSpan.FromSeconds(20) && dueTime < TimeSpan.FromSeconds(40) && dueTime != TimeSpan.FromSeconds(30))
+                Interlocked.Increment(ref _longPauses);
+            return base.CreateTimer(
                 callback,
                 state,
                 dueTime > TimeSpan.Zero && dueTime != TimeSpan.FromSeconds(30) && dueTime != Connections.Patience
@@ -195,6 +279,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
                     : dueTime,
                 period
             );
+        }
     }
 
     [Theory]

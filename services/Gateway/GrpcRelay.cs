@@ -27,7 +27,11 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
         {
             var service = ServiceOf(method, context);
             if (!Contract.IsWrite(method))
-                return (await exchange.Read(service, method, request, null, context.CancellationToken)).Message;
+            {
+                var read = await exchange.Read(service, method, request, null, context.CancellationToken);
+                JsonEndpoints.Say(context.GetHttpContext(), read);
+                return read.Message;
+            }
             var status = await exchange.Write(
                 service,
                 method,

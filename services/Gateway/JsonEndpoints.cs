@@ -123,12 +123,18 @@ internal static class JsonEndpoints
                 ? time
                 : throw Wrong("as_of", "as_of is a time with its offset (RFC 3339), such as 2025-04-03T14:00:00Z");
         var read = await exchange.Read(service, method, request, asOf, http.RequestAborted);
+        Say(http, read);
+        await Json(http, 200, PlainJson.Write(read.Message));
+    }
+
+    /// <summary>Says in the answer's headers who answered, and how old it is.</summary>
+    public static void Say(HttpContext http, Reading read)
+    {
         http.Response.Headers["Ministries-Source"] = read.SeenTime is null ? "service" : "mirror";
         if (read.SeenTime is { } seen)
             http.Response.Headers["Ministries-Seen"] = Time(seen);
         if (read.CheckTime is { } check)
             http.Response.Headers["Ministries-Checked"] = Time(check);
-        await Json(http, 200, PlainJson.Write(read.Message));
     }
 
     private static readonly string[] Forms =

@@ -333,7 +333,8 @@ internal sealed class MirrorStore : IDisposable
             );
     }
 
-    /// <summary>A record as it was known at a time; null: it was not known.</summary>
+    /// <summary>A record as it was known at a time; null: it was not known. Of several, the one that was seen last counts, also where the clock
+    /// was put back meanwhile.</summary>
     public async Task<StoredRecord?> Record(string method, byte[] request, DateTimeOffset time, CancellationToken cancel)
     {
         var (head, rows) = await Read(
@@ -341,8 +342,8 @@ internal sealed class MirrorStore : IDisposable
                 MirrorDatabase.Rows(
                     c,
                     RecordRow.Of,
-                    $"select {Records} from mirror_records where method = @0 and request = @1 and seen_time <= @2 "
-                        + "order by seen_time desc, number desc limit 1",
+                    $"select {Records} from mirror_records where number = (select max(number) from mirror_records "
+                        + "where method = @0 and request = @1 and seen_time <= @2)",
                     method,
                     request,
                     Database.Stored(time)
@@ -360,8 +361,8 @@ internal sealed class MirrorStore : IDisposable
                 MirrorDatabase.Rows(
                     c,
                     RecordRow.Of,
-                    $"select {Records} from mirror_records r where method = @0 and number = (select number from mirror_records l where "
-                        + "l.method = r.method and l.request = r.request and l.seen_time <= @1 order by seen_time desc, number desc limit 1) "
+                    $"select {Records} from mirror_records r where number in (select max(number) from mirror_records "
+                        + "where method = @0 and seen_time <= @1 group by request) "
                         + "order by (select min(number) from mirror_records f where f.method = r.method and f.request = r.request)",
                     method,
                     Database.Stored(time)

@@ -1,7 +1,9 @@
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Grpc.Net.Client;
 using Microsoft.Data.Sqlite;
+using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
@@ -56,6 +58,19 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal("mirror", answer.Headers.GetValues("Ministries-Source").Single());
         Assert.True(DateTimeOffset.Parse(answer.Headers.GetValues("Ministries-Checked").Single()) > before);
         Assert.Equal((string?)logged["etag"], (string?)(await gateway.Get($"{path}&as_of={Time(first)}")).Body["etag"]);
+        using (var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = gateway.Http }))
+        using (
+            var call = new CallLogService.CallLogServiceClient(channel).GetCallAsync(
+                new GetCallRequest { Call = (string?)logged["call"] },
+                cancellationToken: Cancel
+            )
+        )
+        {
+            Assert.Equal(etag, (await call).Etag);
+            var headers = await call.ResponseHeadersAsync;
+            Assert.Equal("mirror", headers.GetValue("ministries-source"));
+            Assert.True(DateTimeOffset.Parse(headers.GetValue("ministries-checked")!) > before);
+        }
         var (unknown, problem, _) = await gateway.Get($"{path}&as_of={Time(before)}");
         Assert.Equal((404, "NOT_IN_MIRROR"), (unknown, (string?)problem["reason"]));
         // A list, too. Other tests register prisoners in the same case.
@@ -68,6 +83,51 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal((503, "SERVICE_UNREACHABLE"), (unreachable, (string?)refused["reason"]));
         await _services.Start("custody");
         await _services.Start("calllog");
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task What_was_seen_last_is_shown_also_after_the_clock_was_put_back(Engine engine)
+    {
+        var mirror = await RunningGateway.MirrorOn(engine);
+        var clock = new Clock { Ahead = TimeSpan.FromMinutes(10) };
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, time: clock);
+        var kr = _services.As("kr/mfa");
+        var call = _services.Call();
+        call.Account.Commitments.Clear();
+        var logged = await kr.CallLog.LogCallAsync(call, cancellationToken: Cancel);
+        await Until(() => Followed(gateway, "calllog", $"{logged.Receipt.Position}"));
+        clock.Ahead = TimeSpan.Zero;
+        var amend = new AmendReadoutRequest
+        {
+            Actor = Actor,
+            Case = _services.Case,
+            Call = logged.Call,
+            Etag = logged.Etag,
+            Account = call.Account,
+        };
+        await kr.Seal(
+            amend,
+            new Types.V1.ReadoutReason
+            {
+                Reason = new() { Language = "en", Text_ = "A clerical error." },
+            },
+            Cancel
+        );
+        var amended = await kr.CallLog.AmendReadoutAsync(amend, cancellationToken: Cancel);
+        await Until(() => Followed(gateway, "calllog", $"{amended.Receipt.Position}"));
+
+        await _services.Stop("calllog");
+        var (_, shown, _) = await gateway.Get($"/v1/calllog/GetCall?call={logged.Call}");
+        await _services.Start("calllog");
+
+        Assert.Equal(amended.Etag, (string?)shown["etag"]);
+    }
+
+    private sealed class Clock : TimeProvider
+    {
+        public TimeSpan Ahead { get; set; }
+
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + Ahead;
     }
 
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]

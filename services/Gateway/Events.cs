@@ -57,6 +57,12 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         var (numbering, after) = (mirror.Head.Numbering, After(http));
         JsonEndpoints.Demand(http.Request.Query, "type", "from");
         var types = http.Request.Query["type"];
+        if (types.Any(t => Contract.Types.Find(t ?? "") is null))
+            throw new GatewayRefusedException(
+                GatewayReason.ParameterInvalid,
+                "it must be the full name of an event's type, such as ministries.calllog.v1.CallLogged",
+                "type"
+            );
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";
         var began = time.GetTimestamp();

@@ -96,13 +96,17 @@ internal sealed partial class Webhooks : SupervisedService
     /// <exception cref="GatewayRefusedException">The event cannot be read now.</exception>
     public async Task<string?> Replay(string webhook, string id, CancellationToken cancel)
     {
-        if (DeadLetters(webhook)?.FirstOrDefault(d => d.Event == id) is null || await _mirror.Find(id, cancel) is not { } letter)
+        if (!_targets.TryGetValue(webhook, out var target) || !IsDead(webhook, id) || await _mirror.Find(id, cancel) is not { } letter)
             return null;
-        var error = await Send(_targets[webhook], letter, cancel) ?? "";
+        var error = await Send(target, letter, cancel) ?? "";
         if (error.Length == 0)
             await Data.Write(c => Database.Run(c, "delete from undelivered where name = @0 and event = @1", webhook, id));
         return error;
     }
+
+    // However many others there are.
+    private bool IsDead(string webhook, string id) =>
+        Data.Read(c => Database.Scalar(c, "select 1 from undelivered where name = @0 and event = @1", webhook, id)) is not null;
 
     /// <inheritdoc/>
     protected override Task Work(CancellationToken stop) =>
@@ -159,7 +163,11 @@ internal sealed partial class Webhooks : SupervisedService
             return true;
         }
         if (cursor.Next - _time.GetUtcNow() is { Ticks: > 0 } wait)
-            await Task.Delay(wait, _time, cancel);
+        {
+            // A clock that was put back meanwhile must not make it wait for the time that it showed before.
+            var most = PauseAfter(cursor.Attempts) * MostSpread;
+            await Task.Delay(wait < most ? wait : most, _time, cancel);
+        }
         if (await Send(target, next, cancel) is not { } error)
         {
             await Move(name, cursor.Numbering, next.Sequence);
@@ -172,11 +180,16 @@ internal sealed partial class Webhooks : SupervisedService
             await SetAside(name, cursor.Numbering, next, attempts, error);
             return true;
         }
-        var pause = TimeSpan.FromSeconds(Math.Min(Longest.TotalSeconds, Math.Pow(2, attempts - 1)));
-        var at = Database.Stored(_time.GetUtcNow() + pause * (0.75 + Random.Shared.NextDouble() / 2));
+        var at = Database.Stored(_time.GetUtcNow() + PauseAfter(attempts) * (LeastSpread + Random.Shared.NextDouble() / 2));
         await Data.Write(c => Database.Run(c, Moves, name, cursor.Numbering, cursor.Sequence, attempts, at, error));
         return true;
     }
+
+    // Without the spread by which those that wait come at different times.
+    private static TimeSpan PauseAfter(int attempts) => TimeSpan.FromSeconds(Math.Min(Longest.TotalSeconds, Math.Pow(2, attempts - 1)));
+
+    private const double LeastSpread = 0.75,
+        MostSpread = LeastSpread + 0.5;
 
     // Where the events were numbered anew, those from before that have their number still are known to be sent.
     private Cursor CursorOf(string name)

@@ -50,6 +50,8 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
             request.Headers.Add("Last-Event-ID", "0011223344556677-1");
             using var answer = await gateway.Http.SendAsync(request, Cancel);
             Assert.Equal(HttpStatusCode.Conflict, answer.StatusCode);
+            // Of a type that there is not, none would ever come.
+            Assert.Equal(400, (await gateway.Get("/events?type=CallLogged")).Status);
         }
         Directory.Delete(state, recursive: true);
     }
@@ -124,10 +126,18 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await Until(async () => (dead = await DeadLetter()) is not null);
         Assert.Equal((2, "it answered 500"), ((int)dead!["attempts"]!, (string?)dead["error"]));
         receiver.Status = 204;
+        // However many others there are, of which a list shows the first.
+        await gateway
+            .Host.Services.GetRequiredService<Mirror>()
+            .Store.File.Write(c =>
+            {
+                for (var i = 0; i < 200; i++)
+                    Database.Run(c, "insert into undelivered values ('cases', @0, 'other', 1, 'it answered 500', 0)", $"other/0/{i}");
+            });
         var (_, replayed, _) = await gateway.Post("/webhooks/cases/replay", new JsonObject { ["id"] = id });
         Assert.True((bool)replayed["taken"]!);
         Assert.Contains(receiver.Got, g => g.Body.Contains((string)refused["call"]!) && g.Status == 204);
-        Assert.Null(await DeadLetter());
+        Assert.Equal(200, (int)(await gateway.Get("/status")).Body["dead_letters"]!);
 
         async Task<JsonNode?> DeadLetter() =>
             (await gateway.Get("/webhooks/cases/dead-letters")).Body["dead_letters"]!
@@ -227,6 +237,52 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         );
 
         static long Of(Delivery delivery) => long.Parse(delivery.Timestamp);
+    }
+
+    [Fact]
+    public async Task A_webhook_does_not_wait_for_a_time_that_the_clock_no_longer_shows()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+        Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
+        await Until(async () => (await gateway.Events()).Count > 0);
+        var file = Path.Combine(gateway.State, "secret");
+        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        await using var receiver = await Receiver.Start();
+        receiver.Status = 503;
+        // Two attempts, so that the first is noted.
+        await Run(new Shifted(TimeSpan.FromDays(365)), () => receiver.Got.Count > 1);
+        receiver.Status = 204;
+        await Run(TimeProvider.System, () => receiver.Got.Any(g => g.Status == 204));
+
+        async Task Run(TimeProvider time, Func<bool> until)
+        {
+            using var hooks = new Webhooks(
+                gateway.Settings with
+                {
+                    Webhooks =
+                    [
+                        new WebhookSettings
+                        {
+                            Name = "cases",
+                            Url = receiver.Address,
+                            Secret = file,
+                        },
+                    ],
+                },
+                gateway.Host.Services.GetRequiredService<Mirror>(),
+                gateway.Host.Services.GetRequiredService<EventStream>(),
+                time,
+                Microsoft.Extensions.Logging.Abstractions.NullLogger<Webhooks>.Instance
+            );
+            await hooks.StartAsync(Cancel);
+            await Until(() => Task.FromResult(until()));
+            await hooks.StopAsync(Cancel);
+        }
+    }
+
+    private sealed class Shifted(TimeSpan by) : TimeProvider
+    {
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + by;
     }
 
     // What is stored of a time may be rounded.

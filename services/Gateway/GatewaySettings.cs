@@ -183,12 +183,19 @@ public sealed record GatewaySettings
             IsLocal || Certificate is not null && (Tokens ?? (object?)Systems ?? Officials) is not null,
             $"{Listen} is reached from other machines: set certificate, certificateKey, and one of tokens, systems, officials"
         );
+        foreach (var service in Services.Keys.Where(s => !Contract.Services.Contains(s)))
+            Demand(false, $"services has {service}, and there is {string.Join(", ", Contract.Services)}");
+        foreach (var (role, of) in (Systems?.Names ?? NoSystems).SelectMany(s => s.Value.Select(r => (r, $"the system {s.Key}"))))
+            Demand(Gateway.Roles.All.Contains(role), $"{of} has the role {role}, and there is {string.Join(", ", Gateway.Roles.All)}");
+        Officials?.Check();
         Demand(Webhooks.Select(w => w.Name).Distinct().Count() == Webhooks.Count, "two webhooks have one name");
         Demand(Webhooks.Count <= 16, "there are more than 16 webhooks");
         foreach (var webhook in Webhooks)
             webhook.Check();
         PrivateFiles.MakeFolder(State);
     }
+
+    private static readonly IReadOnlyDictionary<string, IReadOnlyList<string>> NoSystems = new Dictionary<string, IReadOnlyList<string>>();
 
     internal static void Demand(bool so, string otherwise)
     {
@@ -257,6 +264,19 @@ public sealed record OfficialSettings
 
     /// <summary>The claim with his office. Default: <c>ministries_office</c>.</summary>
     public string OfficeClaim { get; init; } = "ministries_office";
+
+    internal void Check()
+    {
+        GatewaySettings.Demand(
+            Authority is { IsAbsoluteUri: true, Scheme: "https" },
+            $"the authority of officials must be an address such as https://login.mfa.example/, not {Authority}"
+        );
+        foreach (var (value, role) in Roles)
+            GatewaySettings.Demand(
+                Gateway.Roles.All.Contains(role),
+                $"the roles of officials say that {value} is {role}, and there is {string.Join(", ", Gateway.Roles.All)}"
+            );
+    }
 }
 
 /// <summary>A system to which events are sent (Standard Webhooks).</summary>
@@ -290,6 +310,9 @@ public sealed record WebhookSettings
             Url.IsAbsoluteUri && (Url.Scheme == "https" || Url.Scheme == "http" && Url.IsLoopback),
             $"the webhook {Name} must have an address with https"
         );
+        // It would get nothing, and nobody would miss it.
+        foreach (var type in Types.Where(t => Contract.Types.Find(t) is null))
+            GatewaySettings.Demand(false, $"the webhook {Name} is to get {type}, which the contracts do not know");
         GatewaySettings.Demand(Attempts is >= 1 and <= 1000, $"the attempts of the webhook {Name} must be 1 to 1000");
     }
 }

@@ -396,6 +396,36 @@ public class AccessTests(Services services)
     }
 
     [Fact]
+    public void What_no_caller_and_no_service_could_use_is_told_at_the_start()
+    {
+        var state = Directory.CreateTempSubdirectory("gateway").FullName;
+        var settings = RunningGateway.SettingsFor(services, "kr/mfa", state);
+        var officials = new OfficialSettings { Authority = new Uri("https://login.example/"), Audience = "gateway" };
+        // No token of a provider that is asked without TLS could ever be judged.
+        Assert.Contains("login.example", Told(settings with { Officials = officials with { Authority = new("http://login.example/") } }));
+        Dictionary<string, string> clerks = new() { ["desk"] = "clark" };
+        Assert.Contains("desk is clark", Told(settings with { Officials = officials with { Roles = clerks } }));
+        var systems = new SystemSettings
+        {
+            Authorities = "none",
+            Names = new Dictionary<string, IReadOnlyList<string>> { ["registry"] = ["offical"] },
+        };
+        Assert.Contains("registry has the role offical", Told(settings with { Systems = systems }));
+        Dictionary<string, IReadOnlyList<Uri>> addresses = new(settings.Services) { ["custdy"] = [new("https://127.0.0.1:7102")] };
+        Assert.Contains("custdy", Told(settings with { Services = addresses }));
+        var hook = new WebhookSettings
+        {
+            Name = "cases",
+            Url = new Uri("https://hook.example/"),
+            Secret = "none",
+            Types = ["CallLogged"],
+        };
+        Assert.Contains("CallLogged", Told(settings with { Webhooks = [hook] }));
+
+        static string Told(GatewaySettings wrong) => Assert.Throws<FormatException>(() => GatewayHost.Build(wrong)).Message;
+    }
+
+    [Fact]
     public void A_name_is_listened_at_where_it_has_addresses_and_not_everywhere()
     {
         Assert.Equal([new IPEndPoint(IPAddress.Parse("192.0.2.7"), 7120)], GatewayHost.AddressesOf(new Uri("https://192.0.2.7:7120")));

@@ -98,6 +98,9 @@ public sealed class BusFixture : IAsyncDisposable
     /// <summary>Whether the producer's ledger can be reached by gRPC.</summary>
     public bool LedgerReachable { get; set; } = true;
 
+    /// <summary>Changes what the producer's ledger answers; null: it is as it is.</summary>
+    public Action<RecordedEvent>? OnRead { get; set; }
+
     /// <summary>How often the producer's ledger was asked.</summary>
     public int Asked => Volatile.Read(ref _asked);
 
@@ -317,7 +320,9 @@ public sealed class BusFixture : IAsyncDisposable
         var size = request.PageSize == 0 ? 200 : request.PageSize;
         var events = await _ledgers[producer].EventsAfter(request.After.ToDictionary(a => a.Type, a => a.Sequence), size, cancel);
         var response = new ListEventsResponse { Complete = events.Count < size };
-        response.Events.AddRange(events.Select(e => e.Event));
+        response.Events.AddRange(events.Select(e => e.Event.Clone()));
+        foreach (var recorded in response.Events)
+            OnRead?.Invoke(recorded);
         return response;
     }
 

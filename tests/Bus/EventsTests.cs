@@ -38,6 +38,34 @@ public abstract class EventsTests
         await fixture.UntilEffects(events);
     }
 
+    [Theory]
+    [InlineData("another service's")]
+    [InlineData("of another service's type")]
+    [InlineData("of another type than its origin says")]
+    public async Task A_producers_ledger_names_no_event_in_the_name_of_another_service(string what)
+    {
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.CallLog);
+        var first = await fixture.Log();
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).Backlog == 0, "all is published");
+        fixture.OnRead = recorded =>
+        {
+            if (what == "another service's")
+                recorded.Origin.Service = "custody";
+            else if (what == "of another service's type")
+                recorded.Origin.Type = recorded.Event.Type = Custody.V1.StatusRecorded.Descriptor.FullName;
+            else
+                recorded.Event.Type = ReadoutSubmitted.Descriptor.FullName;
+        };
+        await fixture.StartReady(fixture.Consular);
+        await BusFixture.Until(() => fixture.Warnings.Any(w => w.Contains("ForeignEventException")), "the lie is told");
+        Assert.Empty(await fixture.Effects());
+        Assert.Equal(0ul, (await fixture.Ledger(fixture.Consular)).Size);
+        // Once the ledger is as it was, everything goes on.
+        fixture.OnRead = null;
+        await fixture.UntilEffects(first);
+    }
+
     [Fact]
     public async Task A_consumer_that_was_away_goes_on_where_it_was()
     {

@@ -137,7 +137,12 @@ internal sealed class OperationsEndpoint(
         var asked = new ListEventsRequest { PageSize = 1 };
         asked.After.Add(new EventCursor { Type = letter.Origin.Type, Sequence = letter.Origin.Sequence - 1 });
         var found = (await read(letter.Origin.Service, asked, cancel)).Events.FirstOrDefault();
-        if (found is null || EventTypes.IdOf(found.Origin) != letter.Id)
+        if (
+            found is null
+            || !found.IsOf(letter.Origin.Service)
+            || found.Event.Type != letter.Origin.Type
+            || EventTypes.IdOf(found.Origin) != letter.Id
+        )
             return new ReplayResult();
         result.Reason = await intake.Replay(found, cancel) ?? "";
         result.Processed = result.Reason.Length == 0;

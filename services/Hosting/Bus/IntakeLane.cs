@@ -51,6 +51,8 @@ internal sealed partial class IntakeLane(
             }
             catch (Exception e) when (!stop.IsCancellationRequested)
             {
+                if (e is ForeignEventException)
+                    Metrics.Rejected(Metrics.Forged);
                 LogLaneFailed(log, service.Name, producer, e.GetType().Name);
                 await Task.Delay(options.MaxDelay, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
@@ -161,7 +163,11 @@ internal sealed partial class IntakeLane(
         {
             // This call repeats every few seconds, so it is not traced.
             using var untold = SuppressInstrumentationScope.Begin();
-            return await read(producer, request, stop).WaitAsync(options.AskDeadline, stop);
+            var response = await read(producer, request, stop).WaitAsync(options.AskDeadline, stop);
+            // Whoever answers is the producer, and so it can say nothing in another's name, as its messages cannot.
+            return response.Events.FirstOrDefault(e => !e.IsOf(producer) || !_taken.ContainsKey(e.Event.Type)) is { } foreign
+                ? throw new ForeignEventException(producer, foreign)
+                : response;
         }
         catch (Exception e) when (EventCommands.IsTransient(e) && !stop.IsCancellationRequested)
         {

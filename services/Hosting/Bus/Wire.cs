@@ -57,6 +57,12 @@ public sealed class Canary
     public required long Number { get; init; }
 }
 
+/// <summary>A service's ledger named an event that the service cannot have made.</summary>
+/// <param name="producer">The service.</param>
+/// <param name="recorded">The event.</param>
+internal sealed class ForeignEventException(string producer, RecordedEvent recorded)
+    : Exception($"the ledger of {producer} has no event of type {recorded.Event?.Type} of {recorded.Origin?.Service}");
+
 /// <summary>The events that the contracts know.</summary>
 public static class EventTypes
 {
@@ -76,6 +82,14 @@ public static class EventTypes
     /// <summary>An event's id: service/position/index.</summary>
     public static string IdOf(EventOrigin origin) =>
         string.Create(CultureInfo.InvariantCulture, $"{origin.Service}/{origin.Position}/{origin.Index}");
+
+    /// <summary>Whether an event is one that a service of this name can have made: it has that service as its origin, and is of a type that
+    /// the service's contract declares.</summary>
+    internal static bool IsOf(this RecordedEvent recorded, string producer) =>
+        recorded is { Origin: { } origin, Event: { } e }
+        && origin.Service == producer
+        && origin.Type == e.Type
+        && Find(e.Type)?.File.Package == $"ministries.{producer}.v1";
 
     /// <summary>When an event was committed; null: the time cannot be read.</summary>
     internal static DateTimeOffset? CommittedAt(this RecordedEvent recorded) =>
@@ -351,15 +365,12 @@ internal static class Wire
     {
         if (
             !EventTypes.TryReadId(id, out var origin)
-            || source != origin.Service
-            || EventTypes.Find(type) is not { } descriptor
-            || descriptor.File.Package != $"ministries.{origin.Service}.v1"
+            || !ulong.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence)
+            || sequence == 0
         )
             return null;
-        if (!ulong.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence) || sequence == 0)
-            return null;
         (origin.Type, origin.Sequence) = (type, sequence);
-        return new RecordedEvent
+        var recorded = new RecordedEvent
         {
             Origin = origin,
             Event = new Ledger.V1.Event
@@ -373,6 +384,7 @@ internal static class Wire
             Traceparent = traceParent,
             Tracestate = traceState,
         };
+        return recorded.IsOf(source) ? recorded : null;
     }
 
     private static bool TryAddAfter(Dictionary<string, ulong> after, string text)

@@ -2,7 +2,9 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace Ministries.Ledger;
 
-/// <summary>The commands that wait: by precedence, then in turn by participant, then in the order in which they came.</summary>
+/// <summary>The commands that wait: by precedence, then in turn by participant, then in the order in which they came. One place in four is
+/// the turn of the participant whose last place is longest ago, whatever the precedence of its commands, so that nobody's urgent commands
+/// keep the others waiting for ever, those of the service itself included (decision 0082).</summary>
 [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
 internal sealed class CommandQueue(LedgerOptions options)
 {
@@ -14,7 +16,14 @@ internal sealed class CommandQueue(LedgerOptions options)
         Comparer<int>.Create((a, b) => b.CompareTo(a))
     );
 
-    private readonly Dictionary<string, int> _perParticipant = [];
+    // One place in so many goes round all participants.
+    private const int Round = 4;
+
+    private readonly Dictionary<string, (int Count, long Bytes)> _perParticipant = [];
+
+    // When each participant had its last place: the number of that place. The agreement limits how many participants there are.
+    private readonly Dictionary<string, long> _served = [];
+    private long _places;
     private int _count;
     private long _bytes;
     private bool _closed;
@@ -32,10 +41,15 @@ internal sealed class CommandQueue(LedgerOptions options)
             if (_closed)
                 throw new LedgerClosedException();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
+            // One command of each participant has room whatever others have sent.
             if (
                 _count >= options.MaxQueued
-                || own >= options.MaxQueuedPerParticipant
-                || _bytes + command.Bytes.Length > options.MaxQueuedBytes
+                || own.Count >= options.MaxQueuedPerParticipant
+                || own.Count > 0
+                    && (
+                        own.Bytes + command.Bytes.Length > options.MaxQueuedBytesPerParticipant
+                        || _bytes + command.Bytes.Length > options.MaxQueuedBytes
+                    )
             )
                 throw new LedgerOverloadedException();
             if (!_ranks.TryGetValue(command.Precedence, out var rank))
@@ -114,22 +128,35 @@ internal sealed class CommandQueue(LedgerOptions options)
         var (taken, bytes) = (new List<PendingCommand>(), 0L);
         while (_ranks.Count > 0 && taken.Count < most && bytes < options.MaxBatchBytes)
         {
-            var (precedence, rank) = _ranks.First();
-            var turn = rank.First!.Value;
-            var next = turn.Commands.First!.Value;
+            var turn = _places % Round == Round - 1 ? LongestWithout() : _ranks.First().Value.First!;
+            var (participant, commands) = turn.Value;
+            var next = commands.First!.Value;
             if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes)
                 break;
-            turn.Commands.RemoveFirst();
-            rank.RemoveFirst();
-            if (turn.Commands.Count > 0)
+            commands.RemoveFirst();
+            var rank = turn.List!;
+            rank.Remove(turn);
+            if (commands.Count > 0)
                 rank.AddLast(turn);
             if (rank.Count == 0)
-                _ranks.Remove(precedence);
+                _ranks.Remove(next.Command.Precedence);
+            _served[participant] = ++_places;
             ChangeCounts(next, -1);
             bytes += next.Command.Bytes.Length;
             taken.Add(next);
         }
         return taken;
+    }
+
+    // The turn of the participant whose last place is longest ago, with its most urgent commands.
+    private LinkedListNode<(string Participant, LinkedList<PendingCommand> Commands)> LongestWithout()
+    {
+        var (longest, at) = (_ranks.First().Value.First!, long.MaxValue);
+        foreach (var rank in _ranks.Values)
+            for (var turn = rank.First; turn is not null; turn = turn.Next)
+                if (_served.GetValueOrDefault(turn.Value.Participant) is var served && served < at)
+                    (longest, at) = (turn, served);
+        return longest;
     }
 
     /// <summary>Takes no more commands from now on.</summary>
@@ -145,10 +172,11 @@ internal sealed class CommandQueue(LedgerOptions options)
         _count += sign;
         _bytes += sign * pending.Command.Bytes.Length;
         var participant = pending.Command.Participant;
-        var own = _perParticipant.GetValueOrDefault(participant) + sign;
-        if (own == 0)
+        var (count, bytes) = _perParticipant.GetValueOrDefault(participant);
+        (count, bytes) = (count + sign, bytes + sign * pending.Command.Bytes.Length);
+        if (count == 0)
             _perParticipant.Remove(participant);
         else
-            _perParticipant[participant] = own;
+            _perParticipant[participant] = (count, bytes);
     }
 }

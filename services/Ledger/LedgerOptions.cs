@@ -42,8 +42,12 @@ public sealed class LedgerOptions
     /// <summary>The greatest number of commands of one participant that may wait.</summary>
     public int MaxQueuedPerParticipant { get; init; } = 1024;
 
-    /// <summary>The greatest number of bytes of requests that may wait.</summary>
+    /// <summary>The greatest number of bytes of requests that may wait. Beyond it, one request of each participant may wait that has none
+    /// there.</summary>
     public long MaxQueuedBytes { get; init; } = 64 << 20;
+
+    /// <summary>The greatest number of bytes of one participant's requests that may wait, where it is more than one.</summary>
+    public long MaxQueuedBytesPerParticipant { get; init; } = 16 << 20;
 
     /// <summary>The greatest number of commands that are committed together.</summary>
     public int MaxBatch { get; init; } = 256;

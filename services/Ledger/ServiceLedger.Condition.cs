@@ -26,8 +26,9 @@ public sealed partial class ServiceLedger
         {
             return Condition(_committer.FailingSince is null);
         }
-        catch (Exception e) when (e is LedgerException or OperationCanceledException)
+        catch (Exception)
         {
+            // Also what is no outage, such as a table that is gone, or a permission.
             return Condition(false);
         }
     }

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Microsoft.Data.Sqlite;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
@@ -27,6 +28,9 @@ public abstract class Engine
     /// <summary>A copy of a database that is closed.</summary>
     public abstract Task<string> Copy(string connection);
 
+    /// <summary>Runs a statement beside the ledger.</summary>
+    public abstract Task Run(string connection, string sql);
+
     /// <summary>A path in a folder of its own, which is removed with the process.</summary>
     public static string NewFile(string name) =>
         Path.Combine(Directory.CreateDirectory(Path.Combine(Folder.Value, Guid.NewGuid().ToString())).FullName, name);
@@ -49,6 +53,15 @@ public sealed class Sqlite : Engine
         File.Copy(connection["sqlite:".Length..], copy);
         return Task.FromResult($"sqlite:{copy}");
     }
+
+    public override async Task Run(string connection, string sql)
+    {
+        await using var open = new SqliteConnection($"Data Source={connection["sqlite:".Length..]};Pooling=false");
+        await open.OpenAsync();
+        await using var command = open.CreateCommand();
+        command.CommandText = sql;
+        await command.ExecuteNonQueryAsync();
+    }
 }
 
 public sealed class PostgreSql : Engine
@@ -56,6 +69,8 @@ public sealed class PostgreSql : Engine
     public override async Task<string> Create() => await (await Postgres.Shared).CreateDatabase();
 
     public override async Task<string> Copy(string connection) => await (await Postgres.Shared).Copy(connection);
+
+    public override async Task Run(string connection, string sql) => await (await Postgres.Shared).Execute(sql, connection);
 }
 
 /// <summary>

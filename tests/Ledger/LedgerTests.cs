@@ -704,6 +704,21 @@ public abstract class LedgerTests
     }
 
     [Fact]
+    public async Task A_database_that_answers_with_an_unknown_error_takes_no_commits_and_that_passes()
+    {
+        var connection = await Engine.Create();
+        await using var ledger = await ServiceLedger.Open(Options(connection), Cancel);
+        await ledger.Commit(Add("a", "1", "c"), Cancel);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await Engine.Run(connection, "alter table head rename to gone");
+        var condition = await ledger.Examine(Cancel);
+        Assert.Equal((false, "the database takes no commits"), (condition.IsGood, condition.Wrong));
+        await Engine.Run(connection, "alter table gone rename to head");
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await ledger.Commit(Add("a", "2", "c"), Cancel);
+    }
+
+    [Fact]
     public async Task A_database_of_another_service_is_refused()
     {
         var connection = await Engine.Create();
@@ -1043,6 +1058,109 @@ public abstract class LedgerTests
         var drained = ledger.Drain();
         await Assert.ThrowsAsync<LedgerClosedException>(() => ledger.Commit(Add("a", "late", "c"), Cancel));
         await drained;
+    }
+
+    [Fact]
+    public async Task Urgent_commands_without_end_keep_nobody_elses_waiting()
+    {
+        await using var held = await Held.Begin(this, new() { MaxBatch = 1 });
+        List<Task<Outcome>> waiting = [];
+        for (var i = 0; i < 12; i++)
+            waiting.Add(held.Ledger.Commit(Add("flood", $"f{i}", "c", precedence: 4), Cancel));
+        waiting.AddRange([
+            held.Ledger.Commit(Add("b", "b1", "c"), Cancel),
+            held.Ledger.Commit(Add("b", "b2", "c", precedence: 2), Cancel),
+            held.Ledger.Commit(Add("service/calllog", "s1", "c"), Cancel),
+        ]);
+        held.Go();
+        await Task.WhenAll(waiting);
+        var order = (await ReadAll(held.Ledger)).Skip(1).Select(e => e.HeaderOf().RequestId);
+        Assert.Equal(["f0", "f1", "b2", "f2", "f3", "f4", "s1", "f5", "f6", "f7", "b1", "f8", "f9", "f10", "f11"], order);
+    }
+
+    [Fact]
+    public async Task The_great_requests_of_one_participant_leave_room_for_those_of_others()
+    {
+        await using var held = await Held.Begin(this, new() { MaxQueuedBytes = 160, MaxQueuedBytesPerParticipant = 80 });
+        List<Task<Outcome>> waiting = [held.Ledger.Commit(Of("a", "a1", 60), Cancel)];
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("a", "a2", 30), Cancel));
+        waiting.AddRange([held.Ledger.Commit(Of("a", "a3", 20), Cancel), held.Ledger.Commit(Of("b", "b1", 60), Cancel)]);
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("b", "b2", 30), Cancel));
+        waiting.Add(held.Ledger.Commit(Of("b", "b3", 20), Cancel));
+        // There is no room any more, but for the first of a participant that has none there, such as the service itself.
+        waiting.Add(held.Ledger.Commit(Of("service/calllog", "s1", 100), Cancel));
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("service/calllog", "s2", 10), Cancel));
+        held.Go();
+        await Task.WhenAll(waiting);
+
+        static Command Of(string participant, string id, int bytes)
+        {
+            // The counter's name takes three bytes, and the content's tag and length two.
+            var command = Add(participant, id, "c", content: new string('x', bytes - 5));
+            Assert.Equal(bytes, command.Bytes.Length);
+            return command;
+        }
+    }
+
+    // A ledger whose first command is being decided, so that all others wait.
+    private sealed class Held(ServiceLedger ledger, Task<Outcome> first, ManualResetEventSlim go) : IAsyncDisposable
+    {
+        public ServiceLedger Ledger => ledger;
+
+        public static async Task<Held> Begin(LedgerTests tests, QueueLimits limits)
+        {
+            var connection = await tests.Engine.Create();
+            var options = Options(connection);
+            var ledger = await ServiceLedger.Open(
+                new LedgerOptions
+                {
+                    Service = options.Service,
+                    Kinds = options.Kinds,
+                    Connection = connection,
+                    Key = Key,
+                    CheckpointFile = options.CheckpointFile,
+                    MaxBatch = limits.MaxBatch,
+                    MaxQueuedBytes = limits.MaxQueuedBytes,
+                    MaxQueuedBytesPerParticipant = limits.MaxQueuedBytesPerParticipant,
+                },
+                Cancel
+            );
+            var (go, begun) = (new ManualResetEventSlim(), new TaskCompletionSource());
+            var first = ledger.Commit(
+                Add(
+                    "holder",
+                    "h",
+                    "h",
+                    before: () =>
+                    {
+                        begun.TrySetResult();
+                        go.Wait();
+                    }
+                ),
+                Cancel
+            );
+            await begun.Task.WaitAsync(Cancel);
+            return new Held(ledger, first, go);
+        }
+
+        public void Go() => go.Set();
+
+        public async ValueTask DisposeAsync()
+        {
+            go.Set();
+            await first;
+            await ledger.DisposeAsync();
+            go.Dispose();
+        }
+    }
+
+    private sealed record QueueLimits
+    {
+        public int MaxBatch { get; init; } = 256;
+
+        public long MaxQueuedBytes { get; init; } = 64 << 20;
+
+        public long MaxQueuedBytesPerParticipant { get; init; } = 16 << 20;
     }
 
     [Fact]

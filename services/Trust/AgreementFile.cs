@@ -132,14 +132,20 @@ public static class AgreementFile
         return next;
     }
 
-    /// <summary>The file's version, if it replaces the known one; null: it is the known one, or is not valid yet.</summary>
+    /// <summary>The file's version, if it replaces the known one; null: it is the known one, or is not valid yet. While it is not, a version
+    /// beside it counts that is later than the known one: it may revoke a key.</summary>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     internal static ParsedAgreement? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
     {
         var next = Load(path);
-        waits = next.Agreement.ValidFromTime?.ToDateTimeOffset() > at;
-        if (waits)
-            return null;
+        waits = IsLater(next);
+        while (IsLater(next))
+        {
+            var before = next.Agreement.Version - 1;
+            if (before <= (known?.Version ?? 0) || !File.Exists(PathOf(path, before)))
+                return null;
+            next = LoadBeside(path, before);
+        }
         // The one that is known, or one before it.
         if (known?.Version >= next.Agreement.Version)
             return Follows(known, next.Agreement, at) ? next : null;
@@ -150,14 +156,22 @@ public static class AgreementFile
             var beside = PathOf(path, before);
             if (before == 0 || chain.Count > MaxBefore || !File.Exists(beside))
                 throw Missing(known, chain.Peek(), beside, at);
-            var found = Load(beside).Agreement;
-            if (found.Version != before)
-                throw new AgreementRefusedException($"{beside} holds version {found.Version}");
-            chain.Push(found);
+            chain.Push(LoadBeside(path, before).Agreement);
         }
         for (var last = known; chain.TryPop(out var one); last = one)
             Follows(last, one, at);
         return next;
+
+        bool IsLater(ParsedAgreement version) => version.Agreement.ValidFromTime?.ToDateTimeOffset() > at;
+    }
+
+    private static ParsedAgreement LoadBeside(string path, ulong version)
+    {
+        var beside = PathOf(path, version);
+        var found = Load(beside);
+        return found.Agreement.Version == version
+            ? found
+            : throw new AgreementRefusedException($"{beside} holds version {found.Agreement.Version}");
     }
 
     /// <summary>Keeps a version as the one that was trusted last.</summary>
@@ -187,7 +201,8 @@ public static class AgreementFile
 /// <summary>
 /// The agreement that a client or a witness uses (<see cref="AgreementFile.Trust"/>). Each use reads the file again if it has changed. A
 /// new version that is refused is reported, and the previous one stays. It is tried again once a second, because what is wrong may not be
-/// in the file: the disk may be full, or a version before it may be missing beside it. Safe for concurrent use.
+/// in the file: the disk may be full, or a version before it may be missing beside it. So is one that is not valid yet. To read it costs
+/// milliseconds, and whoever calls a witness causes a use. Safe for concurrent use.
 /// </summary>
 public sealed class TrustedAgreement
 {
@@ -199,7 +214,7 @@ public sealed class TrustedAgreement
     private readonly TimeProvider _time;
     private ParsedAgreement _agreement;
     private (DateTime, long) _read;
-    private ((DateTime, long) Stamp, long Time)? _failed;
+    private ((DateTime, long) Stamp, long Time)? _again;
     private bool _unkept;
     private string? _refused;
 
@@ -227,7 +242,7 @@ public sealed class TrustedAgreement
             {
                 if (StampOf(_path) is not { } stamp || stamp == _read)
                     return _agreement;
-                if (_failed is { } failed && failed.Stamp == stamp && _time.GetElapsedTime(failed.Time) < Pause)
+                if (_again is { } again && again.Stamp == stamp && _time.GetElapsedTime(again.Time) < Pause)
                     return _agreement;
                 try
                 {
@@ -236,8 +251,8 @@ public sealed class TrustedAgreement
                         (_agreement, _unkept) = (next, _folder is not null);
                     if (_unkept)
                         AgreementFile.Keep(_folder!, _agreement.Agreement);
-                    (_unkept, _refused, _failed) = (false, null, null);
-                    // The version becomes valid later, without a change of the file.
+                    // The version that waits becomes valid later, without a change of the file.
+                    (_unkept, _refused, _again) = (false, null, waits ? (stamp, _time.GetTimestamp()) : null);
                     if (waits)
                         return _agreement;
                 }
@@ -246,7 +261,7 @@ public sealed class TrustedAgreement
                     if (_refused != e.Message)
                         Complain($"{_path}: {e.Message}; version {_agreement.Agreement.Version} is in force");
                     _refused = e.Message;
-                    _failed = (stamp, _time.GetTimestamp());
+                    _again = (stamp, _time.GetTimestamp());
                     return _agreement;
                 }
                 _read = stamp;

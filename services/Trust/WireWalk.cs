@@ -8,7 +8,8 @@ namespace Ministries.Trust;
 /// <summary>
 /// Checks a request's bytes before they are trusted, because what a signature covers must read in one way only, for every reader and in
 /// every language. Refused are unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not
-/// UTF-8, and bytes that end too early. Any field order and explicit default values are fine.
+/// UTF-8, bytes that end too early, and numbers that the field's type does not have: a reader cuts off what is too much of them, and not
+/// every reader the same. Any field order and explicit default values are fine.
 /// </summary>
 public static class WireWalk
 {
@@ -55,7 +56,7 @@ public static class WireWalk
                 !Varint(ref rest, out var tag)
                 || tag > uint.MaxValue
                 || tag >> 3 == 0
-                || !Value(ref rest, (WireFormat.WireType)(tag & 7), out _)
+                || !Value(ref rest, (WireFormat.WireType)(tag & 7), out _, out _)
             )
                 throw new FormatException("the bytes are no message");
             var field = message[..^rest.Length];
@@ -106,7 +107,7 @@ public static class WireWalk
                 return;
             }
             var field = type.FindFieldByNumber(number);
-            if (!Value(ref bytes, wire, out var value))
+            if (!Value(ref bytes, wire, out var value, out var whole))
             {
                 Fault(NameOf(place, field, number), "the bytes break off or are of a wire type that is not used", ref faults);
                 return;
@@ -124,11 +125,14 @@ public static class WireWalk
                 Fault(NameOf(place, field, number), "the bytes are of another wire type than the field's", ref faults);
                 continue;
             }
-            if (packed && !IsPacked(value, expected))
+            var fits = packed || IsOf(field, wire, whole);
+            if (packed && !IsPacked(field, value, expected, out fits))
             {
                 Fault(NameOf(place, field, number), "the bytes break off", ref faults);
                 return;
             }
+            if (!fits)
+                Fault(NameOf(place, field, number), "the number is none of the field's type", ref faults);
             var before = counts[field.Index]++;
             if (before > 0 && !field.IsRepeated)
                 Fault(NameOf(place, field, number), "the field is given more than once", ref faults);
@@ -177,13 +181,29 @@ public static class WireWalk
         && wire == WireFormat.WireType.LengthDelimited
         && WireTypeOf(field) != WireFormat.WireType.LengthDelimited;
 
-    private static bool IsPacked(ReadOnlySpan<byte> elements, WireFormat.WireType type)
+    // Whether elements stand there and nothing else; and whether each is a number of the field's type.
+    private static bool IsPacked(FieldDescriptor field, ReadOnlySpan<byte> elements, WireFormat.WireType type, out bool fits)
     {
+        fits = true;
         while (elements.Length > 0)
-            if (!Value(ref elements, type, out _))
+        {
+            if (!Value(ref elements, type, out _, out var number))
                 return false;
+            fits &= IsOf(field, type, number);
+        }
         return true;
     }
+
+    // Whether a varint is one that the field's type has. A negative number of 32 bits has all 64 (the encoding of protobuf, "Signed Integers").
+    private static bool IsOf(FieldDescriptor field, WireFormat.WireType wire, ulong number) =>
+        wire != WireFormat.WireType.Varint
+        || field.FieldType switch
+        {
+            FieldType.Bool => number <= 1,
+            FieldType.UInt32 or FieldType.SInt32 => number <= uint.MaxValue,
+            FieldType.Int32 or FieldType.Enum => (long)number is >= int.MinValue and <= int.MaxValue,
+            _ => true,
+        };
 
     private static WireFormat.WireType WireTypeOf(FieldDescriptor field) =>
         field.FieldType switch
@@ -195,14 +215,16 @@ public static class WireWalk
             _ => WireFormat.WireType.Varint,
         };
 
-    private static bool Value(ref ReadOnlySpan<byte> bytes, WireFormat.WireType wire, out ReadOnlySpan<byte> value)
+    // The bytes of a value of a width, or the number that a varint is.
+    private static bool Value(ref ReadOnlySpan<byte> bytes, WireFormat.WireType wire, out ReadOnlySpan<byte> value, out ulong number)
     {
         value = default;
+        number = 0;
         ulong length;
         switch (wire)
         {
             case WireFormat.WireType.Varint:
-                return Varint(ref bytes, out _);
+                return Varint(ref bytes, out number);
             case WireFormat.WireType.Fixed64:
                 length = 8;
                 break;
@@ -231,6 +253,9 @@ public static class WireWalk
             value |= (ulong)(bytes[i] & 0x7f) << 7 * i;
             if (bytes[i] < 0x80)
             {
+                // The tenth byte has room for one bit.
+                if (i == 9 && bytes[i] > 1)
+                    return false;
                 bytes = bytes[(i + 1)..];
                 return true;
             }

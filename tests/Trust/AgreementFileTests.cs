@@ -246,6 +246,59 @@ public sealed class AgreementFileTests : IDisposable
         Assert.Equal(2ul, trusted.Current.Agreement.Version);
     }
 
+    [Fact]
+    public void A_version_that_waits_is_not_read_with_each_use()
+    {
+        var (told, clock, first) = (new List<string>(), new Clock { Now = _now }, Now);
+        var trusted = new TrustedAgreement(File, Seen, clock) { Complain = told.Add };
+        Put(
+            Next(
+                first,
+                a => a.ValidFromTime = _now.AddHours(1).ToTimestamp(),
+                [.. first.Participants.Where(AgreementVersions.Signs).Select(p => p.Id)]
+            )
+        );
+        Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        // Of the same size and time, and no agreement: whoever reads it complains.
+        var (content, time) = (System.IO.File.ReadAllText(File), System.IO.File.GetLastWriteTimeUtc(File));
+        Replace(new string('x', content.Length));
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        Assert.Empty(told);
+        Replace(content);
+        clock.Now = _now.AddHours(1);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+
+        void Replace(string text)
+        {
+            System.IO.File.WriteAllText(File, text);
+            System.IO.File.SetLastWriteTimeUtc(File, time);
+        }
+    }
+
+    [Fact]
+    public void While_a_version_waits_the_one_before_it_counts_where_it_was_missed()
+    {
+        var clock = new Clock { Now = _now };
+        var first = Now;
+        var second = Next(first, a => Deny(a, "0A"), "kr/mfa");
+        var third = Next(
+            second,
+            a => a.ValidFromTime = _now.AddHours(1).ToTimestamp(),
+            [.. first.Participants.Where(AgreementVersions.Signs).Select(p => p.Id)]
+        );
+        var trusted = new TrustedAgreement(File, Seen, clock);
+        Put(third);
+        Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        Put(second, $"{File}.2");
+        clock.Now = _now.AddSeconds(1);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Put(first, $"{File}.1");
+        Assert.Equal(2ul, AgreementFile.Trust(File, Path.Combine(_folder, "fresh"), _now).Agreement.Version);
+        clock.Now = _now.AddHours(1);
+        Assert.Equal(3ul, trusted.Current.Agreement.Version);
+    }
+
     private sealed class Clock : TimeProvider
     {
         public DateTimeOffset Now { get; set; }

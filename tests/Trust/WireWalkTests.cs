@@ -70,6 +70,48 @@ public class WireWalkTests
     public void Bytes_that_break_off_or_hold_no_field_are_refused(byte[] bytes) =>
         Assert.NotEmpty(WireWalk.Walk(Types.V1.Actor.Descriptor, bytes));
 
+    [Theory]
+    [InlineData("until_now", new byte[] { 0x18, 2 })]
+    // 2^32: a reader that cuts it to 32 bits first has false.
+    [InlineData("until_now", new byte[] { 0x18, 0x80, 0x80, 0x80, 0x80, 0x10 })]
+    public void A_truth_value_is_0_or_1(string field, byte[] bytes) =>
+        Assert.Equal($"{field}: the number is none of the field's type", Walk(Follow, bytes));
+
+    [Theory]
+    [InlineData(new byte[] { 0x10, 0xff, 0xff, 0xff, 0xff, 0x07 }, true)]
+    [InlineData(new byte[] { 0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01 }, true)]
+    [InlineData(new byte[] { 0x10, 0x80, 0x80, 0x80, 0x80, 0x08 }, false)]
+    [InlineData(new byte[] { 0x10, 0x81, 0x80, 0x80, 0x80, 0x10 }, false)]
+    public void A_number_of_32_bits_has_no_more(byte[] bytes, bool passes) =>
+        Assert.Equal(
+            passes ? "" : "page_size: the number is none of the field's type",
+            Walk(new MessageDescriptorOf(ListEventsRequest.Descriptor), bytes)
+        );
+
+    [Theory]
+    [InlineData(new byte[] { 0x2a, 2, 1, 2 }, true)]
+    [InlineData(new byte[] { 0x28, 0xff, 0xff, 0xff, 0xff, 0x0f }, true)]
+    [InlineData(new byte[] { 0x2a, 6, 1, 0x80, 0x80, 0x80, 0x80, 0x10 }, false)]
+    [InlineData(new byte[] { 0x28, 0x80, 0x80, 0x80, 0x80, 0x10 }, false)]
+    public void So_it_is_with_each_element_however_it_stands(byte[] bytes, bool passes) =>
+        Assert.Equal(
+            passes ? "" : "reservations: the number is none of the field's type",
+            Walk(new MessageDescriptorOf(Types.V1.State.Descriptor), bytes)
+        );
+
+    [Fact]
+    public void A_value_of_a_choice_of_names_is_a_number_of_32_bits()
+    {
+        var part = new MessageDescriptorOf(EntryPart.Descriptor);
+        Assert.Equal("", Walk(part, 0x08, 1));
+        Assert.Equal("kind: the number is none of the field's type", Walk(part, 0x08, 0x81, 0x80, 0x80, 0x80, 0x10));
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01 }, true)]
+    [InlineData(new byte[] { 0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02 }, false)]
+    public void No_number_has_more_than_64_bits(byte[] bytes, bool passes) => Assert.Equal(passes, Walk(Follow, bytes).Length == 0);
+
     [Fact]
     public void Faults_are_bounded_however_many_there_are()
     {

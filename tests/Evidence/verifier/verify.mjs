@@ -271,8 +271,7 @@ function* wireFields(bytes, canonical) {
       value |= BigInt(byte & 0x7f) << shift;
       if (byte < 0x80) {
         if (canonical && byte === 0 && at - start > 1) malformed('a number in more bytes than it needs');
-        if (value >> 64n && canonical) malformed('a number of more than 64 bits');
-        return BigInt.asUintN(64, value);
+        return value >> 64n ? malformed('a number of more than 64 bits') : value;
       }
     }
   };
@@ -342,10 +341,10 @@ function packedNumbers(bytes, canonical) {
 }
 
 function readNumber(value, { type, name }, canonical) {
-  if (type === 'bool') return canonical && value > 1n ? malformed(`${name} is no truth value`) : value !== 0n;
+  if (type === 'bool') return value > 1n ? malformed(`${name} is no truth value`) : value === 1n;
   if (type === 'uint64') return value;
-  if (canonical && value >> 32n) malformed(`${name} is too great`);
-  const number = Number(BigInt.asUintN(32, value));
+  if (value >> 32n) malformed(`${name} is too great`);
+  const number = Number(value);
   return canonical && type in Enums && !Enums[type].name[number] ? malformed(`${name} has a value that is not known`) : number;
 }
 

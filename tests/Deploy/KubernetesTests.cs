@@ -259,6 +259,33 @@ public sealed partial class KubernetesTests
         );
     }
 
+    [Theory]
+    [MemberData(nameof(Applied))]
+    public void The_brokers_pods_are_confined_as_their_namespace_demands(string folder)
+    {
+        // The operator's own pods have a user and a group, and nothing else that the namespace demands (pod security standard "restricted").
+        var broker = Manifests.Of(folder).Single(m => m.Kind == "RabbitmqCluster");
+        var spec = broker.Spec["override"]!["statefulSet"]!["spec"]!["template"]!["spec"]!;
+        var pod = spec["securityContext"]!;
+        Assert.True((bool)pod["runAsNonRoot"]!);
+        Assert.Equal((999, 999, 999), ((int)pod["runAsUser"]!, (int)pod["runAsGroup"]!, (int)pod["fsGroup"]!));
+        Assert.Equal("RuntimeDefault", (string)pod["seccompProfile"]!["type"]!);
+        // The containers that the operator makes: strategic merge goes by their names.
+        Assert.Equal(["setup-container"], spec["initContainers"]!.AsArray().Select(c => (string)c!["name"]!));
+        Assert.Equal(["rabbitmq"], spec["containers"]!.AsArray().Select(c => (string)c!["name"]!));
+        Assert.All(
+            spec["initContainers"]!.AsArray().Concat(spec["containers"]!.AsArray()),
+            container =>
+            {
+                var confined = container!["securityContext"]!;
+                Assert.False((bool)confined["allowPrivilegeEscalation"]!);
+                Assert.True((bool)confined["readOnlyRootFilesystem"]!);
+                Assert.Equal(["ALL"], confined["capabilities"]!["drop"]!.AsArray().Select(c => (string)c!));
+                Assert.Null(confined["capabilities"]!["add"]);
+            }
+        );
+    }
+
     [Fact]
     public void Each_service_is_on_three_machines_and_may_lose_one()
     {

@@ -106,6 +106,11 @@ public sealed class BusFixture : IAsyncDisposable
 
     private int _asked;
 
+    /// <summary>After which call it was asked for the next ones last.</summary>
+    public ulong AskedAfter => Volatile.Read(ref _askedAfter);
+
+    private ulong _askedAfter;
+
     /// <summary>The duties of the call log, by their record's due time.</summary>
     public IReadOnlyList<Duty> Duties { get; set; } = [];
 
@@ -315,6 +320,7 @@ public sealed class BusFixture : IAsyncDisposable
     public async Task<ListEventsResponse> Read(string producer, ListEventsRequest request, CancellationToken cancel)
     {
         Interlocked.Increment(ref _asked);
+        Volatile.Write(ref _askedAfter, request.After.FirstOrDefault(a => a.Type == CallLogged.Descriptor.FullName)?.Sequence ?? 0);
         if (!LedgerReachable)
             throw new RpcException(new Status(StatusCode.Unavailable, ""));
         var size = request.PageSize == 0 ? 200 : request.PageSize;

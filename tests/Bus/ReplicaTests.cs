@@ -1,4 +1,5 @@
 using Ministries.Fixtures;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 
 namespace Ministries.Bus.Tests;
@@ -25,16 +26,18 @@ public sealed class ReplicaTests : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
-    private BusFixture Replica(BusFixture? of = null) =>
+    private BusFixture Replica(BusFixture? of = null, Func<BusOptions, BusOptions>? with = null) =>
         new(
             _broker,
             o =>
-                o with
-                {
-                    // Without the broker nothing comes in.
-                    FillInterval = TimeSpan.FromMinutes(30),
-                    HoldPatience = TimeSpan.FromSeconds(2),
-                }
+                (with ?? (other => other))(
+                    o with
+                    {
+                        // Without the broker nothing comes in.
+                        FillInterval = TimeSpan.FromMinutes(30),
+                        HoldPatience = TimeSpan.FromSeconds(2),
+                    }
+                )
         )
         {
             DatabaseOf = service => _databases[service],
@@ -99,6 +102,30 @@ public sealed class ReplicaTests : IAsyncLifetime
         hanging.SetResult();
         var more = await one.Log();
         await two.UntilEffects(sent, more);
+    }
+
+    [Fact]
+    public async Task What_one_replica_takes_in_is_not_missing_to_another_one()
+    {
+        await using var one = Replica();
+        await one.StartReady(one.Consular);
+        await one.StartReady(one.CallLog);
+        // No event is ever old enough for it to take it from the ledger.
+        await using var two = Replica(
+            one,
+            o =>
+                o with
+                {
+                    FillInterval = TimeSpan.FromMilliseconds(50),
+                    MaxDelay = TimeSpan.FromMilliseconds(50),
+                    FillAge = TimeSpan.FromHours(1),
+                }
+        );
+        await two.Ledger(two.CallLog);
+        await two.StartReady(two.Consular);
+        List<string> sent = [await one.Log(), await one.Log()];
+        await one.UntilEffects(sent);
+        await BusFixture.Until(() => two.AskedAfter == 2, "it asks for later events alone");
     }
 
     [Fact]

@@ -67,6 +67,8 @@ internal sealed partial class IntakeLane(
             Sort();
             if (Stopwatch.GetTimestamp() >= fillAt)
             {
+                // What another replica has taken in meanwhile is not missing.
+                await ReadTaken(stop);
                 // Ask again soon if the producer could not be reached or its events are still too young.
                 var asked = await Fill(null, stop);
                 fillAt = Stopwatch.GetTimestamp() + Ticks(asked ? options.FillInterval : options.MaxDelay);

@@ -16,6 +16,9 @@ namespace Ministries.Hosting;
 /// </summary>
 internal sealed class Admission(EdgeLimits limits, TimeProvider time)
 {
+    /// <summary>How many bytes of room are taken (<see cref="TakeRoom"/>).</summary>
+    public long Bytes => _bodies.All;
+
     private enum Pool
     {
         Writes,
@@ -43,6 +46,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     private readonly Places _writes = OfCalls(limits, time),
         _reads = OfCalls(limits, time),
         _streams = OfStreams(limits, time);
+    private readonly Bodies _bodies = new(limits);
     private readonly Pause _pause = new(limits.RefusalDelay, time);
 
     private static Places OfCalls(EdgeLimits limits, TimeProvider time) =>
@@ -61,8 +65,9 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             time
         );
 
-    private static Refusals.Prepared Full(string limit) =>
-        Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
+    private static Refusals.Prepared Full(string limit) => Refusals.Prepare(OverloadedBy(limit));
+
+    private static Refusal OverloadedBy(string limit) => new(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit });
 
     /// <summary>Takes a place for a call, or for a request of the log's files.</summary>
     /// <param name="call">What is called, and by whom.</param>
@@ -79,8 +84,28 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>The call has ended, however it did.</summary>
     public void Leave(EdgeCall call)
     {
+        if (call.Room > 0)
+            _bodies.GiveBack(call.Caller.Participant.Id, call.Room);
         if (KindOf(call) is { } kind)
             PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
+    }
+
+    /// <summary>Takes room for the message of a call that has a place. Places alone would let the messages of one participant fill the memory,
+    /// if each of its calls had a great one and sent it slowly.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="bytes">How long its message is.</param>
+    /// <returns>The refusal, given after a pause; null: the call has room until <see cref="Leave"/>.</returns>
+    public async ValueTask<Refusal?> TakeRoom(EdgeCall call, long bytes)
+    {
+        if (bytes <= EdgeLimits.SmallMessageBytes)
+            return null;
+        if (_bodies.Take(call.Caller.Participant.Id, bytes) is { } full)
+        {
+            await _pause.Wait();
+            return full;
+        }
+        call.Room = bytes;
+        return null;
     }
 
     private static Kind? KindOf(EdgeCall call) =>
@@ -197,6 +222,45 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <param name="Own">Calls that a participant may always have, however many others have.</param>
     /// <param name="Flash">Calls of one participant beyond these limits if their precedence is FLASH.</param>
     private sealed record Room(int All, int OfOne, int BesideOthers, int Own, int Flash);
+
+    /// <summary>Who has how many bytes in great messages.</summary>
+    private sealed class Bodies(EdgeLimits limits)
+    {
+        private static readonly Refusal OfOne = OverloadedBy("the participant's calls in progress have as many bytes as they may have"),
+            OfAll = OverloadedBy("the service's calls in progress have as many bytes as they may have");
+
+        private readonly Lock _lock = new();
+        private readonly Dictionary<string, long> _taken = [];
+        private long _all;
+
+        public long All => Interlocked.Read(ref _all);
+
+        /// <summary>Takes room. Returns the refusal; null: it is taken.</summary>
+        public Refusal? Take(string participant, long bytes)
+        {
+            lock (_lock)
+            {
+                var own = _taken.GetValueOrDefault(participant);
+                if (own > 0 && own + bytes > limits.MaxBodyBytesPerParticipant)
+                    return OfOne;
+                if (own > 0 && _all + bytes > limits.MaxBodyBytes)
+                    return OfAll;
+                _taken[participant] = own + bytes;
+                _all += bytes;
+                return null;
+            }
+        }
+
+        public void GiveBack(string participant, long bytes)
+        {
+            lock (_lock)
+            {
+                _all -= bytes;
+                if ((_taken[participant] -= bytes) == 0)
+                    _taken.Remove(participant);
+            }
+        }
+    }
 
     /// <summary>Who has how many calls in progress.</summary>
     private sealed class Places(Room room, Refusals.Prepared ofOne, Refusals.Prepared ofAll, TimeProvider time)

@@ -64,9 +64,10 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// <summary>Gives the request's place back, however the request ended.</summary>
     public virtual void Leave(EdgeCall call) => admission.Leave(call);
 
-    /// <summary>Reads the body as one gRPC message (<see cref="RequestFrame"/>).</summary>
+    /// <summary>Reads the body as one gRPC message (<see cref="RequestFrame"/>), if there is room for it.</summary>
     /// <returns>The frame with its prefix of five bytes, or the refusal.</returns>
-    public virtual ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit) => RequestFrame.Read(http, limit);
+    public virtual ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(EdgeCall call, HttpContext http, int limit) =>
+        RequestFrame.Read(http, limit, length => admission.TakeRoom(call, length));
 
     /// <summary>Whether the message's bytes can be read in one way only: no unknown field, no repeated singular field, no wrong
     /// wire type, no second member of a oneof.</summary>
@@ -123,6 +124,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
 /// <param name="WhereAnswered">The refusal even if the request was answered before; null: none.</param>
 /// <param name="Approved">The officials whose approvals are valid.</param>
 /// <param name="Keys">The keys that signed: they must still be valid when the write is committed.</param>
+/// <param name="Created">When the signature was made; null: there is none.</param>
 /// <param name="Expires">Until when the signature holds; null: there is none.</param>
 internal sealed record SignedRequest(
     string RequestId,
@@ -131,13 +133,17 @@ internal sealed record SignedRequest(
     Refusal? WhereAnswered,
     IReadOnlySet<string> Approved,
     IReadOnlyList<SigningKey> Keys,
+    DateTimeOffset? Created,
     DateTimeOffset? Expires
 )
 {
     /// <summary>Whether every verifier accepts an entry with this commit time. The commit time can be ahead of this clock, because it is
-    /// never before the last entry's: another replica's clock may be ahead, or this one's may have been set back.</summary>
+    /// never before the last entry's: another replica's clock may be ahead, or this one's may have been set back. And it can be before the
+    /// time of the check, if the clock was set back in between, by less than is noticed.</summary>
     public bool HoldsAt(DateTimeOffset commit) =>
-        Keys.All(k => RequestSignatures.IsValidAt(k, commit)) && !(Expires + KeyHistory.LongestWait < commit);
+        Keys.All(k => RequestSignatures.IsValidAt(k, commit))
+        && !(Created > commit + HttpSignature.ClockSkew)
+        && !(Expires + KeyHistory.LongestWait < commit);
 
     /// <summary>Checks the signatures of a write that has passed all other checks.</summary>
     public static SignedRequest Check(EdgeCall call, HttpRequest http, Checks checks)
@@ -158,6 +164,7 @@ internal sealed record SignedRequest(
             whereAnswered,
             approved,
             refused is null ? KeysOf(call, fields, shape) : [],
+            refused is null ? fields?.Created : null,
             refused is null ? fields?.Expires : null
         );
     }

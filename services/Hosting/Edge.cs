@@ -225,7 +225,7 @@ internal sealed class Passing
     // A write's signature is checked here, but a refusal is only carried: the request may have been answered before.
     private async ValueTask<Refusal?> Check(Rpc rpc, EdgeCall call, HttpContext http)
     {
-        var (frame, refusal) = await _checks.Frame(http, _limits.MaxMessageBytes);
+        var (frame, refusal) = await _checks.Frame(call, http, _limits.MaxMessageBytes);
         if (refusal is not null)
             return refusal;
         var (request, faults) = Read(rpc.Method, frame!.AsSpan(RequestFrame.Prefix));

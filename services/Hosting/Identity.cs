@@ -50,6 +50,16 @@ public sealed record EdgeLimits
     /// <summary>The greatest size of a request's message: 1 MiB. What is greater is refused before it is parsed.</summary>
     public int MaxMessageBytes { get; init; } = 1 << 20;
 
+    /// <summary>How large a message may be that needs no room (<see cref="MaxBodyBytes"/>): 32 KiB.</summary>
+    public const int SmallMessageBytes = 32 << 10;
+
+    /// <summary>How many bytes the messages of calls in progress may have together that are greater than <see cref="SmallMessageBytes"/>, as
+    /// they say before they come: 64 MiB. Beyond it, each participant may have one.</summary>
+    public long MaxBodyBytes { get; init; } = 64 << 20;
+
+    /// <summary>How many of these may be of one participant, where they are of more than one call: 16 MiB.</summary>
+    public long MaxBodyBytesPerParticipant { get; init; } = 16 << 20;
+
     /// <summary>How old a connection grows before its peer is asked to open another: 30 minutes, and up to a tenth less so that
     /// not all do at once.</summary>
     public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromMinutes(30);

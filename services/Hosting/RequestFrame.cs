@@ -15,13 +15,16 @@ internal static class RequestFrame
     /// <summary>Reads the whole body.</summary>
     /// <param name="http">The request.</param>
     /// <param name="limit">The greatest length of the message, in bytes.</param>
+    /// <param name="room">Asked once for room, for the length that the prefix says, before the message is waited for. It returns the refusal;
+    /// null: there is room.</param>
     /// <returns>The frame with its prefix, or the refusal.</returns>
-    public static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
+    public static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit, Func<long, ValueTask<Refusal?>> room)
     {
         // gRPC would refuse any other type too, but only after all checks and with an HTTP status alone.
         if (http.Request.ContentType is not { } type || !type.StartsWith("application/grpc", StringComparison.OrdinalIgnoreCase))
             return (null, Refusals.Invalid("", "the content-type must be application/grpc"));
         var reader = http.Request.BodyReader;
+        var asked = false;
         while (true)
         {
             // Most bodies have arrived with their headers.
@@ -41,6 +44,8 @@ internal static class RequestFrame
                     refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
                 else if (buffer.Length > Prefix + length)
                     refusal = Refusals.Invalid("", "the call must have one message");
+                else if (!asked)
+                    (asked, refusal) = (true, await room(length));
                 if (refusal is not null)
                 {
                     reader.AdvanceTo(buffer.Start, buffer.End);

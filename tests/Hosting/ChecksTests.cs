@@ -265,10 +265,10 @@ public sealed class ChecksTests
                 base.Leave(call);
         }
 
-        public override async ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit)
+        public override async ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(EdgeCall call, HttpContext http, int limit)
         {
             if (check != nameof(Frame))
-                return await base.Frame(http, limit);
+                return await base.Frame(call, http, limit);
             using var whole = new MemoryStream();
             await http.Request.Body.CopyToAsync(whole);
             return (whole.ToArray(), null);

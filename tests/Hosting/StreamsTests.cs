@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net.Http.Headers;
 using Google.Protobuf;
 using Grpc.Core;
@@ -522,6 +523,56 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Great_requests_that_come_slowly_have_limited_room_and_small_ones_go_on()
+    {
+        const string method = "calllog.v1.CallLogService/LogCall";
+        const int great = 1 << 20;
+        await With(
+            new EdgeLimits
+            {
+                MaxBodyBytes = 3 * great,
+                MaxBodyBytesPerParticipant = 2 * great,
+                RefusalDelay = TimeSpan.FromMilliseconds(1),
+            }
+        );
+        var (one, other) = (_running.Http(_running.CertificateOf("ua/mfa")), _running.Http(_running.CertificateOf("kr/mfa")));
+        var (slow, gone) = (_running.Http(_running.CertificateOf("ua/mfa")), new TaskCompletionSource());
+        await Begin(slow, 1);
+        await Begin(slow, 2);
+        Assert.Equal(StatusCode.ResourceExhausted, await Status(one));
+        // Another has room, until all together have none. For one message of each there is always room.
+        Assert.Equal(StatusCode.InvalidArgument, await Status(other));
+        await Begin(_running.Http(_running.CertificateOf("kr/mfa")), 3);
+        Assert.Equal(StatusCode.ResourceExhausted, await Status(other));
+        Assert.Equal(StatusCode.InvalidArgument, await Status(_running.Http(_running.CertificateOf(Headquarters))));
+        await _running.Log("ua/mfa");
+        gone.SetException(new IOException("the caller is gone"));
+        await Are(0);
+        Assert.Equal(StatusCode.InvalidArgument, await Status(one));
+
+        // It says how long it is, and sends a byte.
+        async Task Begin(HttpClient http, int count)
+        {
+            _ = http.SendAsync(Post(method, new Halting([0, 0, 0x10, 0, 0, 0xff], gone.Task)), Running.Cancel);
+            await Are(count);
+        }
+
+        Task Are(int count) =>
+            Running.Until(
+                () => Task.FromResult(_running.Host.Services.GetRequiredService<Admission>().Bytes == count * great),
+                $"{count} great requests are in progress"
+            );
+
+        // No message has such bytes, so it is refused where it is read.
+        async Task<StatusCode> Status(HttpClient http)
+        {
+            using var request = Post(method, new ByteArrayContent(Running.FrameOf(Enumerable.Repeat((byte)0xff, great).ToArray())));
+            using var response = await http.SendAsync(request, Running.Cancel);
+            return (StatusCode)int.Parse(response.Headers.GetValues("grpc-status").Single(), CultureInfo.InvariantCulture);
+        }
+    }
+
+    [Fact]
     public async Task An_answer_that_is_not_read_keeps_its_place_no_longer_than_a_call_may_take()
     {
         await With(Narrow);
@@ -575,7 +626,9 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     /// <summary>A body that begins and never ends.</summary>
-    private sealed class Halting(byte[] comes) : HttpContent
+    /// <param name="comes">How it begins.</param>
+    /// <param name="breaks">When it breaks off; null: never.</param>
+    private sealed class Halting(byte[] comes, Task? breaks = null) : HttpContent
     {
         protected override Task SerializeToStreamAsync(Stream stream, System.Net.TransportContext? context) =>
             SerializeToStreamAsync(stream, context, Running.Cancel);
@@ -585,7 +638,10 @@ public sealed class StreamsTests : IAsyncLifetime
             await stream.WriteAsync(comes, cancel);
             await stream.FlushAsync(cancel);
             // It does not end when the request is cut, because the caller might then see the end of this wait instead of the cut.
-            await Task.Delay(Timeout.Infinite, Running.Cancel);
+            if (breaks is null)
+                await Task.Delay(Timeout.Infinite, Running.Cancel);
+            else
+                await breaks.WaitAsync(Running.Cancel);
         }
 
         protected override bool TryComputeLength(out long length)

@@ -223,6 +223,8 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             { "a wrong wire type", Running.FrameOf([.. good, 0x08, 0x01]), "request_id" },
             { "no UTF-8", Running.FrameOf([.. good, 0x52, 0x01, 0xff]), "counterpart" },
             { "an unknown enum value", Running.FrameOf([.. good, 0x38, 0x63]), "precedence" },
+            // 2^32 + FLASH: who cuts it to 32 bits has a name of the enum, and who does not has none.
+            { "a number beyond its type", Running.FrameOf([.. good, 0x38, 0x84, 0x80, 0x80, 0x80, 0x10]), "precedence" },
             { "an unknown field", Running.FrameOf([.. good, 0xf8, 0x06, 0x01]), "#111" },
             { "a group", Running.FrameOf([.. good, 0xfb, 0x06, 0xfc, 0x06]), "#111" },
         };
@@ -239,6 +241,30 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Running.Is("REQUEST_INVALID", status);
             Assert.True(Running.FaultsOf(status).Contains(field), $"{what}: {status}");
         });
+
+    [Fact]
+    public async Task A_signature_from_after_its_commit_by_more_than_verifiers_allow_is_not_recorded()
+    {
+        var request = Running.Request();
+        var frame = Running.FrameOf(request.ToByteArray());
+        // The ledger goes by the machine's clock: so it is as if that were set back between the check and the commit.
+        running.Time.Moved = TimeSpan.FromSeconds(10);
+        try
+        {
+            var before = running.Ledger.Size;
+            var headers = running.Signed(request.RequestId, frame, ago: TimeSpan.FromSeconds(29));
+            Running.Is("UNAVAILABLE", await running.Post(frame, "LogCall", headers));
+            Assert.Equal(before, running.Ledger.Size);
+            // The same request is recorded with a signature that holds then.
+            headers = running.Signed(request.RequestId, frame, ago: TimeSpan.FromSeconds(15));
+            Assert.Equal(0, (await running.Post(frame, "LogCall", headers)).Code);
+            Assert.Equal(before + 1, running.Ledger.Size);
+        }
+        finally
+        {
+            running.Time.Moved = TimeSpan.Zero;
+        }
+    }
 
     [Fact]
     public async Task A_message_that_is_too_large_is_refused_before_it_is_read() =>

@@ -37,6 +37,9 @@ internal sealed class StartCheck(Settings settings)
         if (settings.BrokerAuthority is { } authority)
             Try("Broker:Authority", authority, CheckAuthority);
         CheckFolder("Checkpoint:File", settings.Checkpoint);
+        if (settings.Checkpoint.Length > 0)
+            foreach (var beside in ServiceLedger.FilesBeside(settings.Checkpoint))
+                CheckBeside("Checkpoint:File", beside);
         const string sqlite = "sqlite:";
         if (settings.Ledger.StartsWith(sqlite, StringComparison.Ordinal))
             CheckFolder("Ledger:Connection", settings.Ledger[sqlite.Length..]);
@@ -139,6 +142,28 @@ internal sealed class StartCheck(Settings settings)
             _faults.Add($"{setting}: {path} cannot be written: {e.Message}");
         }
     }
+
+    // A file that is missing is made, and one that is there is replaced. It holds one checkpoint.
+    private void CheckBeside(string setting, string path)
+    {
+        try
+        {
+            if (Directory.Exists(path))
+                throw new IOException("it is a folder");
+            if (!File.Exists(path))
+                return;
+            using var file = PrivateFiles.Open(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            if (file.Length > MaxNoteBytes)
+                throw new IOException($"it is larger than {MaxNoteBytes} bytes, and so no checkpoint");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _faults.Add($"{setting}: {path} cannot be used: {e.Message}");
+        }
+    }
+
+    // Every character of a signed note takes at most three bytes: a pair of them takes four.
+    private const int MaxNoteBytes = SignedNote.MaxLength * 3;
 
     private void CheckAddress(string setting, Uri listen, Func<Uri, IReadOnlyList<IPEndPoint>> resolve)
     {

@@ -49,6 +49,14 @@ public sealed partial class ServiceLedger
             ?.Text;
     }
 
+    /// <summary>What is kept beside a replica's own checkpoints: the greatest one with cosignatures, and the greatest one of others. Each file is
+    /// replaced as a whole.</summary>
+    /// <param name="checkpointFile"><see cref="LedgerOptions.CheckpointFile"/>.</param>
+    internal static IReadOnlyList<string> FilesBeside(string checkpointFile) =>
+        [CosignedBeside(checkpointFile), KnownEnd.FileBeside(checkpointFile)];
+
+    private static string CosignedBeside(string checkpointFile) => checkpointFile + ".cosigned";
+
     internal static LedgerInconsistentException Behind(ulong size, ulong known) =>
         new(
             $"the database has {size} entries, and a checkpoint over {known} was signed: it was put back to an earlier state, or is a "

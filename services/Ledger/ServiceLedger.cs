@@ -63,9 +63,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 var clock = new ClockGuard(options.Time, options.ComparesDatabaseClock);
                 if (ClockGuard.Ahead(head.Time, options.Time.GetUtcNow()) is { } ahead)
                     throw new ClockNotTrustedException(ahead);
-                var cosigned = new CosignedFile(judge, options.CheckpointFile + ".cosigned");
+                var cosigned = new CosignedFile(judge, CosignedBeside(options.CheckpointFile));
                 await CheckTree(session, head, checkpoints.Last, options.CheckpointFile, checkpoints.IsDoubtful);
-                await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned", doubtful: false);
+                await CheckTree(session, head, cosigned.Enough, CosignedBeside(options.CheckpointFile), doubtful: false);
                 foreach (var (by, tree) in heard)
                     await CheckTree(session, head, tree, by, doubtful: false);
                 await CheckTree(session, head, end.Seen, KnownEnd.FileBeside(options.CheckpointFile), end.IsDoubtful);

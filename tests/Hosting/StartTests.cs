@@ -259,6 +259,22 @@ public sealed class StartTests : IDisposable
     }
 
     [Fact]
+    public async Task What_stands_in_the_place_of_a_file_beside_the_checkpoints_is_told_with_its_name()
+    {
+        Directory.CreateDirectory(File("calllog.checkpoint.cosigned"));
+        Write("calllog.checkpoint.seen", new byte[SignedNote.MaxLength * 3 + 1]);
+        var (code, lines) = await Start();
+        Assert.Equal(ServiceHost.WrongSettings, code);
+        Assert.Equal(
+            [
+                $"calllog: Checkpoint:File: {File("calllog.checkpoint.cosigned")} cannot be used: it is a folder",
+                $"calllog: Checkpoint:File: {File("calllog.checkpoint.seen")} cannot be used: it is larger than 196608 bytes, and so no checkpoint",
+            ],
+            lines
+        );
+    }
+
+    [Fact]
     public async Task A_settings_source_that_cannot_be_read_is_a_wrong_setting()
     {
         Write("appsettings.json", "{");

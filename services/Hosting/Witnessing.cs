@@ -276,11 +276,14 @@ public sealed partial class Witnessing : SupervisedService
         {
             why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
         }
-        catch (LedgerException e)
+        catch (Exception e) when (e is LedgerException or NotKeptException)
         {
             // The fault is here, so the witness is not missing.
             (way.Pause, way.Missed) = Missed(way);
-            LogNoRound(e.Message);
+            if (e is NotKeptException)
+                LogNotKept(_ledger.Service, e.Message);
+            else
+                LogNoRound(e.Message);
             return;
         }
         (way.Pause, way.Missed) = why is null ? default : Missed(way);
@@ -314,9 +317,25 @@ public sealed partial class Witnessing : SupervisedService
             var all = asked.Note.Signatures.Select(s => s.Line).Where(l => !heads.Contains(l[..l.LastIndexOf(' ')])).Concat(asked.Kept);
             var text = $"{asked.Note.Text}\n{string.Concat(all)}";
             var count = Cosigning(text, asked.Agreement).Intersect(asked.Agreement.Witnesses.Select(w => w.Participant)).Count();
-            _ledger.KeepCosigned(asked.Checkpoint with { Text = text }, count >= Math.Max(1, (int)asked.Agreement.CosignaturesDemanded));
+            try
+            {
+                _ledger.KeepCosigned(
+                    asked.Checkpoint with
+                    {
+                        Text = text,
+                    },
+                    count >= Math.Max(1, (int)asked.Agreement.CosignaturesDemanded)
+                );
+            }
+            catch (IOException e)
+            {
+                throw new NotKeptException(e);
+            }
         }
     }
+
+    // The witness has cosigned, and the disk takes no file.
+    private sealed class NotKeptException(IOException inner) : Exception(inner.Message, inner);
 
     /// <summary>Asks one witness. Returns what is wrong; null: nothing.</summary>
     private async Task<string?> Ask(Witness witness, Way way, AskedCheckpoint asked, CancellationToken cancel)
@@ -359,8 +378,8 @@ public sealed partial class Witnessing : SupervisedService
                         .ToArray();
                     if (lines.Length == 0)
                         return "its answer has no cosignature of a key of its own that is valid now";
-                    way.Size = size;
                     Keep(asked, lines);
+                    way.Size = size;
                     return null;
                 case HttpStatusCode.Conflict
                     when answer.Content.Headers.ContentType?.MediaType == "text/x.tlog.size"
@@ -424,6 +443,9 @@ public sealed partial class Witnessing : SupervisedService
 
     [LoggerMessage(43, LogLevel.Warning, "no witness could be asked for a cosignature: {Why}")]
     private partial void LogNoRound(string why);
+
+    [LoggerMessage(45, LogLevel.Error, "cosignatures of the log of {Service} cannot be kept: {Why}")]
+    private partial void LogNotKept(string service, string why);
 
     [LoggerMessage(44, LogLevel.Critical, "{Service} must not be served from this database: a witness shows that {Why}")]
     private partial void LogContradicted(string service, string why);

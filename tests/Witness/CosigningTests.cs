@@ -271,6 +271,23 @@ public sealed class CosigningTests
     }
 
     [Fact]
+    public async Task A_disk_that_takes_no_file_is_no_fault_of_a_witness_and_its_cosignature_is_asked_for_again()
+    {
+        await using var hub = Hub.Make(1);
+        await hub.StartWitness("icrc");
+        // A file cannot take the place of a folder.
+        var hindrance = Directory.CreateDirectory($"{hub.Checkpoint}.cosigned");
+        await hub.StartService();
+        await hub.Write();
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("cannot be kept")), "it was not hindered");
+        Assert.DoesNotContain("icrc", hub.Witnessing.Missing);
+        Assert.DoesNotContain(hub.Warnings, w => w.Contains("the witness icrc did not cosign"));
+        hindrance.Delete();
+        await hub.Cosigned();
+        Assert.Equal(["icrc"], Cosigners.Of(hub.Ledger.Cosigned!.Text, hub.Agreement));
+    }
+
+    [Fact]
     public async Task What_failed_once_is_tried_again()
     {
         await using var hub = Hub.Make(1);

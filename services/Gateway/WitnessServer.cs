@@ -153,10 +153,7 @@ public static partial class WitnessServer
         kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
         kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
         kestrel.Listen(
-            IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
-                : at.Host == "localhost" ? IPAddress.Loopback
-                : IPAddress.Any,
-            at.Port,
+            Addresses.EveryOf(at),
             listen =>
             {
                 listen.Use(new StrangersLimit(MaxConnections, MaxConnectionsOfAddress).Hold);

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.Configuration;
@@ -310,8 +309,7 @@ public static partial class ServiceHost
     }
 
     /// <summary>Where <c>Listen</c> listens. For a host's name that is every address of the machine, of IPv6 and IPv4.</summary>
-    internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen) =>
-        [Addresses.FixedOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port)];
+    internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen) => [Addresses.EveryOf(listen)];
 
     private static void AddHealth(IServiceCollection services)
     {

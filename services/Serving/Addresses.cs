@@ -29,6 +29,12 @@ public static class Addresses
     public static IReadOnlyList<IPEndPoint> OwnOf(Uri listen) =>
         FixedOf(listen) is { } address ? [address] : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
 
+    /// <summary>Where a server listens that a setting gives the address of: at that one, or for a host's name at every address of the machine, of
+    /// IPv6 and IPv4.</summary>
+    /// <param name="listen">The setting.</param>
+    public static IPEndPoint EveryOf(Uri listen) =>
+        FixedOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port);
+
     /// <summary>The address that a setting gives in figures or as <c>localhost</c>; null: it gives another name.</summary>
     /// <param name="listen">The setting.</param>
     public static IPEndPoint? FixedOf(Uri listen) =>

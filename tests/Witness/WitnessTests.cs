@@ -516,6 +516,25 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task A_witness_that_listens_by_a_name_is_reached_at_every_address_of_the_machine()
+    {
+        Assert.SkipUnless(System.Net.Sockets.Socket.OSSupportsIPv6, "this machine has no IPv6");
+        var settings = WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), new Uri("https://witness.example:0"));
+        await using var host = WitnessServer.Build(settings, TimeProvider.System);
+        await host.StartAsync(Hub.Cancel);
+        var port = new Uri(Assert.Single(host.Urls)).Port;
+        using var http = new HttpClient(
+            new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null } }
+        );
+        foreach (var address in new[] { "127.0.0.1", "[::1]" })
+        {
+            using var answer = await http.GetAsync(new Uri($"https://{address}:{port}/{new string('0', 64)}/checkpoint"), Hub.Cancel);
+            Assert.Equal(HttpStatusCode.NotFound, answer.StatusCode);
+        }
+        await host.StopAsync(Hub.Cancel);
+    }
+
+    [Fact]
     public async Task A_rogue_log_is_not_cosigned_by_an_agreement_that_nobody_signed()
     {
         var log = New().Add("a");

@@ -377,6 +377,7 @@ public class VisibilityTests
                 {
                     r.Counterpart = counterpart;
                     r.Account.Attendees.Clear();
+                    r.Account.Attendees.Add(new Attendee { Participant = by, Office = "minister" });
                     r.Account.Positions.Clear();
                     r.Account.Commitments.Clear();
                 }

@@ -701,7 +701,7 @@ internal static class PrisonerFold
             return;
         }
         state.EndedElsewhere = true;
-        state.HealthDueTimeElsewhere ??= state.HealthDueTime;
+        state.ElsewhereHealthDueTime ??= state.HealthDueTime;
         state.HealthDueTime = null;
     }
 
@@ -709,8 +709,8 @@ internal static class PrisonerFold
     private static void GoOnElsewhere(Prisoner state)
     {
         state.EndedElsewhere = false;
-        state.HealthDueTime ??= state.HealthDueTimeElsewhere;
-        state.HealthDueTimeElsewhere = null;
+        state.HealthDueTime ??= state.ElsewhereHealthDueTime;
+        state.ElsewhereHealthDueTime = null;
     }
 
     private static Timestamp Week(FoldedEntry entry) => (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();

@@ -504,8 +504,7 @@ internal static class AgreementCommand
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
         {
-            result.InvocationConfiguration.Error.WriteLine(e.Message);
-            return ExitCodes.WrongInput;
+            return CallCommands.Failed(result, null, ExitCodes.WrongInput, e.Message);
         }
     }
 

@@ -13,7 +13,7 @@ internal static class AuditCommand
         var command = new Command(
             "audit",
             "Checks the logs of all services from outside, as `log verify` checks one: what is proved, by whom, and what is not. Exit code 0: "
-                + "all is proved; 1: not all; 3: not reached."
+                + "all is proved; 1: something is not; 3: one was not reached, and of the others all is proved."
         )
         {
             entries,
@@ -23,32 +23,56 @@ internal static class AuditCommand
             command,
             async (result, connection, cancel) =>
             {
-                var (code, all) = (ExitCodes.Done, new JsonArray());
+                var (codes, all) = (new HashSet<int>(), new JsonArray());
                 foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
                 {
-                    int one;
-                    JsonNode? data = null;
-                    try
-                    {
-                        (one, data) = await LogCommand.Verify(connection, service, result.GetValue(entries), cancel);
-                    }
-                    catch (NotReachedException e)
-                    {
-                        connection.Error.Lines($"{e.Message}\n");
-                        one = ExitCodes.NotReached;
-                    }
-                    if (data is not null)
-                        all.Add(data);
-                    code = Math.Max(code, one);
+                    var (code, data) = await Verify(connection, service, result.GetValue(entries), cancel);
+                    codes.Add(code);
+                    all.Add(data);
                     if (data is null)
                         connection.Screen.Line();
                 }
-                if (all.Count > 0)
-                    Answers.WriteData(connection, all);
-                return code;
+                Answers.WriteData(connection, all);
+                // That a log is broken is more than that another was not reached, which may be again.
+                return codes.Contains(ExitCodes.WasRefused) ? ExitCodes.WasRefused : codes.Max();
             },
             (result, settings) => settings with { SeenFolder = result.GetValue(seen) }
         );
         return command;
+    }
+
+    // One service that is not there, or refuses, keeps back nothing of the others.
+    private static async Task<(int Code, JsonObject? Data)> Verify(
+        Connection connection,
+        string service,
+        bool entries,
+        CancellationToken cancel
+    )
+    {
+        try
+        {
+            return await LogCommand.Verify(connection, service, entries, cancel);
+        }
+        catch (NotReachedException e)
+        {
+            return (ExitCodes.NotReached, Told(e.Message));
+        }
+        catch (RefusedException e)
+        {
+            return (ExitCodes.WasRefused, Told($"{service} {e.ToText()}"));
+        }
+
+        JsonObject? Told(string why)
+        {
+            if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
+                return new JsonObject
+                {
+                    ["service"] = service,
+                    ["proved"] = false,
+                    ["error"] = why,
+                };
+            connection.Error.Lines($"{why}\n");
+            return null;
+        }
     }
 }

@@ -135,19 +135,20 @@ internal static class CallCommands
             connection?.Dispose();
         }
 
-        // A program that asked for data gets them of a failure too, where it looks for the answer.
-        int Failed(int code, string message)
+        int Failed(int code, string message) => CallCommands.Failed(result, connection, code, message);
+    }
+
+    /// <summary>Says what failed. A program that asked for data gets them of a failure too, where it looks for the answer.</summary>
+    /// <returns>The exit code.</returns>
+    internal static int Failed(ParseResult result, Connection? connection, int code, string message)
+    {
+        var data = new JsonObject
         {
-            var data = new JsonObject
-            {
-                ["error"] = new JsonObject { ["exit_code"] = code, ["message"] = message },
-            };
-            if (connection is null && result.GetValue(Options.Json))
-                Screen.Of(result).Lines(data.ToJsonString(Json.Indented) + "\n");
-            else if (connection is null || !Answers.WriteData(connection, data))
-                error.WriteLine(message);
-            return code;
-        }
+            ["error"] = new JsonObject { ["exit_code"] = code, ["message"] = message },
+        };
+        if (!Answers.WriteData(connection?.Screen ?? Screen.Of(result), connection?.Format ?? Connection.FormatIn(result), data))
+            result.InvocationConfiguration.Error.WriteLine(message);
+        return code;
     }
 
     // The fields at fault by the flags that set them.

@@ -109,6 +109,12 @@ internal sealed class Connection : IDisposable
     /// <summary>The file in which the client keeps the receipt of an entry.</summary>
     public string ReceiptOf(string service, ulong position) => Path.Combine(Receipts, $"{service}-{position}.json");
 
+    /// <summary>How answers are to be written, where no profile can be read: as an option or the variable says.</summary>
+    public static OutputFormat FormatIn(ParseResult result) =>
+        result.GetValue(Options.Json)
+            ? OutputFormat.Json
+            : SettingForms.Format(result.GetValue(Options.Output) ?? Shell.Of(result).Text("MINISTRIES_OUTPUT")) ?? OutputFormat.Table;
+
     /// <summary>Asks the person at the terminal; anything but yes is no.</summary>
     /// <param name="question">What he is asked.</param>
     /// <param name="otherwise">What he is told unless he says yes.</param>

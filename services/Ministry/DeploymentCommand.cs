@@ -99,8 +99,7 @@ internal static class DeploymentCommand
             catch (Exception e)
                 when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
             {
-                result.InvocationConfiguration.Error.WriteLine(e.Message);
-                return 1;
+                return CallCommands.Failed(result, null, ExitCodes.WasRefused, e.Message);
             }
         });
         return init;
@@ -162,10 +161,8 @@ internal static class DeploymentCommand
                 }
                 catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
                 {
-                    result.InvocationConfiguration.Error.WriteLine(
-                        e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message
-                    );
-                    return 1;
+                    var why = e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message;
+                    return CallCommands.Failed(result, null, ExitCodes.WasRefused, why);
                 }
             }
         );

@@ -115,8 +115,7 @@ internal static class ServeCommand
                 }
                 catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
                 {
-                    await result.InvocationConfiguration.Error.WriteLineAsync(e.Message);
-                    return ExitCodes.WrongInput;
+                    return CallCommands.Failed(result, null, ExitCodes.WrongInput, e.Message);
                 }
             }
         );

@@ -177,6 +177,73 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Contains("nothing was sent", error);
     }
 
+    /// <summary>No profile can be read that is not there, so that only an option or a variable says how it is told.</summary>
+    [Theory]
+    [InlineData("-j", "{")]
+    [InlineData("--output=json", "{")]
+    [InlineData("--output=yaml", "---\nerror:\n  exit_code: 2\n")]
+    [InlineData("", "{")]
+    public async Task A_program_is_told_in_its_form_that_the_profile_is_not_there(string option, string begins)
+    {
+        var variables = new Dictionary<string, string> { ["MINISTRIES_PROFILE"] = "nobodys" };
+        if (option.Length == 0)
+            variables["MINISTRIES_OUTPUT"] = "json";
+        var runner = new CommandRunner(services) { As = "kr/mfa", Variables = variables };
+        var ran = await runner.Run(["list", "calls", .. option.Length == 0 ? Array.Empty<string>() : [option]]);
+        Assert.Equal(ExitCodes.WrongInput, ran.Code);
+        Assert.StartsWith(begins, ran.Output, StringComparison.Ordinal);
+        if (begins == "{")
+            Assert.Contains("nobodys", (string)JsonNode.Parse(ran.Output)!["error"]!["message"]!);
+    }
+
+    [Theory]
+    [InlineData("agreement", "check", "nowhere.json")]
+    [InlineData("agreement", "deny", "nowhere.json", "0A", "--of", "kr/mfa")]
+    [InlineData("serve", "health", "--settings", "nowhere.json")]
+    public async Task A_program_is_told_in_its_form_that_a_file_is_not_there(params string[] verb)
+    {
+        var ran = await new CommandRunner(services).Run([.. verb, "-j"]);
+        Assert.Equal(ExitCodes.WrongInput, ran.Code);
+        Assert.Contains("nowhere.json", (string)JsonNode.Parse(ran.Output)!["error"]!["message"]!);
+    }
+
+    [Fact]
+    public async Task A_log_that_is_broken_is_told_before_that_another_service_is_not_reached()
+    {
+        await using var own = new Services();
+        await own.InitializeAsync();
+        var runner = new CommandRunner(own) { As = "kr/mfa" };
+        string[] audit = ["audit", "-j", "--seen", Path.Combine(own.Folder, "seen-by-kr")];
+        await runner.Succeed(audit);
+        runner = runner with
+        {
+            Variables = new Dictionary<string, string>
+            {
+                ["MINISTRIES_CUSTODY"] = $"https://127.0.0.1:{Ports.Free()}",
+                ["MINISTRIES_TIMEOUT"] = "1",
+            },
+        };
+        var away = await runner.Run(audit);
+        Assert.Equal(ExitCodes.NotReached, away.Code);
+        Assert.Equal([true, true, false], Proved(away));
+
+        await own.Stop("calllog");
+        foreach (var file in Directory.EnumerateFiles(own.Folder, "calllog*"))
+            System.IO.File.Delete(file);
+        await own.Start("calllog");
+        var broken = await runner.Run(audit);
+        Assert.Equal(ExitCodes.WasRefused, broken.Code);
+        Assert.Equal([false, true, false], Proved(broken));
+
+        static IEnumerable<bool> Proved(Ran ran)
+        {
+            var all = JsonNode.Parse(ran.Output)!.AsArray();
+            Assert.Equal(["calllog", "consular", "custody"], all.Select(a => (string?)a!["service"]));
+            Assert.Contains("custody was not reached", (string?)all[2]!["error"]);
+            return all.Select(a => (bool)a!["proved"]!);
+        }
+    }
+
     [Fact]
     public async Task Two_officials_approve_a_request_in_a_file_one_after_the_other_and_it_is_sent()
     {

@@ -220,15 +220,17 @@ public class VerbTableTests
 
     private static bool IsSet(object? value, ReadOnlySpan<FieldDescriptor> path)
     {
+        IMessage within = null!;
         foreach (var field in path)
         {
-            value = field.Accessor.GetValue((IMessage)value!);
+            within = (IMessage)value!;
+            value = field.Accessor.GetValue(within);
             if (value is System.Collections.IList list && field.FieldType == FieldType.Message)
                 value = list.Count > 0 ? list[0] : null;
             if (value is null)
                 return false;
         }
-        return !Fields.IsDefault(path[^1], value) || path[^1] is { FieldType: FieldType.Message };
+        return path[^1] is { FieldType: FieldType.Message } || !Fields.IsDefault(within, path[^1]);
     }
 
     private static IEnumerable<string> Used(IMessage rules, string above)
@@ -236,7 +238,7 @@ public class VerbTableTests
         foreach (var field in rules.Descriptor.Fields.InFieldNumberOrder())
         {
             var value = field.Accessor.GetValue(rules);
-            if (field.HasPresence ? !field.Accessor.HasValue(rules) : Fields.IsDefault(field, value))
+            if (Fields.IsDefault(rules, field))
                 continue;
             var name = above + field.Name;
             if (field.Name == "items")

@@ -181,6 +181,41 @@ public class VerbTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task A_refusal_is_told_also_where_the_record_cannot_be_read_again()
+    {
+        var call = Line((await Kr.Succeed(LogCall)).Output, "call");
+        var refused = false;
+        services.Before = request =>
+        {
+            if (request is GetCallRequest && refused)
+                throw new Refusal(Errors.V1.Reason.NotFound).ToException();
+            if (request is not ContestReadoutRequest)
+                return Task.CompletedTask;
+            refused = true;
+            throw new Refusal(Errors.V1.Reason.Stale).ToException();
+        };
+        string[] contest = ["calllog", "contest-readout", "--call", call, "--participant", "kr/mfa", "--version", "1"];
+        var ran = await (Kr with { As = "ua/mfa" }).Run([.. contest, "--explanation", Explanation(), .. Official]);
+        services.Before = null;
+        Assert.Equal(ExitCodes.WasRefused, ran.Code);
+        Assert.Contains("refused: STALE", ran.Error);
+        Assert.DoesNotContain("NOT_FOUND", ran.Error);
+    }
+
+    /// <summary>Absent says that nothing is known, and no that he is not.</summary>
+    [Theory]
+    [InlineData("false", "serious: no\n")]
+    [InlineData("true", "serious: yes\n")]
+    public async Task A_no_that_the_contract_tells_from_nothing_is_shown(string said, string shown)
+    {
+        var hq = Kr with { As = "ua/coordination-hq" };
+        string[] record = ["custody", "record-status", "--prisoner", services.Prisoners[0], "--case", services.Case];
+        string[] status = ["--status", "hospitalised", "--status-time", "2025-02-01T10:00Z", "--serious", said, "--dry-run"];
+        Assert.Contains(shown, (await hq.Succeed([.. record, .. status, .. Official])).Output);
+        Assert.DoesNotContain("serious", (await hq.Succeed([.. record, .. status[..4], "--dry-run", .. Official])).Output);
+    }
+
+    [Fact]
     public async Task A_dry_run_shows_what_would_be_signed_and_sends_nothing()
     {
         var before = await Calls();
@@ -255,6 +290,26 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.Contains(id, (await Kr.Succeed("sent")).Output);
         Assert.Contains(id, (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
         Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+    }
+
+    [Fact]
+    public async Task A_write_without_an_answer_is_not_sent_where_it_is_only_to_be_shown()
+    {
+        services.Before = request =>
+            request is LogCallRequest ? throw new Refusal(Errors.V1.Reason.Overloaded).ToException() : Task.CompletedTask;
+        var id = (await Kr.Run(LogCall)).Error.Split("request_id: ")[1].Split('\n')[0];
+        services.Before = null;
+        string[] again = ["calllog", "log-call", "--request-id", id];
+        var before = await Calls();
+        var shown = (await Kr.Succeed([.. again, "--dry-run"])).Output;
+        Assert.Contains("nothing is sent", shown);
+        Assert.Contains(id, shown);
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await Kr.Succeed([.. again, "--out", file]);
+        Assert.Contains(id, await File.ReadAllTextAsync(file, Cancel));
+        Assert.Equal(before, await Calls());
+        await Kr.Succeed(again);
+        Assert.Equal(before + 1, await Calls());
     }
 
     [Fact]

@@ -19,12 +19,15 @@ internal static class Answers
     }
 
     /// <summary>Writes data as JSON or YAML; false: a person asked, and nothing was written.</summary>
-    public static bool WriteData(Connection connection, JsonNode data)
+    public static bool WriteData(Connection connection, JsonNode data) => WriteData(connection.Screen, connection.Format, data);
+
+    /// <summary>As the other, where there is no connection.</summary>
+    public static bool WriteData(Screen screen, OutputFormat format, JsonNode data)
     {
-        if (connection.Format is OutputFormat.Json)
-            connection.Screen.Lines(data.ToJsonString(Json.Indented) + "\n");
-        else if (connection.Format is OutputFormat.Yaml)
-            connection.Screen.Lines("---\n" + Yaml.Of(data));
+        if (format is OutputFormat.Json)
+            screen.Lines(data.ToJsonString(Json.Indented) + "\n");
+        else if (format is OutputFormat.Yaml)
+            screen.Lines("---\n" + Yaml.Of(data));
         else
             return false;
         return true;
@@ -65,7 +68,7 @@ internal static class Answers
 
     private static Span Cell(Fields words, FieldDescriptor field, IMessage record)
     {
-        var (value, hidden) = (field.Accessor.GetValue(record), Fields.WithheldIn(record).Contains(field.Name));
-        return Fields.IsDefault(field, value) && !hidden ? new Span("") : words.InLine(field, value, hidden);
+        var hidden = Fields.WithheldIn(record).Contains(field.Name);
+        return Fields.IsDefault(record, field) && !hidden ? new Span("") : words.InLine(record, field, hidden);
     }
 }

@@ -25,7 +25,7 @@ internal sealed class Fields(Screen screen, bool whole)
             if (field.Name == "withheld" || without.Contains(field.Name))
                 continue;
             var (value, hidden) = (field.Accessor.GetValue(message), withheld.Contains(field.Name));
-            if (IsDefault(field, value) && !hidden)
+            if (IsDefault(message, field) && !hidden)
                 continue;
             if (value is IMessage inner && !IsLine(field))
             {
@@ -39,15 +39,16 @@ internal sealed class Fields(Screen screen, bool whole)
                     Item(item, indent + 2);
             }
             else
-                Line(indent, Words.Of(field), InLine(field, value, hidden));
+                Line(indent, Words.Of(field), InLine(message, field, hidden));
         }
     }
 
-    /// <summary>A field's value in one line.</summary>
-    public Span InLine(FieldDescriptor field, object? value, bool hidden)
+    /// <summary>The value of a message's field in one line.</summary>
+    public Span InLine(IMessage message, FieldDescriptor field, bool hidden)
     {
-        if (hidden && IsDefault(field, value))
+        if (hidden && IsDefault(message, field))
             return new Span(Screen.Withheld, Style.Dim);
+        var value = field.Accessor.GetValue(message);
         var text = value switch
         {
             IDictionary pairs => Terminal.Line(string.Join(", ", pairs.Keys.Cast<object>().Select(k => $"{k}={pairs[k]}"))),
@@ -61,17 +62,19 @@ internal sealed class Fields(Screen screen, bool whole)
     public static IReadOnlyCollection<string> WithheldIn(IMessage message) =>
         message.Descriptor.FindFieldByName("withheld")?.Accessor.GetValue(message) is IEnumerable<string> names ? [.. names] : [];
 
-    /// <summary>Whether a field has no value.</summary>
-    public static bool IsDefault(FieldDescriptor field, object? value) =>
-        value switch
-        {
-            null or "" or false => true,
-            ICollection items => items.Count == 0,
-            ByteString bytes => bytes.IsEmpty,
-            System.Enum one => Convert.ToInt32(one, CultureInfo.InvariantCulture) == 0,
-            int or uint or long or ulong => !field.HasPresence && Convert.ToDecimal(value, CultureInfo.InvariantCulture) == 0,
-            _ => false,
-        };
+    /// <summary>Whether a field of a message has no value. Where the contract tells no and zero from nothing, they are values.</summary>
+    public static bool IsDefault(IMessage message, FieldDescriptor field) =>
+        field.HasPresence
+            ? !field.Accessor.HasValue(message)
+            : field.Accessor.GetValue(message) switch
+            {
+                null or "" or false => true,
+                ICollection items => items.Count == 0,
+                ByteString bytes => bytes.IsEmpty,
+                System.Enum one => Convert.ToInt32(one, CultureInfo.InvariantCulture) == 0,
+                (int or uint or long or ulong) and var number => Convert.ToDecimal(number, CultureInfo.InvariantCulture) == 0,
+                _ => false,
+            };
 
     // Messages that are read best in one line.
     private static bool IsLine(FieldDescriptor field) =>

@@ -34,7 +34,12 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         if (verb.IsWrite && result.GetValue(Options.RequestId) is { Length: > 0 } id)
         {
             if (Outbox.Find(connection, verb, id) is { } sent)
-                return await Send(sent, cancel);
+            {
+                if (await Shown(sent) is not { } code)
+                    return await Send(sent, cancel);
+                SayAgain(id);
+                return code;
+            }
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, id);
         }
         FillActor(request);
@@ -53,11 +58,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());
         Check(request, []);
-        if (result.GetValue(Options.Out) is { Length: > 0 } file)
-            return await WriteOut(request, file);
-        if (result.GetValue(Options.DryRun))
-            return DryRun.Show(connection, verb, request);
-        return await Confirmed(request, cancel) ? await Send(request, cancel) : ExitCodes.Declined;
+        return await Shown(request) ?? (await Confirmed(request, cancel) ? await Send(request, cancel) : ExitCodes.Declined);
     }
 
     // ---- the request -----------------------------------------------------------------------------------------------------------
@@ -200,6 +201,12 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
 
     // ---- what becomes of it ------------------------------------------------------------------------------------------------------
 
+    // Where it is only to be shown or put into a file, the exit code; null: it is to be sent.
+    private async Task<int?> Shown(IMessage request) =>
+        result.GetValue(Options.Out) is { Length: > 0 } file ? await WriteOut(request, file)
+        : result.GetValue(Options.DryRun) ? DryRun.Show(connection, verb, request)
+        : null;
+
     private async Task<int> WriteOut(IMessage request, string file)
     {
         await using (var stream = PrivateFiles.Open(file, FileMode.CreateNew))
@@ -235,7 +242,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             if (source.Kind.Type.FindFieldByName("state") is { } state)
                 screen.Line(
                     new Span($"  {source.Kind.Name} now: ", Style.Dim),
-                    new Fields(screen, true).InLine(state, state.Accessor.GetValue(source.Kind.In(answer)), false)
+                    new Fields(screen, true).InLine(source.Kind.In(answer), state, false)
                 );
         var question = $"Send it as {connection.Client.Participant.Id}? It stays in the ledger.";
         return await connection.Ask(question, "nothing was sent", cancel);
@@ -289,14 +296,26 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         );
     }
 
-    // The record changed between reading it and writing: what changed is shown, because somebody must decide again.
+    // The record changed between reading it and writing: what changed is shown, because somebody must decide again. Where it cannot be read
+    // again, or nobody waits for it, the refusal is told all the same.
     private async Task ShowChanges(RefusedException refused, CancellationToken cancel)
     {
         if (refused.Reason != "STALE")
             return;
         foreach (var (source, get, before) in _seen)
         {
-            var after = await connection.Call(verb.Service, source.Kind.Get, get, cancel);
+            IMessage after;
+            try
+            {
+                after = await connection.Call(verb.Service, source.Kind.Get, get, cancel);
+            }
+            catch (Exception e) when (e is NotReachedException or RpcException or OperationCanceledException)
+            {
+                connection.Error.Line(
+                    new Span($"The {source.Kind.Name} changed since it was read, and was not read again.", Style.Warning)
+                );
+                continue;
+            }
             if (after.Equals(before))
                 continue;
             connection.Error.Line(new Span($"The {source.Kind.Name} changed since it was read:", Style.Warning));

@@ -112,24 +112,24 @@ internal static class OpenCommand
             "the entries from which it is",
             cancel
         );
-        var all = new JsonArray();
+        var (all, faults) = (new JsonArray(), 0);
         foreach (var place in places)
-        {
-            var type = SealedMessages.TypeOf(SealedMessages.ContentOf(place.Sealed));
             try
             {
+                var type = SealedMessages.TypeOf(SealedMessages.ContentOf(place.Sealed));
                 var context = place.ContextBy(type, entries[place.Sealed.Position]);
                 var (message, _) = connection.Client.OpenAs(type, place.Sealed, context, []);
                 Show(connection, all, place.Path, context.Sender, message, null);
             }
-            catch (SealException fault)
+            catch (Exception e) when (e is SealException or FormatException)
             {
-                throw new FormatException($"it does not open: {fault.Message}", fault);
+                // Each may be of another sender, and none of them keeps back what another has sealed.
+                faults++;
+                Show(connection, all, place.Path, e);
             }
-        }
         if (all.Count > 0)
             Answers.WriteData(connection, all);
-        return ExitCodes.Done;
+        return faults == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
     }
 
     private static async Task<int> OpenEntry(Connection connection, string service, ulong position, string? field, CancellationToken cancel)
@@ -142,7 +142,7 @@ internal static class OpenCommand
             $"entry {position} of {service}",
             cancel
         );
-        var all = new JsonArray();
+        var (all, code) = (new JsonArray(), ExitCodes.Done);
         try
         {
             var (message, fields) = connection.Client.OpenDeclared(read);
@@ -150,11 +150,28 @@ internal static class OpenCommand
         }
         catch (SealException fault)
         {
-            throw new FormatException($"it does not open: {fault.Message}", fault);
+            code = ExitCodes.WasRefused;
+            Show(connection, all, field, fault);
         }
         if (all.Count > 0)
             Answers.WriteData(connection, all);
-        return ExitCodes.Done;
+        return code;
+    }
+
+    // What does not open.
+    private static void Show(Connection connection, JsonArray all, string path, Exception why)
+    {
+        if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
+            all.Add(
+                new JsonObject
+                {
+                    ["field"] = path,
+                    ["fault"] = why is SealException { Fault: var fault } ? fault.ToString() : nameof(SealFault.OtherMessage),
+                    ["description"] = why.Message,
+                }
+            );
+        else
+            connection.Error.Line(new Span($"{path}: it does not open: {why.Message}", Style.Bad));
     }
 
     private static void Show(

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Client;
@@ -54,7 +55,7 @@ public sealed class SwapTests(Services services) : IClassFixture<Services>
                         services.Case,
                         services.Prisoners[0]
                     );
-                    Assert.Equal(2, ran.Code);
+                    Assert.Equal(1, ran.Code);
                     Assert.Contains("it does not open", ran.Error);
                     Assert.DoesNotContain(Services.Identity.BirthPlace, ran.Output);
                 }
@@ -115,7 +116,30 @@ public sealed class SwapTests(Services services) : IClassFixture<Services>
                 var swapped = await Call();
                 foreach (var version in swapped.Readouts[0].Versions.Skip(1))
                     Assert.Equal(SealFault.OtherRecord, (await Assert.ThrowsAsync<SealException>(() => Open(swapped, version))).Fault);
-                Assert.Equal(2, (await new CommandRunner(services) { As = "kr/mfa" }.Run("open", logged.Call)).Code);
+                Assert.Equal(1, (await new CommandRunner(services) { As = "kr/mfa" }.Run("open", logged.Call)).Code);
+            }
+        );
+        // One that does not open keeps back no other.
+        await Lying(
+            answer =>
+            {
+                if (answer is GetCallResponse { Call.Readouts: [var readout, ..] })
+                    readout.Versions[1].Explanation = readout.Versions[2].Explanation.Clone();
+            },
+            async () =>
+            {
+                var ran = await new CommandRunner(services) { As = "kr/mfa" }.Run("open", logged.Call);
+                Assert.Equal(1, ran.Code);
+                Assert.Contains("readouts[0].versions[1].explanation: it does not open", ran.Error);
+                Assert.Contains("A subject was missing.", ran.Output);
+                var json = await new CommandRunner(services) { As = "kr/mfa" }.Run("open", logged.Call, "-j");
+                Assert.Equal(1, json.Code);
+                var all = JsonNode.Parse(json.Output)!.AsArray();
+                Assert.Equal(
+                    "OtherRecord",
+                    (string?)all.Single(a => (string?)a!["field"] == "readouts[0].versions[1].explanation")!["fault"]
+                );
+                Assert.Contains("A subject was missing.", all.Single(a => a!["content"] is not null)!.ToJsonString());
             }
         );
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
@@ -93,7 +94,14 @@ public sealed record LedgerEntry(
             ),
         };
 
-    private static JsonObject Json(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
+    private static JsonObject Json(IMessage message)
+    {
+        // The answer of an RPC of a later contract: it is shown as it is, because nobody here can read it.
+        if (message is not Answer { Response: { } response } || Contract.Types.Find(Any.GetTypeName(response.TypeUrl)) is not null)
+            return JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
+        var unread = new JsonObject { ["@type"] = response.TypeUrl, ["value"] = response.Value.ToBase64() };
+        return new JsonObject { ["response"] = unread };
+    }
 }
 
 /// <summary>A part of an entry.</summary>

@@ -535,10 +535,16 @@ public sealed partial class MinistryClient : IDisposable
         return (channel, channel.Intercept(new Caller(service, this)));
     }
 
+    // Two who send one object at once send one write.
+    private static readonly Lock Naming = new();
+
     private static void Name(IMessage request)
     {
-        if (request.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } field && field.Accessor.GetValue(request) is "")
-            field.Accessor.SetValue(request, NewRequestId());
+        if (request.Descriptor.FindFieldByNumber(1) is not { Name: "request_id" } field)
+            return;
+        lock (Naming)
+            if (field.Accessor.GetValue(request) is "")
+                field.Accessor.SetValue(request, NewRequestId());
     }
 
     /// <summary>Checks the receipt of an accepted write, takes from it what only shows its entry, and keeps it where that is

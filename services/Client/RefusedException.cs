@@ -1,4 +1,5 @@
 using System.Text;
+using Google.Protobuf;
 using Google.Rpc;
 using Grpc.Core;
 
@@ -52,10 +53,18 @@ public sealed class RefusedException : RpcException
     {
         if (e is RefusedException already)
             return already;
-        if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info)
+        try
+        {
+            if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info)
+                return null;
+            var faults = status.GetDetail<BadRequest>()?.FieldViolations.Select(v => (v.Field, v.Description)).ToArray() ?? [];
+            return new RefusedException(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay?.ToTimeSpan());
+        }
+        catch (Exception wrong) when (wrong is InvalidProtocolBufferException or InvalidOperationException or OverflowException)
+        {
+            // Whoever answers may write anything there. What cannot be read is no refusal, and the error stays what it is.
             return null;
-        var faults = status.GetDetail<BadRequest>()?.FieldViolations.Select(v => (v.Field, v.Description)).ToArray() ?? [];
-        return new RefusedException(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan());
+        }
     }
 
     /// <summary>The refusal in lines for a person.</summary>

@@ -20,6 +20,8 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;
+using ErrorInfo = Google.Rpc.ErrorInfo;
+using RetryInfo = Google.Rpc.RetryInfo;
 
 namespace Ministries.Ministry.Tests;
 
@@ -125,6 +127,56 @@ public sealed class RetryTests : IAsyncLifetime
         );
         Assert.Equal(code, refused.StatusCode);
         Assert.Single(_failing.Seen);
+    }
+
+    [Fact]
+    public async Task An_object_that_two_send_at_once_is_one_write()
+    {
+        const int Rounds = 200;
+        for (var i = 0; i < Rounds; i++)
+        {
+            var request = new LogCallRequest();
+            using var both = new Barrier(2);
+            await Task.WhenAll(Enumerable.Range(0, 2).Select(_ => Task.Run(Send, Cancel)));
+
+            async Task Send()
+            {
+                both.SignalAndWait(Cancel);
+                await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+            }
+        }
+        Assert.Equal(Rounds, _failing.Seen.Select(s => s.RequestId).Distinct().Count());
+    }
+
+    /// <summary>Whoever answers may write anything there.</summary>
+    [Fact]
+    public async Task What_cannot_be_read_of_a_refusals_details_is_no_fault_of_the_client()
+    {
+        var stale = Any.Pack(new ErrorInfo { Domain = "ministries", Reason = "STALE" });
+        var refused = await Assert.ThrowsAsync<RefusedException>(() => Answered(stale, Any.Pack(new RetryInfo())));
+        Assert.Equal(("STALE", null), (refused.Reason, refused.RetryAfter));
+
+        var garbage = new Any { TypeUrl = stale.TypeUrl, Value = ByteString.CopyFrom(0xff) };
+        var endless = Any.Pack(new RetryInfo { RetryDelay = new Duration { Seconds = long.MaxValue } });
+        foreach (
+            var details in (Any[][])
+                [
+                    [garbage],
+                    [stale, endless],
+                ]
+        )
+        {
+            var error = await Assert.ThrowsAsync<RpcException>(() => Answered(details));
+            Assert.Equal(StatusCode.Aborted, error.StatusCode);
+            Assert.Null(RefusedException.From(error));
+        }
+
+        async Task Answered(params Any[] details)
+        {
+            var status = new Google.Rpc.Status { Code = (int)StatusCode.Aborted, Details = { details } };
+            _failing.Failures.Enqueue(status.ToRpcException());
+            await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
+        }
     }
 
     [Theory]

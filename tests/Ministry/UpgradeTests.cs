@@ -112,6 +112,41 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public void Todays_client_shows_an_entry_of_an_RPC_that_it_does_not_know()
+    {
+        const string Later = "type.googleapis.com/ministries.custody.v1.ReopenCaseResponse";
+        var header = new EntryHeader
+        {
+            Position = 7,
+            Method = "ministries.custody.v1.CustodyService/ReopenCase",
+            CommitTime = new Timestamp { Seconds = 1742198400 },
+        };
+        var answer = new Answer
+        {
+            Response = new Any { TypeUrl = Later, Value = ByteString.CopyFrom(8, 1) },
+        };
+        var entry = new Entry
+        {
+            Parts =
+            {
+                new EntryPart
+                {
+                    Kind = PartKind.Answer,
+                    Salt = Forgery.Put(header, PartKind.Answer, answer.ToByteArray()),
+                    Data = answer.ToByteString(),
+                },
+            },
+        };
+        entry.Header = header.ToByteString();
+
+        var shown = LedgerEntry.Read(entry);
+
+        Assert.True(shown.Holds);
+        var response = shown.ToJson()["parts"]!["answer"]!["response"]!;
+        Assert.Equal((Later, "CAE="), ((string?)response["@type"], (string?)response["value"]));
+    }
+
+    [Fact]
     public async Task A_reason_that_todays_client_does_not_know_is_a_refusal_with_all_that_was_said()
     {
         using var client = services.As("kr/mfa");

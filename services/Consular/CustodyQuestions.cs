@@ -113,7 +113,12 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     public async Task<IMessage?> AskAgain(string @case, CancellationToken cancel)
     {
         var prisoners = (await reads.Peek(Cases.Kind, @case, cancel))?.Prisoners.Select(p => p.Prisoner).ToArray() ?? [];
-        var answers = await Task.WhenAll(prisoners.Select(p => AskAgain(@case, p, cancel)));
+        var answers = new IMessage?[prisoners.Length];
+        await Parallel.ForEachAsync(
+            Enumerable.Range(0, prisoners.Length),
+            new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancel },
+            async (i, stop) => answers[i] = await AskAgain(@case, prisoners[i], stop)
+        );
         var checks = prisoners
             .Zip(answers)
             .Where(a => a.Second is not null)
@@ -121,6 +126,10 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
             .ToArray();
         return checks.Length > 0 ? new CaseCheck { Checks = { checks } } : null;
     }
+
+    // About how many prisoners custody is asked at once. Each takes two calls, and so many a service can always have in progress, whatever
+    // others have (EdgeLimits.OwnPlaces). All at once would be refused, each time again, and a case may have a thousand.
+    private const int AtOnce = 4;
 
     private static RepeatedField<ByteString> KeptOf(Transfer transfer) => transfer.Decision?.Openings ?? [];
 

@@ -1,10 +1,12 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog;
 using Ministries.Client;
@@ -12,6 +14,7 @@ using Ministries.Consular;
 using Ministries.Consular.V1;
 using Ministries.Custody;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
@@ -41,6 +44,14 @@ public sealed class AskingTests : IAsyncLifetime
 
     private ParticipantClient Hq => _participants["ua/coordination-hq"];
 
+    // What a participant may have in progress at custody: as much as it always can have where others are at work too, and one more for the
+    // consular service's search for missed events.
+    private static readonly EdgeLimits Few = new()
+    {
+        MaxCallsPerParticipant = new EdgeLimits().OwnPlaces + 1,
+        MaxCallsBesideOthers = new EdgeLimits().OwnPlaces + 1,
+    };
+
     public async ValueTask InitializeAsync()
     {
         var certificates = Path.Combine(_folder, "certificates");
@@ -51,7 +62,7 @@ public sealed class AskingTests : IAsyncLifetime
             var builder = WebApplication.CreateSlimBuilder();
             builder.Logging.ClearProviders();
             var host = _hosts[service.Name] = await ServiceHost.Build(
-                service,
+                service.Name == "custody" ? service.Registering(s => s.AddSingleton(Few)) : service,
                 new Settings
                 {
                     Ledger = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
@@ -321,6 +332,61 @@ public sealed class AskingTests : IAsyncLifetime
         Assert.NotEmpty(await MethodsSeen("kr/mfa", "consular"));
     }
 
+    [Fact]
+    public async Task However_many_departures_are_asked_about_at_once_each_question_finds_a_place()
+    {
+        var refused = 0L;
+        using var listener = new MeterListener();
+        listener.InstrumentPublished = (instrument, l) =>
+        {
+            if (instrument.Name == "ministries.refusals")
+                l.EnableMeasurementEvents(instrument);
+        };
+        listener.SetMeasurementEventCallback<long>(
+            (_, count, tags, _) =>
+            {
+                foreach (var tag in tags)
+                    if (tag.Value is "OVERLOADED")
+                        Interlocked.Add(ref refused, count);
+            }
+        );
+        listener.Start();
+        List<string> transfers = [];
+        for (var i = 1; i <= 12; i++)
+        {
+            if (i > 1)
+                await AnExchangeIsUnderReview($"P-{i}");
+            await Again(RecordThatHeIsFit);
+            await Again(() => Decide().ResponseAsync);
+            transfers.Add(_transfer);
+        }
+        Interlocked.Exchange(ref refused, 0);
+        // With another party each departure of the case is asked about again.
+        var admitted = await Hq.Custody.AdmitPartyAsync(
+            new() { Participant = "ua/mfa", Part = Part.DetainingPower },
+            cancellationToken: Cancel
+        );
+        await _participants.WaitUntilProcessed("consular", "custody", admitted.Receipt.Position, Cancel);
+        Assert.Equal(0, Interlocked.Read(ref refused));
+        foreach (var transfer in transfers)
+        {
+            var seen = (await Hq.Consular.GetTransferAsync(new() { Transfer = transfer }, cancellationToken: Cancel)).Transfer;
+            Assert.Equal(TransferState.Agreed, seen.State);
+        }
+
+        // What happens to one changes the record under the next writer's hands.
+        static async Task Again(Func<Task> write)
+        {
+            while (true)
+                try
+                {
+                    await write();
+                    return;
+                }
+                catch (RpcException e) when (e.StatusCode == StatusCode.Aborted) { }
+        }
+    }
+
     private async Task<IReadOnlyList<string>> MethodsSeen(string participant, string service)
     {
         using var call = _participants[participant]
@@ -338,19 +404,24 @@ public sealed class AskingTests : IAsyncLifetime
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
         _participants.SetCase(opened.Case);
+        await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
+        await Hq.Custody.AdmitPartyAsync(new() { Participant = "icrc", Part = Part.NeutralObserver }, cancellationToken: Cancel);
+        await AnExchangeIsUnderReview("P-1");
+    }
+
+    private async Task AnExchangeIsUnderReview(string identity)
+    {
         Prisoner = (
             await Hq.Custody.RegisterPrisonerAsync(
                 new()
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = In(-60),
-                    Identity = ParticipantClient.Seal(InventedIdentities.Of("P-1"), "icrc"),
+                    Identity = ParticipantClient.Seal(InventedIdentities.Of(identity), "icrc"),
                 },
                 cancellationToken: Cancel
             )
         ).Prisoner;
-        await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
-        await Hq.Custody.AdmitPartyAsync(new() { Participant = "icrc", Part = Part.NeutralObserver }, cancellationToken: Cancel);
         await Hq.Custody.RecordClaimAsync(
             new()
             {

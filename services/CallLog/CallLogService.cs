@@ -1,10 +1,6 @@
 using Grpc.Core;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Hosting;
-using Ministries.Ledger;
-using Ministries.Trust;
 
 namespace Ministries.CallLog;
 

@@ -1,4 +1,3 @@
-using Google.Protobuf.Collections;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 

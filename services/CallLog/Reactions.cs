@@ -1,7 +1,6 @@
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Types.V1;
 
 namespace Ministries.CallLog;
 

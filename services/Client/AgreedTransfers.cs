@@ -1,7 +1,5 @@
-using Google.Protobuf;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Rules;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using TransferState = Ministries.Consular.V1.TransferState;

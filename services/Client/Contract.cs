@@ -1,7 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Contracts;
-using Ministries.Trust;
 
 namespace Ministries.Client;
 

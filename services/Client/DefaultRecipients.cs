@@ -1,9 +1,6 @@
-using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Rules;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Client;

@@ -1,10 +1,8 @@
 using System.Collections.Concurrent;
-using System.Security.Cryptography;
 using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
-using Ministries.Types.V1;
 
 namespace Ministries.Client;
 

@@ -8,7 +8,6 @@ using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
-using Ministries.Types.V1;
 
 namespace Ministries.Client;
 

@@ -160,7 +160,7 @@ public sealed partial class MinistryClient
             : throw new InvalidOperationException($"no address of {service} is set");
 
     // What an audit looks at: all hashes; all entries for the participant; the witnesses; entries that were read already.
-    private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Shown);
+    private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Given);
 
     private SeenLog SeenOf(string service) =>
         _seen.GetOrAdd(
@@ -244,7 +244,7 @@ public sealed partial class MinistryClient
                 HttpVersionPolicy.RequestVersionExact
             );
             var (compared, notCompared) = extent.Witnesses ? await AskWitnesses(cancel) : ([], []);
-            var positions = (extent.Shown ?? []).Select(PositionOf).ToList();
+            var positions = (extent.Given ?? []).Select(PositionOf).ToList();
             // The service is asked after the witnesses: whatever they have seen, it must show too.
             IReadOnlyList<Checkpoint> before = linked is null ? pending : [.. pending, linked];
             var least = positions.Count == 0 ? 0 : positions.Max() + 1;
@@ -271,7 +271,7 @@ public sealed partial class MinistryClient
                     ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel)
                     : 0;
             if (positions.Count > 0)
-                shown!.Take(extent.Shown!, tiles.LeafAt);
+                shown!.Take(extent.Given!, tiles.LeafAt);
             seen.Link(newest, pending);
             return new LogAudit(
                 service,

@@ -1,4 +1,3 @@
-using Google.Protobuf.Collections;
 using Ministries.Consular.V1;
 using Ministries.Types.V1;
 

@@ -1,7 +1,5 @@
 using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.Extensions.DependencyInjection;
 using Ministries.Consular.V1;
 using Ministries.Hosting;
 using Ministries.Types.V1;

@@ -1,5 +1,4 @@
 using Google.Protobuf;
-using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;

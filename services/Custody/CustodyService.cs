@@ -1,11 +1,8 @@
 using Grpc.Core;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Hosting;
 using Ministries.Ledger;
-using Ministries.Trust;
 using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
 using CorrectRecordResponse = Ministries.Custody.V1.CorrectRecordResponse;
 

@@ -24,7 +24,7 @@ public static class StatementVisibility
     /// suspended. That there was a guardian tells that the person is a minor.</summary>
     public static AttestedStatement ShowAttested(Statement statement)
     {
-        var shown = StatementDigests.Shown(statement, statement.Content?.Digest ?? ByteString.Empty);
+        var shown = StatementDigests.ToAttest(statement, statement.Content?.Digest ?? ByteString.Empty);
         var first = statement.Attestations.Where(a => a.Role != AttesterRole.Guardian).OrderBy(a => a.Position).DistinctBy(a => a.Role);
         shown.Attestations.Add(
             first.Select(a => new Attestation

@@ -97,7 +97,7 @@ internal sealed class Connections
                             RemoteCertificateValidationCallback = (_, shown, _, errors) =>
                             {
                                 if (shown is not null && errors == SslPolicyErrors.None)
-                                    handshake.Connection.Items[typeof(Vouched)] = new Vouched();
+                                    handshake.Connection.Items[typeof(KnownSystem)] = new KnownSystem();
                                 return true;
                             },
 #pragma warning restore CA5359
@@ -110,7 +110,7 @@ internal sealed class Connections
 
     /// <summary>The certificate by which the caller's system is known: an authority of the settings issued it. Null: there is none.</summary>
     public static X509Certificate2? CertificateOf(HttpContext http) =>
-        Items(http)?.ContainsKey(typeof(Vouched)) == true ? http.Connection.ClientCertificate : null;
+        Items(http)?.ContainsKey(typeof(KnownSystem)) == true ? http.Connection.ClientCertificate : null;
 
     /// <summary>Whose the caller is: a name counts with the scheme by which it is known, because a provider may give an official any name.</summary>
     public static string KeyOf(HttpContext http) => $"{http.User.Identity?.AuthenticationType}\n{http.User.Identity?.Name}";
@@ -235,5 +235,5 @@ internal sealed class Connections
     }
 
     /// <summary>Marks a connection whose certificate was issued by an authority of the settings.</summary>
-    private sealed record Vouched;
+    private sealed record KnownSystem;
 }

@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;

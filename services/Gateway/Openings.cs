@@ -1,4 +1,3 @@
-using System.Net.Http;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;

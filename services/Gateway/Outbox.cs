@@ -1,13 +1,11 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
-using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Serving;
 using Ministries.Trust;

@@ -203,13 +203,13 @@ internal static class PlainJson
                 continue;
             if (value is JsonArray items)
                 for (var i = 0; i < items.Count; i++)
-                    items[i] = Shown(items[i], field);
+                    items[i] = PlainOf(items[i], field);
             else
-                json[name] = Shown(value, field);
+                json[name] = PlainOf(value, field);
         }
     }
 
-    private static JsonNode? Shown(JsonNode? value, FieldDescriptor field)
+    private static JsonNode? PlainOf(JsonNode? value, FieldDescriptor field)
     {
         if (value is not JsonObject json || field.MessageType.File.Package == "google.protobuf")
             return value?.DeepClone();

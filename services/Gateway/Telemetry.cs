@@ -11,7 +11,6 @@ using Microsoft.Extensions.Logging;
 using Ministries.Serving;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
-using OpenTelemetry.Trace;
 
 namespace Ministries.Gateway;
 

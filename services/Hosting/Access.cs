@@ -10,7 +10,6 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;

@@ -3,8 +3,6 @@ using System.Collections.Frozen;
 using Google.Protobuf;
 using Microsoft.AspNetCore.Http;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

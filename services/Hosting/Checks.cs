@@ -4,7 +4,6 @@ using Google.Protobuf.Collections;
 using Microsoft.AspNetCore.Http;
 using Ministries.Contracts;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;

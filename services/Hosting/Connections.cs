@@ -82,7 +82,7 @@ internal sealed partial class Connections : IDisposable
     }
 
     /// <summary>How many connections are unidentified now.</summary>
-    public int Waiting
+    public int Unidentified
     {
         get
         {

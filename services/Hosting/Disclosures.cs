@@ -1,9 +1,7 @@
 using Google.Protobuf;
-using Grpc.Core;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

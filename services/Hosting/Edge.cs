@@ -16,7 +16,6 @@ using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Serving;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

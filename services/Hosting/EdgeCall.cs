@@ -6,7 +6,6 @@ using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
-using Ministries.Errors.V1;
 using Ministries.Serving;
 using Ministries.Trust;
 

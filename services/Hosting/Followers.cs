@@ -2,7 +2,6 @@ using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Serving;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

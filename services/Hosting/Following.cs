@@ -2,11 +2,9 @@ using System.Diagnostics;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.AspNetCore.Http;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 
 namespace Ministries.Hosting;
 

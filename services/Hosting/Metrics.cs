@@ -9,11 +9,8 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -375,7 +372,7 @@ internal sealed class Vitals : SupervisedService
     private void ObserveWaiting()
     {
         Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => _ledger.Size);
-        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => _ledger.Waiting);
+        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => _ledger.QueueLength);
         Gauge(
             "ministries.cover.interval",
             "s",

@@ -4,7 +4,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Contracts;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

@@ -5,12 +5,10 @@ using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;

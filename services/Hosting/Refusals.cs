@@ -6,7 +6,6 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Status = Google.Rpc.Status;
 

@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using Microsoft.AspNetCore.Http;
-using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 

@@ -1,9 +1,5 @@
-using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.Ledger;
-using Ministries.Trust;
 
 namespace Ministries.Hosting;
 

@@ -3,7 +3,6 @@ using Google.Protobuf;
 using Grpc.Core;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
-using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

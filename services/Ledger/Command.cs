@@ -46,7 +46,7 @@ public sealed class Command
 
     /// <summary>The place of the event among those that this service takes in, where the command is the first handling of
     /// another service's event; null: it takes no part in the numbering (a participant's request, a duty, a replay).</summary>
-    public Intake? Intake { get; init; }
+    public IntakeNumber? Intake { get; init; }
 
     /// <summary>The W3C traceparent of the span that submits it.</summary>
     public string TraceParent { get; init; } = "";
@@ -63,7 +63,7 @@ public sealed class Command
 /// <param name="Producer">The service that published it, such as <c>custody</c>.</param>
 /// <param name="Type">The event type's full name.</param>
 /// <param name="Sequence">Its number among the producer's events of this type, from 1.</param>
-public sealed record Intake(string Producer, string Type, ulong Sequence)
+public sealed record IntakeNumber(string Producer, string Type, ulong Sequence)
 {
     internal string Cursor => $"intake/{Producer}/{Type}";
 }

@@ -48,7 +48,7 @@ internal sealed class RecentEntries
 
     /// <summary>Notes that the database had this many entries. Those that this process did not commit may have changed any
     /// record.</summary>
-    public void Saw(ulong size, long at)
+    public void NoteSize(ulong size, long at)
     {
         lock (_lock)
         {

@@ -85,15 +85,15 @@ public sealed partial class ServiceLedger
     }
 
     /// <summary>Returns what was read once the entries that it rests on are known to be replicated.</summary>
-    private async Task<T> Shown<T>(Session session, T read, Func<T, ulong> size)
+    private async Task<T> OnceReplicated<T>(Session session, T read, Func<T, ulong> size)
     {
         if (read is not null)
             await Replicate(session, size(read));
         return read;
     }
 
-    private Task<ulong?> Shown(Session session, ulong? position, Func<ulong, ulong> size) =>
-        Shown<ulong?>(session, position, p => size(p!.Value));
+    private Task<ulong?> OnceReplicated(Session session, ulong? position, Func<ulong, ulong> size) =>
+        OnceReplicated<ulong?>(session, position, p => size(p!.Value));
 
     /// <summary>Compares a database with the greatest tree that was signed or seen.</summary>
     /// <exception cref="LedgerInconsistentException">It is behind it, or has another history.</exception>

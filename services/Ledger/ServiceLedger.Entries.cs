@@ -25,7 +25,7 @@ public sealed partial class ServiceLedger
                     var rows = await session.Entries(position, position + 1, null, tokens, 1);
                     return rows.Count == 0
                         ? null
-                        : await Shown(session, EntryOf(rows[0], await session.Parts([position])), _ => position + 1);
+                        : await OnceReplicated(session, EntryOf(rows[0], await session.Parts([position])), _ => position + 1);
                 },
                 cancel
             );

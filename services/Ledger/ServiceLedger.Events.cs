@@ -13,7 +13,7 @@ public sealed partial class ServiceLedger
         return _recentEvents.After(number, limit, Size) is { } recent
             ? Task.FromResult(recent)
             : Read(
-                async session => Events(await Shown(session, await session.EventsAfter(Math.Min(number, long.MaxValue), limit))),
+                async session => Events(await OnceReplicated(session, await session.EventsAfter(Math.Min(number, long.MaxValue), limit))),
                 cancel
             );
     }
@@ -27,11 +27,11 @@ public sealed partial class ServiceLedger
         CheckLimit(limit);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(after.Count, 64);
         var bounded = after.ToDictionary(a => a.Key, a => Math.Min(a.Value, long.MaxValue));
-        return Read(async session => Events(await Shown(session, await session.EventsAfter(bounded, limit))), cancel);
+        return Read(async session => Events(await OnceReplicated(session, await session.EventsAfter(bounded, limit))), cancel);
     }
 
-    private Task<List<EventSource>> Shown(Session session, List<EventSource> sources) =>
-        Shown(session, sources, all => all.Count == 0 ? 0 : all.Max(s => s.Position) + 1);
+    private Task<List<EventSource>> OnceReplicated(Session session, List<EventSource> sources) =>
+        OnceReplicated(session, sources, all => all.Count == 0 ? 0 : all.Max(s => s.Position) + 1);
 
     private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) =>
         [

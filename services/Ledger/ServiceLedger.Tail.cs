@@ -77,7 +77,7 @@ public sealed partial class ServiceLedger
             },
             cancel
         );
-        _recentEntries.Saw(size, began);
+        _recentEntries.NoteSize(size, began);
         Grow(size);
     }
 }

@@ -82,7 +82,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 var ledger = new ServiceLedger(options, store, checkpoints, end, clock) { _size = head.Size, _cosigned = cosigned };
                 ledger._end.Replicate(head.Size);
                 store.Check = ledger.CheckEnd;
-                ledger._recentEntries.Saw(head.Size, 0);
+                ledger._recentEntries.NoteSize(head.Size, 0);
                 ledger._committer.Start();
                 return ledger;
             }
@@ -190,7 +190,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public ulong Size => Volatile.Read(ref _size);
 
     /// <summary>The number of commands that wait.</summary>
-    public int Waiting => _committer.QueueLength;
+    public int QueueLength => _committer.QueueLength;
 
     /// <summary>Puts a command into the queue and returns when it is committed, refused or failed. Cancelling takes it out of
     /// the queue; once its commit has begun it is carried out.</summary>
@@ -233,7 +233,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<ulong?> FindPosition(string participant, string requestId, CancellationToken cancel) =>
         Read<ulong?>(
             async session =>
-                await Shown(
+                await OnceReplicated(
                     session,
                     (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position,
                     position => position + 1
@@ -279,7 +279,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
     /// <summary>The number of the last event of a producer and type that was taken in; zero: none.</summary>
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) =>
-        ReadCursor(new Intake(producer, type, 0).Cursor, cancel);
+        ReadCursor(new IntakeNumber(producer, type, 0).Cursor, cancel);
 
     /// <summary>Becomes the one replica that does something, such as the relay; null: another one is.</summary>
     /// <param name="name">What is done.</param>

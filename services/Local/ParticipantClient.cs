@@ -1,8 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Health.V1;
@@ -10,7 +8,6 @@ using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Keys;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
 using Ministries.Trust;

@@ -4,9 +4,6 @@ using System.Net;
 using System.Net.Sockets;
 using Grpc.Core;
 using Grpc.Health.V1;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Logging;
 using Ministries.CallLog;
 using Ministries.Client;
 using Ministries.Consular;
@@ -16,7 +13,6 @@ using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Ministry;
 using Ministries.Trust;
 
 namespace Ministries.Local;

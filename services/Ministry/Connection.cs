@@ -2,9 +2,7 @@ using System.CommandLine;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Ministries.Ledger.V1;
 using Ministries.Trust;
-using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 

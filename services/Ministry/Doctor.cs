@@ -3,13 +3,11 @@ using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
-using Google.Protobuf;
 using Grpc.Core;
 using Ministries.Errors.V1;
 using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

@@ -1,7 +1,5 @@
 using System.CommandLine;
-using System.Globalization;
 using System.Text.Json.Nodes;
-using Ministries.Keys;
 
 namespace Ministries.Ministry;
 

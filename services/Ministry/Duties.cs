@@ -3,7 +3,6 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 

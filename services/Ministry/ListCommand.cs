@@ -8,7 +8,7 @@ namespace Ministries.Ministry;
 internal static class ListCommand
 {
     /// <summary>How many records are shown if nothing says it.</summary>
-    private const int Shown = 50;
+    private const int DefaultCount = 50;
 
     public static Command Create()
     {
@@ -25,9 +25,9 @@ internal static class ListCommand
         };
         var limit = new Option<int>("--limit")
         {
-            Description = $"How many records are shown at most; {Shown} if nothing says it.",
+            Description = $"How many records are shown at most; {DefaultCount} if nothing says it.",
             HelpName = "n",
-            DefaultValueFactory = _ => Shown,
+            DefaultValueFactory = _ => DefaultCount,
         };
         limit.Validators.Add(given =>
         {

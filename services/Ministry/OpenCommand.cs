@@ -1,9 +1,7 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Ministries.Sealing;
-using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 

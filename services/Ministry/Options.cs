@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Ministries.Keys;
 
 namespace Ministries.Ministry;
 

@@ -15,7 +15,7 @@ public abstract class RecordKind
     public required string Prefix { get; init; }
 
     /// <summary>A record as the caller may see it, and the state that it shows.</summary>
-    internal abstract (IMessage Shown, object State) ShownTo(RuleContext context, string @case, string id);
+    internal abstract (IMessage Record, object State) ShownTo(RuleContext context, string @case, string id);
 }
 
 /// <summary>A kind of record, as rules need to know it: where it is found, who sees what of it, what its events have in common.
@@ -89,7 +89,7 @@ public sealed class RecordKind<TRecord> : RecordKind
     public Refusal NotAllowed(TRecord record) =>
         new(Reason.StateNotAllowed, NamedInRefusals ? new Dictionary<string, string> { ["record"] = Id(record) } : null);
 
-    internal override (IMessage Shown, object State) ShownTo(RuleContext context, string @case, string id)
+    internal override (IMessage Record, object State) ShownTo(RuleContext context, string @case, string id)
     {
         var shown = Show(context.Find(Stream, Key(@case, id))!, context.Find(Cases.Kind, @case)!, context);
         return (shown, StateField.GetValue(shown));

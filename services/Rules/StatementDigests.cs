@@ -21,7 +21,7 @@ public static class StatementDigests
     /// <summary>The digest of a statement.</summary>
     /// <param name="statement">The statement.</param>
     /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes. Who has the bytes computes it himself.</param>
-    public static ByteString Of(Statement statement, ByteString contentDigest) => Of(Shown(statement, contentDigest));
+    public static ByteString Of(Statement statement, ByteString contentDigest) => Of(ToAttest(statement, contentDigest));
 
     /// <summary>The digest of a statement of which only this is known.</summary>
     public static ByteString Of(AttestedStatement shown)
@@ -40,7 +40,7 @@ public static class StatementDigests
     /// <summary>What is shown of a statement to who verifies that an agreement rests on it; without its attestations.</summary>
     /// <param name="statement">The statement.</param>
     /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes.</param>
-    public static AttestedStatement Shown(Statement statement, ByteString contentDigest) =>
+    public static AttestedStatement ToAttest(Statement statement, ByteString contentDigest) =>
         new()
         {
             Case = statement.Case,

@@ -6,7 +6,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Keys;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust;

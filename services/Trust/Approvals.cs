@@ -3,10 +3,8 @@ using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
-using Google.Protobuf.Reflection;
 using Ministries.Errors.V1;
 using Ministries.Keys;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust;

@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using Ministries.Errors.V1;
 using Ministries.Keys;
 using Ministries.Ledger;

@@ -1,5 +1,4 @@
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 

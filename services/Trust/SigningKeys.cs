@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using Ministries.Keys;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust;

@@ -10,7 +10,6 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
-using Ministries.Trust;
 
 namespace Ministries.Benchmarks;
 

@@ -11,17 +11,14 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog;
 using Ministries.Consular;
-using Ministries.Custody;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Security.Cryptography;
 using Grpc.Core;
 using Ministries.Custody.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
@@ -8,7 +7,6 @@ using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;

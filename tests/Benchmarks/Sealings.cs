@@ -4,7 +4,6 @@ using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Fixtures;
-using Ministries.Rules;
 using Ministries.Sealing;
 
 namespace Ministries.Benchmarks;

@@ -6,13 +6,11 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
-using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.CloudEvents.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
-using Ministries.Ledger.V1;
 using RabbitMQ.Client;
 
 namespace Ministries.Bus.Tests;

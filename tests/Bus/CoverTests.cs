@@ -33,7 +33,7 @@ public sealed class CoverTests
         for (var i = 0; i < 15; i++)
             sent.Add(await fixture.Log());
         await fixture.StartReady(fixture.CallLog);
-        await BusFixture.Until(() => ledger.Waiting == sent.Count, "all wait for their commit");
+        await BusFixture.Until(() => ledger.QueueLength == sent.Count, "all wait for their commit");
         for (var done = 1; done <= sent.Count; done++)
         {
             await Tick(ledger, _clock);
@@ -62,9 +62,9 @@ public sealed class CoverTests
             await Submit("call-a"),
         ];
         await fixture.StartReady(fixture.CallLog);
-        await BusFixture.Until(() => ledger.Waiting == 3, "three are asked about and wait");
+        await BusFixture.Until(() => ledger.QueueLength == 3, "three are asked about and wait");
         await Tick(ledger, _clock);
-        await BusFixture.Until(() => ledger.Waiting == 1, "the last one is asked about");
+        await BusFixture.Until(() => ledger.QueueLength == 1, "the last one is asked about");
         await Tick(ledger, _clock);
         Assert.Equal(sent, await fixture.Effects());
         Assert.Equal([0, 0, 0, 3], before);
@@ -136,7 +136,7 @@ public sealed class CoverTests
         for (var i = 0; i < 3; i++)
             await Begin(ledger, kind, $"one-{i}");
         await fixture.Start(fixture.CallLog);
-        await BusFixture.Until(() => ledger.Waiting == 3, "the duties wait for their commits");
+        await BusFixture.Until(() => ledger.QueueLength == 3, "the duties wait for their commits");
         for (var i = 0; i < 3; i++)
         {
             await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep == _clock.GetUtcNow(), "it was looked", 10);
@@ -166,7 +166,7 @@ public sealed class CoverTests
             "it says that it looks for none"
         );
         Assert.Null(fixture.Status(fixture.CallLog).LastDutySweep);
-        Assert.Equal(0, ledger.Waiting);
+        Assert.Equal(0, ledger.QueueLength);
         // By the clock that is right, none is due.
         _clock.Set = TimeSpan.Zero;
         Assert.Empty(await ledger.ListDue(_clock.GetUtcNow(), 10, TestContext.Current.CancellationToken));

@@ -3,7 +3,6 @@ using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;

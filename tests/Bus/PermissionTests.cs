@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ministry;

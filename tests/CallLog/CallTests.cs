@@ -3,7 +3,6 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using static Ministries.CallLog.Tests.CaseFixture;
 using DutyFellDue = Ministries.CallLog.V1.DutyFellDue;

@@ -1,8 +1,6 @@
-using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Types.V1;
 using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;

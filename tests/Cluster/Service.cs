@@ -2,7 +2,6 @@ using Grpc.Core;
 using Grpc.Health.V1;
 using Ministries.Client;
 using Ministries.Hosting;
-using Ministries.Ministry;
 using Ministries.Trust;
 
 namespace Ministries.Cluster;

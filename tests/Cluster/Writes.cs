@@ -6,7 +6,6 @@ using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
-using Ministries.Ministry;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

@@ -4,8 +4,6 @@ using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Hosting;
-using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Level = Ministries.Types.V1.Level;

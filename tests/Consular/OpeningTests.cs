@@ -2,7 +2,6 @@ using Google.Protobuf;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 using State = Ministries.Consular.V1.TransferState;
 

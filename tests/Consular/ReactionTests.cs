@@ -5,8 +5,6 @@ using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Part = Ministries.Types.V1.Part;
 using Route = Ministries.Types.V1.Route;
 using State = Ministries.Consular.V1.TransferState;

@@ -1,7 +1,5 @@
-using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Errors.V1;
-using Ministries.Fixtures;
 using Ministries.Types.V1;
 using State = Ministries.Consular.V1.TransferState;
 

@@ -3,8 +3,6 @@ using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using State = Ministries.Consular.V1.TransferState;
 

@@ -4,7 +4,6 @@ using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 using State = Ministries.Consular.V1.TransferState;
 

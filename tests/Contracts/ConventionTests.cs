@@ -4,7 +4,6 @@ using Buf.Validate;
 using Google.Api;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;

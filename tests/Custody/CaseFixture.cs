@@ -6,7 +6,6 @@ using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;

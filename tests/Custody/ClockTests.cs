@@ -2,7 +2,6 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Types.V1;
 using DutyFellDue = Ministries.Custody.V1.DutyFellDue;
 
 namespace Ministries.Custody.Tests;

@@ -1,6 +1,5 @@
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 

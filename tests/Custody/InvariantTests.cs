@@ -1,11 +1,8 @@
-using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
 using DutyFellDue = Ministries.Custody.V1.DutyFellDue;

@@ -1,6 +1,4 @@
 using Ministries.Custody.V1;
-using Ministries.Ledger;
-using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Custody.Tests;

@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger.V1;

@@ -1,11 +1,8 @@
-using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using EventsReflection = Ministries.Custody.V1.EventsReflection;
 

@@ -1,4 +1,3 @@
-using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Types.V1;

@@ -3,7 +3,6 @@ using System.Text.Json;
 using Google.Protobuf;
 using Ministries.Client;
 using Ministries.Evidence.V1;
-using Ministries.Trust;
 using NSec.Cryptography;
 
 [assembly: AssemblyFixture(typeof(Ministries.Evidence.Tests.CaseFiles))]

@@ -5,7 +5,6 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Client;
 using Ministries.Evidence.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;

@@ -3,7 +3,6 @@ using System.Text.Json;
 using Google.Protobuf;
 using Ministries.Client;
 using Ministries.Keys;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 

@@ -10,7 +10,6 @@ using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Npgsql;
 using RabbitMQ.Client;

@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Fixtures;

@@ -1,7 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

@@ -1,5 +1,3 @@
-using Ministries.Ledger;
-
 namespace Ministries.Fixtures;
 
 /// <summary>The secret with which tests without a service make ids and etags.</summary>

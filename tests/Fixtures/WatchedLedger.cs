@@ -2,7 +2,6 @@ using System.Globalization;
 using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Xunit;
 
 namespace Ministries.Fixtures;
 

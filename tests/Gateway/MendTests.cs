@@ -1,7 +1,5 @@
 using System.Text.Json.Nodes;
-using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;

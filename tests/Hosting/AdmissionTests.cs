@@ -1,10 +1,8 @@
-using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
-using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
@@ -83,7 +81,7 @@ public sealed class AdmissionTests : IAsyncLifetime
         Assert.All((string[])["missing", "unlock"], word => Assert.NotEmpty(info.Metadata[word]));
         // This is neither signed nor a message.
         Running.Is("OVERLOADED", await _running.Post([1, 2, 3]));
-        Assert.Equal(4, _running.Ledger.Waiting);
+        Assert.Equal(4, _running.Ledger.QueueLength);
     }
 
     [Fact]
@@ -197,7 +195,7 @@ public sealed class AdmissionTests : IAsyncLifetime
         _waiting.Add(client.LogCallAsync(request, cancellationToken: Running.Cancel));
     }
 
-    private Task Until(int waiting) => Running.Until(() => Task.FromResult(_running.Ledger.Waiting == waiting), $"{waiting} wait");
+    private Task Until(int waiting) => Running.Until(() => Task.FromResult(_running.Ledger.QueueLength == waiting), $"{waiting} wait");
 
     private static Task<(Google.Rpc.ErrorInfo Info, Google.Rpc.Status Status)> Refused(
         CallLogService.CallLogServiceClient client,

@@ -1,7 +1,5 @@
 using System.Security.Cryptography.X509Certificates;
-using Google.Protobuf;
 using Grpc.Core;
-using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Trust;

@@ -8,7 +8,6 @@ using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;

@@ -8,9 +8,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.RegularExpressions;
-using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Trust;
 
@@ -352,7 +350,7 @@ public sealed class ConnectionTests : IAsyncLifetime
                     held.Enqueue(tcp);
                     if (held.Count > 1200)
                         held.Dequeue().Dispose();
-                    if (connections.Waiting >= limits.MaxUnidentified)
+                    if (connections.Unidentified >= limits.MaxUnidentified)
                         full.TrySetResult();
                     if (full.Task.IsCompleted)
                         await Task.Delay(20, enough.Token);

@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using Ministries.CallLog.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Tests;

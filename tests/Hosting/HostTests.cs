@@ -4,8 +4,6 @@ using Grpc.Core;
 using Grpc.Health.V1;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.Ledger;
-using Ministries.Trust;
 using OpenTelemetry;
 using OpenTelemetry.Trace;
 

@@ -1,4 +1,3 @@
-using System.Net.Http;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
@@ -6,7 +5,6 @@ using Grpc.Core;
 using Grpc.Health.V1;
 using Ministries.CallLog.V1;
 using Ministries.Trust;
-using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 

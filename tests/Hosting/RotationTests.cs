@@ -1,5 +1,4 @@
 using System.Security.Cryptography.X509Certificates;
-using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Ministries.CallLog.V1;

@@ -7,7 +7,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Contracts;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using ProtoValidate;
 using Enum = System.Enum;

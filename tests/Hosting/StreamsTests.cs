@@ -4,7 +4,6 @@ using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;

@@ -4,7 +4,6 @@ using Ministries.CallLog.V1;
 using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 

@@ -2,7 +2,6 @@ using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Gateway;

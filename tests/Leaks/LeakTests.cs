@@ -3,7 +3,6 @@ using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Local;
-using Xunit;
 
 namespace Ministries.Leaks.Tests;
 

@@ -155,7 +155,7 @@ public static class Counting
         int precedence = 0,
         Action? before = null,
         string content = "",
-        Intake? intake = null,
+        IntakeNumber? intake = null,
         string traceParent = "",
         StreamKind<EventCursor>? kind = null,
         string @case = "case_1"
@@ -193,7 +193,7 @@ public static class Counting
         string requestId,
         Func<View, DateTimeOffset, Decision> rule,
         bool storesRefusal = true,
-        Intake? intake = null
+        IntakeNumber? intake = null
     )
     {
         var request = new PartyAdmitted { Case = "decides" };

@@ -41,7 +41,7 @@ public sealed class CoverPlaceTests
     public void The_events_of_a_producer_keep_their_order_and_nothing_is_left_out_or_doubled()
     {
         PendingCommand Event(string producer, ulong sequence) =>
-            new(Add($"service/{producer}", $"{sequence}", "c", intake: new Intake(producer, $"type-{sequence % 2}", sequence)), 0);
+            new(Add($"service/{producer}", $"{sequence}", "c", intake: new IntakeNumber(producer, $"type-{sequence % 2}", sequence)), 0);
         IReadOnlyList<PendingCommand> waiting =
         [
             Event("x", 1),
@@ -176,7 +176,7 @@ public abstract class CoverTests
             var running = Enumerable
                 .Range(1, 5)
                 .Select(i => 5 * round + (ulong)i)
-                .Select(i => ledger.Commit(Add("service/x", $"x/{i}/0", "c", intake: new Intake("x", "type", i)), Cancel))
+                .Select(i => ledger.Commit(Add("service/x", $"x/{i}/0", "c", intake: new IntakeNumber("x", "type", i)), Cancel))
                 .Append(ledger.Commit(Add("a", $"{round}", "d"), Cancel))
                 .ToList();
             await Tick(ledger);

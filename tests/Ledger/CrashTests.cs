@@ -205,14 +205,14 @@ public sealed class CrashTests : IDisposable
         };
         var running = new[] { Add("a", "1", "c"), Add("a", "2", "c"), Add("a", "3", "c") }.Select(c => ledger.Commit(c, Cancel)).ToArray();
         await CoverTests.Tick(ledger, clock);
-        Assert.Equal((8UL, 3), (ledger.Size, ledger.Waiting));
+        Assert.Equal((8UL, 3), (ledger.Size, ledger.QueueLength));
         Assert.DoesNotContain(running, r => r.IsCompleted);
         await CoverTests.Tick(ledger, clock);
         await Assert.ThrowsAsync<CommandFailedException>(() => running[0]);
         await CoverTests.Tick(ledger, clock);
         await CoverTests.Tick(ledger, clock);
         Assert.Equal([1UL, 2UL], (await Task.WhenAll(running[1..])).Select(o => o.CountOf()));
-        Assert.Equal((32UL, 0), (ledger.Size, ledger.Waiting));
+        Assert.Equal((32UL, 0), (ledger.Size, ledger.QueueLength));
         Assert.True((await ledger.Examine(Cancel)).IsGood);
         await LedgerTests.Audit(ledger);
     }

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.IO.Compression;
 using System.Security.Cryptography;
 using Google.Protobuf;
-using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
 using static Ministries.Ledger.Tests.Counting;
 
@@ -62,7 +61,12 @@ internal static class EarlierLedger
         .. Enumerable
             .Range(1, 3)
             .Select(i =>
-                Add("service/calllog", $"calllog/{i}/0", "c1", intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", (ulong)i))
+                Add(
+                    "service/calllog",
+                    $"calllog/{i}/0",
+                    "c1",
+                    intake: new IntakeNumber("calllog", "ministries.calllog.v1.CallLogged", (ulong)i)
+                )
             ),
         Decides("p/0", "opened", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("f")])])),
         Add("p/0", "r0", "c0", content: "another content under an old id"),

@@ -759,7 +759,7 @@ public abstract class LedgerTests
                 "service/calllog",
                 id ?? $"calllog/{sequence}/0",
                 "c",
-                intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence)
+                intake: new IntakeNumber("calllog", "ministries.calllog.v1.CallLogged", sequence)
             );
         Assert.Equal(1UL, (await ledger.Commit(Event(1), Cancel)).CountOf());
         var gap = await Assert.ThrowsAsync<EventGapException>(() => ledger.Commit(Event(4), Cancel));
@@ -769,7 +769,7 @@ public abstract class LedgerTests
         Assert.True((await outcomes[2]).Repeated);
         await Assert.ThrowsAsync<EventGapException>(() => outcomes[3]);
         // After a refusal that is not stored, the event can still be taken in; a dead letter settles it.
-        var intake = new Intake("calllog", "ministries.calllog.v1.CallLogged", 4);
+        var intake = new IntakeNumber("calllog", "ministries.calllog.v1.CallLogged", 4);
         await ledger.Commit(Decides("service/calllog", "calllog/4/0", (_, _) => Refused, storesRefusal: false, intake), Cancel);
         Assert.Equal(3UL, await ledger.LastTaken(intake.Producer, intake.Type, Cancel));
         await ledger.Commit(Event(4, "calllog/4/0/dead"), Cancel);
@@ -1047,7 +1047,7 @@ public abstract class LedgerTests
         await Assert.ThrowsAsync<LedgerOverloadedException>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
         var gone = ledger.Commit(Add("d", "d1", "c"), leaves.Token);
         var more = new[] { ledger.Commit(Add("e", "e1", "c"), Cancel), ledger.Commit(Add("e", "e2", "c"), Cancel) };
-        Assert.Equal(8, ledger.Waiting);
+        Assert.Equal(8, ledger.QueueLength);
         await Assert.ThrowsAsync<LedgerOverloadedException>(() => ledger.Commit(Add("f", "f1", "c"), Cancel));
         await leaves.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => gone);

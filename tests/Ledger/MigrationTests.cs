@@ -1,7 +1,6 @@
 using System.Text;
 using Microsoft.Data.Sqlite;
 using Ministries.Errors.V1;
-using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Npgsql;
 using static Ministries.Ledger.Tests.Counting;

@@ -1,8 +1,5 @@
-using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Client;
 using Ministries.Custody.V1;
-using Ministries.Keys;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 using NSec.Cryptography;

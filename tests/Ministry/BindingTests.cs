@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
-using Ministries.Client;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;

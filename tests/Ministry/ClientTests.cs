@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using Grpc.Core;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;

@@ -1,6 +1,3 @@
-using System.CommandLine;
-using Ministries.Client;
-
 namespace Ministries.Ministry.Tests;
 
 /// <summary>What a command said and how it ended.</summary>

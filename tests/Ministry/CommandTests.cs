@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;

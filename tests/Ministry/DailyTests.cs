@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;

@@ -2,9 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
-using Ministries.Client;
 using Ministries.Gateway;
-using Ministries.Trust;
 
 namespace Ministries.Ministry.Tests;
 

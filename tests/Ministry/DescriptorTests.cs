@@ -3,7 +3,6 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;

@@ -1,7 +1,6 @@
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Client;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 

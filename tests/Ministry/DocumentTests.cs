@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Ministries.Fixtures;
-using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 

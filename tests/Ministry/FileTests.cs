@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Text;
-using Ministries.Client;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;
 

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;

@@ -1,4 +1,3 @@
-using Ministries.Client;
 using Ministries.Keys;
 using Ministries.Sealing;
 

@@ -1,11 +1,8 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Rules;
 using Ministries.Types.V1;
-using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 

@@ -3,7 +3,6 @@ using System.IO.Compression;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
-using Ministries.Client;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
-using Terminal = Ministries.Ministry.Tests.ReadersMachine.Terminal;
 
 namespace Ministries.Ministry.Tests;
 

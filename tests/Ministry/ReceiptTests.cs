@@ -3,7 +3,6 @@ using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;

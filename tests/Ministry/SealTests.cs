@@ -1,7 +1,6 @@
 using System.Runtime.Versioning;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Sealing;

@@ -1,10 +1,7 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger;

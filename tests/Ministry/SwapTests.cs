@@ -1,9 +1,7 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Custody.V1;
-using Ministries.Fixtures;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;

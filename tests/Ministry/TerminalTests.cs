@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Ministries.Client;
 
 namespace Ministries.Ministry.Tests;
 

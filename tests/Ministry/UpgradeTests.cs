@@ -2,7 +2,6 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger.V1;

@@ -1,9 +1,7 @@
 using System.CommandLine;
-using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Client;
 using Ministries.Contracts;
 using Ministries.Gateway;
 using Ministries.Types.V1;

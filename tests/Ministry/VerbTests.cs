@@ -2,7 +2,6 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
-using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;

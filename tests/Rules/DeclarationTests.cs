@@ -1,7 +1,5 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
-using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Ministries.CallLog;
 using Ministries.Consular;
 using Ministries.Custody;

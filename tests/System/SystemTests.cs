@@ -6,12 +6,10 @@ using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
 using Ministries.CallLog.V1;
-using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Local;
 using Ministries.Types.V1;
-using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Containers.Tests;
 

@@ -1,7 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust.Tests;

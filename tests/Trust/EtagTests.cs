@@ -2,7 +2,6 @@ using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
 using Ministries.Custody.V1;
-using Ministries.Ledger;
 
 namespace Ministries.Trust.Tests;
 

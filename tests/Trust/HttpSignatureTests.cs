@@ -1,4 +1,3 @@
-using Ministries.Trust;
 using NSec.Cryptography;
 
 namespace Ministries.Trust.Tests;

@@ -3,7 +3,6 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 

@@ -1,5 +1,4 @@
 using System.Text;
-using Ministries.Hosting;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust.Tests;

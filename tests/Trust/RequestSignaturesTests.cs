@@ -2,7 +2,6 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 

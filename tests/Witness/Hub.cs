@@ -13,7 +13,6 @@ using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
-using Ministries.Ministry;
 using Ministries.Trust;
 using Ministries.Types.V1;
 

@@ -1,10 +1,8 @@
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
-using Ministries.Client;
 using Ministries.Gateway;
 using Ministries.Ledger;
-using Ministries.Ministry;
 using Ministries.Trust;
 
 [assembly: System.Runtime.Versioning.UnsupportedOSPlatform("windows")]

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
@@ -6,7 +5,6 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Bus;

@@ -4,7 +4,6 @@ using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Serving;
-using Ministries.Trust;
 using Cause = Ministries.Ledger.V1.Cause;
 
 namespace Ministries.Hosting.Bus;

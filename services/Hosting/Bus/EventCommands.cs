@@ -5,7 +5,6 @@ using Grpc.Core;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Trust;
 using Cause = Ministries.Ledger.V1.Cause;
 
 namespace Ministries.Hosting.Bus;
@@ -206,7 +205,7 @@ internal sealed partial class EventCommands(
         LogSetAside(log, service.Name, recorded.Event.Type, id, reason, attempts);
     }
 
-    private static Ministries.Ledger.Intake NumberOf(RecordedEvent recorded) =>
+    private static IntakeNumber NumberOf(RecordedEvent recorded) =>
         new(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence);
 
     private static StepFailure Failed(EventStep step, Exception e)

@@ -1,5 +1,4 @@
 using System.Globalization;
-using Ministries.Ledger.V1;
 
 namespace Ministries.Ministry;
 

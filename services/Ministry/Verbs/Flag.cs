@@ -2,7 +2,6 @@ using Google.Api;
 using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Contracts;
 using Ministries.Types.V1;
 
 namespace Ministries.Ministry;

@@ -3,7 +3,6 @@ using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Gateway;
 using Ministries.Ledger.V1;

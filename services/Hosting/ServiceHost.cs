@@ -208,7 +208,35 @@ public static partial class ServiceHost
             BrokerAuthority = settings.BrokerAuthority,
         };
         var (ledger, inquired) = await OpenLedger(service, settings, options, cancel);
-        var services = builder.Services;
+        AddServices(builder.Services, service, settings, ledger, options, memory);
+
+        var host = builder.Build();
+        host.UseMetrics(settings);
+        host.UseEdge();
+        service.Map(host);
+        host.MapLedger();
+        host.MapLog();
+        host.MapBus();
+        host.MapGrpcHealthChecksService().Guarded(host);
+        if (settings.Reflection)
+            host.MapGrpcReflectionService().Guarded(host);
+        Access.DemandPolicies(host);
+        LogLife(host, service.Name, ledger.OwnsTables && !settings.Ledger.StartsWith("sqlite:", StringComparison.Ordinal));
+        LogAsked(host, service.Name, inquired);
+        EndWith(host, ledger);
+        host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
+        return host;
+    }
+
+    private static void AddServices(
+        IServiceCollection services,
+        Service service,
+        Settings settings,
+        ServiceLedger ledger,
+        BusOptions options,
+        MemoryBroker? memory
+    )
+    {
         services.Configure<HostOptions>(o =>
         {
             o.ShutdownTimeout = settings.Drain;
@@ -233,23 +261,6 @@ public static partial class ServiceHost
             services.AddGrpcReflection();
         Telemetry.Add(services, service.Name, settings);
         service.Register?.Invoke(services);
-
-        var host = builder.Build();
-        host.UseMetrics(settings);
-        host.UseEdge();
-        service.Map(host);
-        host.MapLedger();
-        host.MapLog();
-        host.MapBus();
-        host.MapGrpcHealthChecksService().Guarded(host);
-        if (settings.Reflection)
-            host.MapGrpcReflectionService().Guarded(host);
-        Access.DemandPolicies(host);
-        LogLife(host, service.Name, ledger.OwnsTables && !settings.Ledger.StartsWith("sqlite:", StringComparison.Ordinal));
-        LogAsked(host, service.Name, inquired);
-        EndWith(host, ledger);
-        host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
-        return host;
     }
 
     // Ends the process when the ledger's committing thread has failed, because calls would wait for ever.

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using Ministries.Ledger.V1;
-using Ministries.Rules;
 using Ministries.Trust;
 
 namespace Ministries.Client;

@@ -13,7 +13,7 @@ namespace Ministries.Client;
 public sealed partial class MinistryClient
 {
     // An official's key that the client vouches for itself is for this attestation.
-    private static readonly TimeSpan VouchedFor = TimeSpan.FromDays(1),
+    private static readonly TimeSpan ConfirmedFor = TimeSpan.FromDays(1),
         VouchedBefore = TimeSpan.FromMinutes(1);
 
     /// <summary>Completes an attestation with the signature of an official who was present, after all that he must be sure of. It reads the
@@ -97,7 +97,7 @@ public sealed partial class MinistryClient
                 official,
                 PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
                 now - VouchedBefore,
-                now + VouchedFor
+                now + ConfirmedFor
             )
         );
     }

@@ -1,26 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Google.Protobuf.WellKnownTypes;
 
 namespace Ministries.Rules;
-
-/// <summary>The name of a stream: the entries that tell the history of one record.</summary>
-/// <param name="Kind">The kind of record, such as <c>transfer</c>.</param>
-/// <param name="Key">The record's key among its kind, at most 200 characters.</param>
-public readonly record struct StreamId(string Kind, string Key)
-{
-    /// <summary>The name as text: kind/key.</summary>
-    public override string ToString() => $"{Kind}/{Key}";
-}
-
-/// <summary>The entry that a state is folded over: what a fold may take from it beside the event itself.</summary>
-/// <param name="Position">The entry's position, from 0.</param>
-/// <param name="Time">When it was committed.</param>
-/// <param name="Participant">Whose command it is.</param>
-/// <param name="RequestId">The participant's id of the request.</param>
-/// <param name="Request">The request, an event of another service where that was the command. What it holds sealed or coded
-/// stays out of events (D16); null once the request part was erased.</param>
-public sealed record FoldedEntry(ulong Position, Timestamp Time, string Participant, string RequestId, IMessage? Request);
 
 /// <summary>What the ledger needs to know of a kind of stream. The state is a protobuf message.</summary>
 public abstract class StreamKind

@@ -501,12 +501,13 @@ internal sealed class PostgresSession : Session
         return sql;
     }
 
-    public override Task<List<(StreamId Id, long Due)>> Due(long now, int limit) =>
+    public override Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit) =>
         Read(
             r => (new StreamId(r.GetString(0), r.GetString(1)), r.GetInt64(2)),
-            "select kind, key, due from streams where due <= $1 order by due, number limit $2",
+            "select kind, key, due from streams where due <= $1 order by due, number limit $2 offset $3",
             now,
-            limit
+            limit,
+            skip
         );
 
     public override async Task<ulong> CountDue(long now) =>

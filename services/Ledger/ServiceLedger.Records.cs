@@ -81,12 +81,16 @@ public sealed partial class ServiceLedger
         new(row.Id.Key, (T)await Stored.StateOf(session, kind, row), row.Version, row.Number, row.Position);
 
     /// <summary>Records whose duty is due at <paramref name="now"/>, the longest due first.</summary>
-    public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int limit, CancellationToken cancel)
+    /// <param name="now">The time.</param>
+    /// <param name="skip">How many of them are left out, from the first on.</param>
+    /// <param name="limit">How many are listed at most, up to 1,000.</param>
+    /// <param name="cancel">Ends it.</param>
+    public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int skip, int limit, CancellationToken cancel)
     {
         CheckLimit(limit);
         return Read<IReadOnlyList<DueStream>>(
             async session =>
-                [.. (await session.Due(now.UtcTicks, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+                [.. (await session.Due(now.UtcTicks, skip, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
             cancel
         );
     }

@@ -56,7 +56,7 @@ internal abstract class Session : IAsyncDisposable
         int limit
     );
     public abstract Task<ulong> Count(string kind, IReadOnlyList<string> keys);
-    public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int limit);
+    public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit);
     public abstract Task<ulong> CountDue(long now);
     public abstract Task<List<EventSource>> EventsAfter(ulong number, int limit);
     public abstract Task<List<EventSource>> EventsAfter(IReadOnlyDictionary<string, ulong> after, int limit);

@@ -288,12 +288,13 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return $" and exists (select 1 from json_each(s.audience) a join json_each(@{values.Count - 1}) t on a.value = t.value)";
     }
 
-    public override Task<List<(StreamId Id, long Due)>> Due(long now, int limit) =>
+    public override Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit) =>
         Read(
             r => (new StreamId(r.GetString(0), r.GetString(1)), r.GetInt64(2)),
-            "select kind, key, due from streams where due <= @0 order by due, number limit @1",
+            "select kind, key, due from streams where due <= @0 order by due, number limit @1 offset @2",
             now,
-            limit
+            limit,
+            skip
         );
 
     public override async Task<ulong> CountDue(long now) =>

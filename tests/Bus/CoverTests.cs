@@ -169,7 +169,7 @@ public sealed class CoverTests
         Assert.Equal(0, ledger.QueueLength);
         // By the clock that is right, none is due.
         _clock.Set = TimeSpan.Zero;
-        Assert.Empty(await ledger.ListDue(_clock.GetUtcNow(), 10, TestContext.Current.CancellationToken));
+        Assert.Empty(await ledger.ListDue(_clock.GetUtcNow(), 0, 10, TestContext.Current.CancellationToken));
         await Tick(ledger, _clock);
         Assert.Equal("waits", (await ledger.Find(kind, "one", null, TestContext.Current.CancellationToken))!.State.Call);
     }

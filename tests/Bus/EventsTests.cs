@@ -6,7 +6,6 @@ using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Intake = Ministries.Hosting.Bus.Intake;
 
 namespace Ministries.Bus.Tests;
 
@@ -279,7 +278,7 @@ public abstract class EventsTests
                 RequestId = "begun",
                 Method = "test",
                 Request = begun,
-                Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
+                Bytes = begun.ToByteArray(),
                 AgreementVersion = 1,
                 Decide = (view, _) =>
                 {
@@ -292,6 +291,41 @@ public abstract class EventsTests
         await fixture.UntilEffects("calllog/0/0", "calllog/1/0");
         await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
         Assert.Equal(2ul, ledger.Size);
+    }
+
+    /// <summary>A duty whose rule fails stays due. Whoever makes many such keeps back no duty of others.</summary>
+    [Fact]
+    public async Task Duties_that_cannot_be_recorded_keep_back_none_of_the_others()
+    {
+        await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        var due = DateTimeOffset.UtcNow.AddSeconds(-1);
+        var kind = new StreamKind<CallLogged>(
+            "reminder",
+            1,
+            (state, e, entry) => state.Call = e is ReadoutSubmitted ? "done" : entry.RequestId,
+            due: state =>
+                state.Call == "done" ? null
+                : state.Call == "good" ? due
+                : due.AddSeconds(-1)
+        );
+        fixture.MoreStreams = [kind];
+        fixture.Duties =
+        [
+            new Duty(
+                kind,
+                (key, context) =>
+                    context.Find(kind, key)!.Call == "good"
+                        ? Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1" }, [kind.Id(key)])])
+                        : Decision.Refuse(Reason.RecordFull)
+            ),
+        ];
+        // More than are looked for at once.
+        const int bad = 250;
+        var ledger = await fixture.Ledger(fixture.CallLog);
+        await Task.WhenAll(Enumerable.Range(0, bad).Select(i => Begin(ledger, kind, $"bad-{i}", $"bad-{i}")));
+        await Begin(ledger, kind, "good", "good");
+        await fixture.StartBoth();
+        await BusFixture.Until(() => ledger.Size == bad + 2, "the duty that can be recorded is recorded");
     }
 
     /// <summary>Such as a notification that was missed, made late and then corrected.</summary>
@@ -322,26 +356,31 @@ public abstract class EventsTests
         var ledger = await fixture.Ledger(fixture.CallLog);
         for (var times = 1ul; times <= 3; times++)
         {
-            var begun = new CallLogged { Case = "case_1", Call = $"reminder_{times}" };
-            await ledger.Commit(
-                new Command
-                {
-                    Participant = "kr/mfa",
-                    RequestId = $"begun-{times}",
-                    Method = "test",
-                    Request = begun,
-                    Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
-                    AgreementVersion = 1,
-                    Decide = (view, _) =>
-                    {
-                        view.Find(kind, "one");
-                        return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
-                    },
-                },
-                TestContext.Current.CancellationToken
-            );
+            await Begin(ledger, kind, "one", $"begun-{times}");
             await BusFixture.Until(() => ledger.Size == 2 * times, $"it is recorded {times} times");
         }
+    }
+
+    private static Task Begin(ServiceLedger ledger, StreamKind<CallLogged> kind, string key, string requestId)
+    {
+        var begun = new CallLogged { Case = "case_1", Call = key };
+        return ledger.Commit(
+            new Command
+            {
+                Participant = "kr/mfa",
+                RequestId = requestId,
+                Method = "test",
+                Request = begun,
+                Bytes = begun.ToByteArray(),
+                AgreementVersion = 1,
+                Decide = (view, _) =>
+                {
+                    view.Find(kind, key);
+                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id(key)])]);
+                },
+            },
+            TestContext.Current.CancellationToken
+        );
     }
 
     protected static Ministries.Ledger.V1.ListEventsRequest After(string type, ulong sequence)

@@ -149,7 +149,7 @@ internal static class EarlierLedger
             );
             lines.Add($"list {string.Join('+', keys)} {await ledger.Count(Kind, keys, cancel)} {string.Join(' ', listed)}");
         }
-        var due = await ledger.ListDue(DateTimeOffset.MaxValue, 1000, cancel);
+        var due = await ledger.ListDue(DateTimeOffset.MaxValue, 0, 1000, cancel);
         lines.Add($"due {string.Join(' ', due.Select(d => $"{d.Stream.Key}/{d.Due.UtcTicks}"))}");
         lines.Add($"events {await ledger.CountEvents(cancel)}, relay {await ledger.ReadCursor("relay", cancel)}");
         lines.Add($"taken in {await ledger.LastTaken("calllog", "ministries.calllog.v1.CallLogged", cancel)}");

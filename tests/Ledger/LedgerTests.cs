@@ -507,9 +507,9 @@ public abstract class LedgerTests
         Assert.Null(await ledger.Find(Kind, "x", new HashSet<string> { Audience.Of("reader/z") }, Cancel));
         Assert.Equal(2UL, await ledger.Count(Kind, ["odd"], Cancel));
         var due = new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero);
-        Assert.Equal([new DueStream(Kind.Id("z"), due)], await ledger.ListDue(due, 10, Cancel));
+        Assert.Equal([new DueStream(Kind.Id("z"), due)], await ledger.ListDue(due, 0, 10, Cancel));
         Assert.Equal(1UL, await ledger.CountDue(due, Cancel));
-        Assert.Empty(await ledger.ListDue(due - TimeSpan.FromTicks(1), 10, Cancel));
+        Assert.Empty(await ledger.ListDue(due - TimeSpan.FromTicks(1), 0, 10, Cancel));
     }
 
     [Fact]

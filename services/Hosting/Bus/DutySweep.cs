@@ -45,14 +45,16 @@ internal sealed partial class DutySweep(
                 return;
             }
             var now = time.GetUtcNow();
-            var recorded = new HashSet<string>();
+            var seen = new HashSet<string>();
+            var left = 0;
             while (true)
             {
-                var due = await ledger.ListDue(now, Page, stop);
+                var due = await ledger.ListDue(now, left, Page, stop);
                 status.LastDutySweep = time.GetUtcNow();
-                var fresh = due.Where(d => recorded.Add(RequestIdOf(d))).ToList();
-                await Task.WhenAll(fresh.Select(d => Record(d, stop)));
-                if (due.Count < Page || fresh.Count == 0)
+                // What cannot be recorded stays due, and keeps back none of the others.
+                var recorded = await Task.WhenAll(due.Select(async d => seen.Add(RequestIdOf(d)) && await Record(d, stop)));
+                left += recorded.Count(r => !r);
+                if (due.Count < Page)
                     break;
             }
         }
@@ -64,10 +66,11 @@ internal sealed partial class DutySweep(
 
     private static string RequestIdOf(DueStream due) => $"{due.Stream}/{due.Due.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)}";
 
-    private async Task Record(DueStream due, CancellationToken stop)
+    // Whether nothing is left to record of it now.
+    private async Task<bool> Record(DueStream due, CancellationToken stop)
     {
         if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty)
-            return;
+            return false;
         try
         {
             for (var times = 1; ; times++)
@@ -82,12 +85,13 @@ internal sealed partial class DutySweep(
                     Metrics.FellDue(due.Stream.Kind);
                 else if (times == 1)
                     LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(outcome.Refusal.Reason));
-                return;
+                return outcome.Refusal is null;
             }
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
             LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
+            return false;
         }
     }
 

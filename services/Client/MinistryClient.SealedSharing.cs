@@ -292,7 +292,7 @@ public sealed partial class MinistryClient
             yield break;
         }
         var has = alone.Grants.SelectMany(g => g.Fields).ToHashSet();
-        foreach (var grant in own.Grants.Where(g => !g.Fields.All(has.Contains)).ToList())
+        foreach (var grant in own.Grants.Where(g => !g.Fields.All(has.Contains)))
         {
             has.UnionWith(grant.Fields);
             yield return [.. grant.Fields];

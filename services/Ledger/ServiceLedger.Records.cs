@@ -90,7 +90,12 @@ public sealed partial class ServiceLedger
         CheckLimit(limit);
         return Read<IReadOnlyList<DueStream>>(
             async session =>
-                [.. (await session.Due(now.UtcTicks, skip, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+                [
+                    .. (await session.Due(now.UtcTicks, skip, limit)).Select(d => new DueStream(
+                        d.Id,
+                        new DateTimeOffset(d.Due, TimeSpan.Zero)
+                    )),
+                ],
             cancel
         );
     }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
+using Grpc.Core;
 
 namespace Ministries.Ministry;
 
@@ -59,7 +60,9 @@ internal static class AuditCommand
         }
         catch (RefusedException e)
         {
-            return (ExitCodes.WasRefused, Told($"{service} {e.ToText()}"));
+            // A service that can decide nothing now is as one that was not reached.
+            var later = e.StatusCode is StatusCode.Unavailable || e.RetryAfter is not null;
+            return (later ? ExitCodes.NotReached : ExitCodes.WasRefused, Told($"{service} {e.ToText()}"));
         }
 
         JsonObject? Told(string why)

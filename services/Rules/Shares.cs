@@ -220,7 +220,7 @@ public static class Shares
     // right one, the recipient itself included.
     private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
         new Opening(
-            (caller == request.Recipient || caller == datum.Sender) && datum.Keys.Contains((request.Recipient, request.KeyId)),
+            caller == datum.Sender && datum.Keys.Contains((request.Recipient, request.KeyId)),
             Of(shares, request.Field).Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller).ToList()
         ).Covers(request.Fields);
 

@@ -76,17 +76,18 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
         using var certificate = running.AuthorityOf("kr/mfa").Issue("x", Terms(System));
         var client = new CallLogService.CallLogServiceClient(running.Channel(Kept(certificate)));
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
-        running.Time.Moved = TimeSpan.FromHours(2);
-        try
+        await NothingWritten(async () =>
         {
-            await NothingWritten(() =>
-                Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync)
-            );
-        }
-        finally
-        {
-            running.Time.Moved = TimeSpan.Zero;
-        }
+            running.Time.Moved = TimeSpan.FromHours(2);
+            try
+            {
+                await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync);
+            }
+            finally
+            {
+                running.Time.Moved = TimeSpan.Zero;
+            }
+        });
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
     }
 

@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
+using Ministries.Hosting;
+using Ministries.Ledger.V1;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
@@ -241,6 +243,19 @@ public class CommandTests(Services services) : IClassFixture<Services>
             Assert.Contains("custody was not reached", (string?)all[2]!["error"]);
             return all.Select(a => (bool)a!["proved"]!);
         }
+    }
+
+    [Fact]
+    public async Task Of_a_service_that_can_answer_nothing_now_nobody_says_that_its_log_is_broken()
+    {
+        await using var own = new Services();
+        await own.InitializeAsync();
+        own.Before = request =>
+            request is GetEntryRequest ? throw new Refusal(Errors.V1.Reason.Unavailable).ToException() : Task.CompletedTask;
+        var runner = new CommandRunner(own) { As = "kr/mfa" };
+        var ran = await runner.Run("audit", "--entries", "--seen", Path.Combine(own.Folder, "seen-by-kr"));
+        Assert.Equal(ExitCodes.NotReached, ran.Code);
+        Assert.Contains("refused: UNAVAILABLE", ran.Error);
     }
 
     [Fact]

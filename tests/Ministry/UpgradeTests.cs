@@ -37,7 +37,7 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         var rpc = new Method<CloseCaseRequest, CloseCaseResponse>(
             MethodType.Unary,
             "ministries.custody.v1.CustodyService",
-            "ReopenCase",
+            "ArchiveCase",
             Marshallers.Create(m => m.ToByteArray(), CloseCaseRequest.Parser.ParseFrom),
             Marshallers.Create(m => m.ToByteArray(), CloseCaseResponse.Parser.ParseFrom)
         );
@@ -113,11 +113,11 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
     [Fact]
     public void Todays_client_shows_an_entry_of_an_RPC_that_it_does_not_know()
     {
-        const string Later = "type.googleapis.com/ministries.custody.v1.ReopenCaseResponse";
+        const string Later = "type.googleapis.com/ministries.custody.v1.ArchiveCaseResponse";
         var header = new EntryHeader
         {
             Position = 7,
-            Method = "ministries.custody.v1.CustodyService/ReopenCase",
+            Method = "ministries.custody.v1.CustodyService/ArchiveCase",
             CommitTime = new Timestamp { Seconds = 1742198400 },
         };
         var answer = new Answer

@@ -108,6 +108,22 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
     }
 
     [Fact]
+    public async Task What_two_have_opened_is_wrapped_anew_once()
+    {
+        var position = await Register(Hq, Mfa);
+        foreach (var giver in (string[])[Hq, Mfa])
+        {
+            using var gives = Services.As(giver);
+            var share = To(Observer, position, PersonIdentity.RankFieldNumber);
+            share.KeyId = OlderKey;
+            await gives.Share("custody", share, Cancel);
+        }
+        using var both = Services.As(Observer, rotating.WithOlder);
+        Assert.Single(await both.WrapAnew("custody", position, "identity", Services.Actor, "gc3-126", Cancel));
+        Assert.Empty(await both.WrapAnew("custody", position, "identity", Services.Actor, "gc3-126", Cancel));
+    }
+
+    [Fact]
     public async Task Without_the_newest_key_nothing_is_said_of_what_it_opens()
     {
         var position = await Register(Hq, Observer);
@@ -138,10 +154,16 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
     public async Task A_datum_that_is_refused_keeps_no_other_from_being_wrapped_anew()
     {
         var (refused, other) = (await Register(Hq, Observer), await Register(Hq, Observer));
-        // They are wrapped in the order of their entries.
-        var shares = 0;
+        // A datum is read before it is wrapped.
+        var read = 0ul;
+        Services.Later = answer =>
+        {
+            if (answer is GetSealedResponse datum)
+                read = datum.Position;
+            return answer;
+        };
         Services.Before = request =>
-            request is ShareSealedRequest && Interlocked.Increment(ref shares) == 1
+            request is ShareSealedRequest && read == refused
                 ? throw new Refusal(Errors.V1.Reason.SharesFull).ToException()
                 : Task.CompletedTask;
         var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");
@@ -156,7 +178,7 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         }
         finally
         {
-            Services.Before = null;
+            (Services.Before, Services.Later) = (null, null);
             File.Delete(beside);
         }
         using var after = Services.As(Observer);

@@ -38,21 +38,21 @@ public static class Duties
         if (context.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         // What falls due of proceedings is known once they are joined.
-        Change[] due = NotJoined(prisoner)
-            .Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d)))
-            .OfType<Prisoner>()
-            .ToArray()
-            is { Length: > 0 } unjoined
-            ? Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
-            :
-            [
-                .. Running(prisoner)
-                    .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
-                    .Distinct()
-                    .OrderBy(d => d.Due)
-                    .ThenBy(d => d.Duty)
-                    .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
-            ];
+        if (UnjoinedOf(prisoner, context) is { Length: > 0 } unjoined)
+            return Decision.Accept(
+                prisoner.Case,
+                AudienceOf(prisoner, unjoined),
+                Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
+            );
+        Change[] due =
+        [
+            .. Running(prisoner)
+                .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
+                .Distinct()
+                .OrderBy(d => d.Due)
+                .ThenBy(d => d.Duty)
+                .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
+        ];
         return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
     }
 
@@ -78,6 +78,16 @@ public static class Duties
     internal static Timestamp NoticeDue(Proceedings trial) => (trial.TrialTime.ToDateTimeOffset() - Prisoners.TrialNotice).ToTimestamp();
 
     private static IEnumerable<string> NotJoined(Prisoner prisoner) => prisoner.Duplicates.Except(prisoner.JoinedDuplicates);
+
+    private static Prisoner[] UnjoinedOf(Prisoner prisoner, RuleContext context) =>
+        [.. NotJoined(prisoner).Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
+
+    // Who sees that proceedings are joined. Where another power held him under the other reference, what it recorded is nothing that the
+    // present one learns (D22). It sees no such entry then, whatever that power recorded, so that a missing one tells nothing either.
+    private static string[] AudienceOf(Prisoner prisoner, IEnumerable<Prisoner> joined) =>
+        joined.SelectMany(d => d.Statuses).All(s => s.RecordedFor == prisoner.LastDetainingPower)
+            ? Prisoners.SideOf(prisoner)
+            : [Audience.Observers(prisoner.Case)];
 
     private static ProceedingsJoined Join(Prisoner duplicate) =>
         new()

@@ -488,6 +488,36 @@ public class DuplicateTests
         Assert.Empty(Confined());
     }
 
+    /// <summary>What another power recorded of him, and whether it recorded anything, is nothing that the one that holds him learns
+    /// (D22).</summary>
+    [Theory]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    public void The_power_that_holds_him_does_not_see_what_another_one_recorded_joined_to_its_record(bool handedOver, bool confined)
+    {
+        if (confined)
+            _fixture.Confine(_fixture.RuleRunner.Now.AddDays(-1), "from 0");
+        if (handedOver)
+        {
+            _fixture.HandOver();
+            HandOverKept();
+        }
+        var holder = _fixture.Holder;
+        var link = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(holder) };
+        _fixture.Do(holder, link, Prisoners.LinkDuplicate);
+        _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+        var (joined, _) = _fixture.RuleRunner.Play(
+            "service/custody",
+            new Google.Protobuf.WellKnownTypes.Timestamp(),
+            (_, context) => Duties.FallDue(Prisoners.KeyOf(_fixture.Case, CaseFixture.Q), context),
+            "duty"
+        );
+        Assert.Equal(confined ? 1 : 0, Assert.IsType<ProceedingsJoined>(Assert.Single(joined.Changes).Event).Proceedings.Count);
+        Assert.Contains(joined.Audience, _fixture.Reader(CaseFixture.Icrc).Tokens.Contains);
+        Assert.Equal(!handedOver, joined.Audience.Any(_fixture.Reader(holder).Tokens.Contains));
+    }
+
     private IEnumerable<DateTimeOffset> Confined()
     {
         // First what was recorded under the other reference is added, and then it falls due.

@@ -105,9 +105,14 @@ internal static class PrisonerFold
                 SaySerious(state, request.HasSerious ? request.Serious : null);
                 break;
             case RecordProceedingsRequest request:
-                // The names of those who are kept back for proceedings are communicated (GC III 119).
-                if (request.Delay && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true })
-                    Occur(state, entry, OccurrenceKind.Proceedings, e.BureauDueTime);
+                // The names of those who are kept back for proceedings are communicated (GC III 119). What was recorded before that was
+                // an occurrence stays none: those after it keep their numbers.
+                if (
+                    request.Delay
+                    && e.ProceedingsDueTime is not null
+                    && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true }
+                )
+                    Occur(state, entry, OccurrenceKind.Proceedings, e.ProceedingsDueTime);
                 state.Proceedings.Add(
                     new Proceedings
                     {

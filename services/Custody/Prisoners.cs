@@ -473,6 +473,7 @@ public static class Prisoners
             Held = held,
             Ended = ended,
             BureauDueTime = BureauDue(context),
+            ProceedingsDueTime = BureauDue(context),
         };
 
     private static Invariant[] BreachesOf(

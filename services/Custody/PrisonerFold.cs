@@ -484,7 +484,10 @@ internal static class PrisonerFold
         {
             TakeOut(state, s => s.Position == e.Position);
             foreach (var occurrence in state.Occurrences.Where(o => o.Position == e.Position))
-                occurrence.Corrected = true;
+                if (DelayAfter(state, occurrence) is { } delay)
+                    occurrence.Position = delay.Position;
+                else
+                    occurrence.Corrected = true;
         }
         foreach (var claim in state.Claims.Where(c => c.Position == e.Position))
             claim.Corrected = true;
@@ -505,6 +508,18 @@ internal static class PrisonerFold
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
+
+    // The next record by which he is still kept back, once the one is corrected at which the occurrence stands: the notice is owed all the
+    // same (GC III 119). null: he is not, or notice of it is owed by an occurrence of its own.
+    private static Proceedings? DelayAfter(Prisoner state, Occurrence occurrence) =>
+        occurrence.Kind == OccurrenceKind.Proceedings
+        && state.Proceedings.FirstOrDefault(p =>
+            p is { Corrected: false, RecordedUnder: "" } && p.RecordedFor == occurrence.OwedBy && p.Position > occurrence.Position
+        )
+            is { Delay: true } next
+        && state.Occurrences.All(o => o.Position != next.Position || o.Corrected)
+            ? next
+            : null;
 
     // Takes back what was recorded of proceedings. What had fallen due by it falls due by what is left, when its time has come.
     private static void Recall(Prisoner state, Func<Proceedings, bool> which)

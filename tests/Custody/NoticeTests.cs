@@ -212,6 +212,50 @@ public class NoticeTests
         Assert.Equal(owed, _fixture.Prisoner.Occurrences.Count(o => o.Kind == OccurrenceKind.Proceedings));
     }
 
+    /// <summary>Proceedings that were recorded before they were an occurrence: those after them keep the numbers that notifications
+    /// name.</summary>
+    [Fact]
+    public void Proceedings_of_an_old_ledger_renumber_no_occurrence()
+    {
+        var state = _fixture.Prisoner.Clone();
+        var recorded = new StatusRecorded
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.P,
+            Held = true,
+            BureauDueTime = _fixture.In(24),
+        };
+        Fold(97, recorded, _fixture.ProceedingsRequest());
+        Fold(98, recorded, _fixture.StatusRequest(CustodyState.Hospitalised));
+        Fold(99, new BureauNotified { Prisoner = CaseFixture.P, Notification = "notification_1" }, _fixture.NotifyRequest(3));
+        Assert.Equal((OccurrenceKind.HospitalAdmission, "notification_1"), (state.Occurrences[2].Kind, state.Occurrences[2].Notification));
+        Assert.Equal(3, state.Occurrences.Count);
+
+        void Fold(ulong position, Google.Protobuf.IMessage e, Google.Protobuf.IMessage request) =>
+            Prisoners.Kind.Apply(state, e, new FoldedEntry(position, _fixture.Ago(0), CaseFixture.Hq, $"r{position}", request));
+    }
+
+    /// <summary>What is recorded of a delay, which of it is corrected, and whether notice of it is owed then.</summary>
+    [Theory]
+    [InlineData("delay, delay", "0", true)]
+    [InlineData("delay, delay", "0, 1", false)]
+    [InlineData("delay, delay", "1, 0", false)]
+    [InlineData("delay, delay, none", "0", true)]
+    [InlineData("delay, none", "0", false)]
+    [InlineData("delay, none, delay", "1, 0", true)]
+    [InlineData("delay, none, delay", "0, 2", false)]
+    public void Notice_of_who_is_kept_back_is_owed_while_an_uncorrected_record_says_so(string told, string corrected, bool owed)
+    {
+        foreach (var one in told.Split(", "))
+            _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(one == "delay"), Prisoners.RecordProceedings);
+        foreach (var one in corrected.Split(", "))
+            _fixture.Correct(
+                _fixture.Prisoner.Proceedings[int.Parse(one, System.Globalization.CultureInfo.InvariantCulture)].Position
+            );
+        var kept = _fixture.Prisoner.Occurrences.Where(o => o is { Kind: OccurrenceKind.Proceedings, Corrected: false });
+        Assert.Equal(owed ? 1 : 0, kept.Count());
+    }
+
     [Theory]
     [InlineData(24.0)]
     [InlineData(-24.0)]

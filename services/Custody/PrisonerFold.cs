@@ -536,8 +536,9 @@ internal static class PrisonerFold
     private static void Unlink(Prisoner state)
     {
         state.DuplicateOf = "";
-        // Nor was it he who was reported on, or whose custody ended.
-        GoOnElsewhere(state);
+        // Nor was it he who was reported on, or whose custody ended or began again.
+        state.HealthDueTime = state.ElsewhereHealthDueTime ?? state.HealthDueTime;
+        (state.EndedElsewhere, state.ElsewhereHealthDueTime) = (false, null);
         Unreport(state, r => !r.Corrected);
         foreach (var proceedings in state.Proceedings)
             if (state.Statuses.All(s => !s.Time.Equals(proceedings.CustodyPassTime)))
@@ -716,21 +717,18 @@ internal static class PrisonerFold
     {
         if (!ended)
         {
-            GoOnElsewhere(state);
+            // An end that is corrected was none: the clock of his health runs on as if it had not been stopped (D14). A new custody begins
+            // with a new clock; the old one counts again if the link is undone.
+            if (entry.Request is CorrectRecordRequest && state.EndedElsewhere)
+                (state.HealthDueTime, state.ElsewhereHealthDueTime) = (state.HealthDueTime ?? state.ElsewhereHealthDueTime, null);
+            state.EndedElsewhere = false;
             SettleHealth(state, entry);
             return;
         }
+        // An end after another one leaves what the first one stopped.
+        if (!state.EndedElsewhere || state.HealthDueTime is not null)
+            (state.ElsewhereHealthDueTime, state.HealthDueTime) = (state.HealthDueTime, null);
         state.EndedElsewhere = true;
-        state.ElsewhereHealthDueTime ??= state.HealthDueTime;
-        state.HealthDueTime = null;
-    }
-
-    // The clock of his health runs on as if it had not been stopped (D14).
-    private static void GoOnElsewhere(Prisoner state)
-    {
-        state.EndedElsewhere = false;
-        state.HealthDueTime ??= state.ElsewhereHealthDueTime;
-        state.ElsewhereHealthDueTime = null;
     }
 
     private static Timestamp Week(FoldedEntry entry) => (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();

@@ -435,6 +435,38 @@ public class DuplicateTests
         Assert.Equal(due, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
     }
 
+    /// <summary>While he was free, nobody was to report on him (D14).</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_new_custody_under_the_kept_reference_begins_with_a_new_clock_under_the_other_one(bool undone)
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        var first = _fixture.RuleRunner.Now.AddDays(7);
+        _fixture.Link();
+        OfKept(CustodyState.Escaped, succeeded: true);
+        Assert.Null(_fixture.Prisoner.HealthDueTime);
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(365);
+        OfKept(CustodyState.Recaptured);
+        var due = _fixture.RuleRunner.Now.AddDays(7);
+        Assert.Equal(due, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
+        // Nor does a later status that is corrected bring the old clock back.
+        OfKept(CustodyState.Escaped);
+        _fixture.Do(
+            CaseFixture.Hq,
+            _fixture.CorrectRequest(Kept.Entries[^1].Position, CaseFixture.Hq, CaseFixture.Q),
+            Prisoners.CorrectRecord
+        );
+        Assert.Equal(due, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
+        if (!undone)
+            return;
+        // It was another man who was free: this one was to be reported on all along.
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal(first, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset());
+    }
+
     /// <summary>Spells of confinement under two references that are linked then, in days, and when three months of it are over: 92 days
     /// from the first one. Null: they never are.</summary>
     [Theory]
@@ -605,6 +637,18 @@ public class DuplicateTests
         Prisoners.Kind.Apply(state, new StatusRecorded { Prisoner = CaseFixture.P, Ended = true }, entry);
         Assert.Equal((CustodyState.Interned, 1, 2), (state.State, state.Statuses.Count, state.Entries.Count));
     }
+
+    private void OfKept(CustodyState state, bool succeeded = false) =>
+        _fixture.Do(
+            CaseFixture.Hq,
+            new RecordStatusRequest(_fixture.StatusRequest(state))
+            {
+                Prisoner = CaseFixture.Q,
+                Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+                EscapeSucceeded = succeeded,
+            },
+            Prisoners.RecordStatus
+        );
 
     private void Report(string reference)
     {

@@ -405,6 +405,28 @@ public class DuplicateTests
         Assert.Equal((true, "UA"), (_fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
     }
 
+    /// <summary>An escape that has not succeeded ends no custody (D1), and no case is closed before it has ended (D19).</summary>
+    [Fact]
+    public void Who_has_fled_is_kept_under_the_reference_under_which_somebody_answers_for_him()
+    {
+        Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+        var left = _fixture.StatusRequest(CustodyState.Released, CaseFixture.Hq, all);
+        (left.Prisoner, left.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Hq, CaseFixture.Q));
+        _fixture.Do(CaseFixture.Hq, left, Prisoners.RecordStatus);
+        _fixture.Status(CustodyState.Escaped);
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        _fixture.Link(CaseFixture.Q, CaseFixture.P);
+        Assert.Equal((false, "UA"), (_fixture.Prisoner.Ended, _fixture.Prisoner.DetainingPower));
+        var close = new CloseCaseRequest
+        {
+            Actor = CaseFixture.Actor,
+            Etag = _fixture.CaseEtag(CaseFixture.Hq),
+            Case = _fixture.Case,
+        };
+        Assert.Equal(Reason.CustodyNotEnded, _fixture.Try(CaseFixture.Hq, close, CaseRules.CloseCase));
+    }
+
     /// <summary>What was corrected, or undone, restores the clock of his health (D14).</summary>
     [Theory]
     [InlineData("report")]

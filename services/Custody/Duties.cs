@@ -65,17 +65,20 @@ public static class Duties
             .Select(d => (DateTimeOffset?)d.ToDateTimeOffset())
             .Min();
 
-    /// <summary>The records of the present power that name a trial of which there is no notice: none that says what he is charged with, and
-    /// none that is marked. One trial may be named more than once.</summary>
+    /// <summary>The records of the present power that name a trial of which there is no notice: none that says in time what he is charged
+    /// with, and none that is marked. One trial may be named more than once.</summary>
     internal static IEnumerable<Proceedings> UnnoticedTrials(Prisoner prisoner) =>
         OfPower(prisoner)
             .Where(p => p.TrialTime is not null)
             .GroupBy(p => p.TrialTime)
-            .Where(trial => !trial.Any(p => p.NotifiesTrial || p.Breaches.Contains(Invariant.D12)))
+            .Where(trial => !trial.Any(p => IsNotice(p) || p.Breaches.Contains(Invariant.D12)))
             .SelectMany(trial => trial);
 
     /// <summary>When the notice of a trial is due that a record names.</summary>
     internal static Timestamp NoticeDue(Proceedings trial) => (trial.TrialTime.ToDateTimeOffset() - Prisoners.TrialNotice).ToTimestamp();
+
+    // What is told later than that is no notice, whatever was told before and corrected since.
+    private static bool IsNotice(Proceedings trial) => trial.NotifiesTrial && trial.Time <= NoticeDue(trial);
 
     private static IEnumerable<string> NotJoined(Prisoner prisoner) => prisoner.Duplicates.Except(prisoner.JoinedDuplicates);
 

@@ -161,6 +161,27 @@ public class NoticeTests
         }
     }
 
+    /// <summary>A correction makes no late notice one in time.</summary>
+    [Theory]
+    [InlineData(25, false)]
+    [InlineData(21, false)]
+    [InlineData(5, true)]
+    public void What_is_told_of_a_trial_too_late_is_no_notice_once_what_was_told_before_is_corrected(double before, bool missing)
+    {
+        var trial = _fixture.RuleRunner.Now.AddDays(30);
+        var named = new RecordProceedingsRequest(_fixture.TrialRequest(30)) { Particulars = null };
+        _fixture.Do(CaseFixture.Hq, named, Prisoners.RecordProceedings);
+        _fixture.RuleRunner.Now = trial.AddDays(-before);
+        _fixture.FallDue();
+        var told = new RecordProceedingsRequest(_fixture.TrialRequest(before)) { TrialTime = named.TrialTime };
+        _fixture.Do(CaseFixture.Hq, told, Prisoners.RecordProceedings);
+        _fixture.Correct(_fixture.Prisoner.Proceedings[0].Position);
+        _fixture.RuleRunner.Now = trial.AddDays(-5);
+        _fixture.FallDue();
+        var notice = _fixture.Prisoner.Proceedings[1];
+        Assert.Equal((false, missing), (notice.Breaches.Contains(Invariant.D12), notice.TrialNoticeOverdue));
+    }
+
     [Theory]
     [InlineData(CaseFixture.Icrc, Reason.Unspecified)]
     [InlineData(CaseFixture.Hq, Reason.TrialWithoutNotice)]

@@ -374,6 +374,8 @@ public class AdviceTests
                 "from any state, since no power of origin is named; it is named",
                 f => Notified(f, NoOrigin, r => SealedTo(r, Kr))
             ),
+            new(Reason.DataWithheld, "from any other state, by who transferred him; it is left out", f => FormerNotifies(f)),
+            new(Reason.DataWithheld, "from any other state, by who transferred him; released", f => FormerNotifies(f, ReleasedToSwiss)),
             new(Reason.ObserverNotConsulted, "no observer; one is consulted", f => Notified(f, r => r.ConsultedObserver = Mfa)),
             new(Reason.ObserverNotConsulted, "no party to the case; it is admitted", ConsultedObserverAdmitted),
             new(
@@ -455,6 +457,26 @@ public class AdviceTests
     {
         f.HandOver();
         return Notified(f, r => r.Occurrence = 0);
+    }
+
+    // A Protecting Power of a state that is no power of origin, as far as the power knows that held him before.
+    private static Advised FormerNotifies(CaseFixture f, Action<NotifyBureauRequest>? right = null)
+    {
+        f.HandOver();
+        var owed = f.Prisoner.Occurrences.Single(o => o is { Kind: OccurrenceKind.Transfer, OwedBy: "UA" }).Occurrence_;
+        return Advice.OfRequest(
+            () => f.NotifyRequest(owed),
+            r => f.Try(Hq, r, Prisoners.NotifyBureau),
+            r => SealedTo(r, Swiss),
+            right
+        );
+    }
+
+    private static void ReleasedToSwiss(NotifyBureauRequest r)
+    {
+        r.PowersOfOrigin.Add("CH");
+        SealedTo(r, Swiss);
+        (r.Disclosure, r.ConsultedObserver, r.ReviewTime) = (Disclosure.Released, "", null);
     }
 
     private static Advised HolderReportsHealth(CaseFixture f)

@@ -49,6 +49,9 @@ public static class Prisoners
     /// <summary>How long after he came to a camp he has been able to write to his family (GC III 70): a week.</summary>
     public static readonly TimeSpan CardWithin = TimeSpan.FromDays(7);
 
+    /// <summary>How far ahead a move is announced at most: 90 days. What remains to be done after it would never fall due otherwise.</summary>
+    public static readonly TimeSpan LongestBeforeMove = TimeSpan.FromDays(90);
+
     /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>
     public const int ConfinementMonths = 3;
 
@@ -210,9 +213,9 @@ public static class Prisoners
                 return Record.NotAllowed(prisoner);
             if (!stands && !(request.ToldTime is { } told && told <= context.Time && told <= request.PlannedTime))
                 return Reason.MoveNotTold;
-            if (tookPlace && !stands)
-                return RefuseField(Reason.TimeOutOfRange, "planned_time");
             var moves = request.PlannedTime.ToDateTimeOffset();
+            if (tookPlace && !stands || moves > context.Now + LongestBeforeMove)
+                return RefuseField(Reason.TimeOutOfRange, "planned_time");
             var announced = new MoveAnnounced
             {
                 Move = context.NewId("move"),

@@ -19,6 +19,9 @@ public class NoticeTests
     [InlineData(null, 24.0, Reason.MoveNotTold)]
     [InlineData(-1.0, 24.0, Reason.MoveNotTold)]
     [InlineData(1.0, 0.0, Reason.TimeOutOfRange)]
+    [InlineData(1.0, 90.0 * 24, Reason.Unspecified)]
+    [InlineData(1.0, 90.0 * 24 + 1, Reason.TimeOutOfRange)]
+    [InlineData(1.0, 170.0 * 365 * 24, Reason.TimeOutOfRange)]
     public void He_is_told_of_a_move_before_it(double? toldAgo, double plannedIn, Reason expected)
     {
         var request = _fixture.MoveRequest();

@@ -17,6 +17,16 @@ public static class Accesses
     /// <summary>The greatest number of one participant's acts of one kind on one access.</summary>
     public const int MaxActs = 512;
 
+    /// <summary>The size in bytes of one participant's visits on one access from which it records no more of them: 1 MiB.</summary>
+    public const int FullOfVisitsAt = 1 << 20;
+
+    /// <summary>The size in bytes of access from which nobody but the visiting side records visits: 6 MiB.</summary>
+    public const int FullAt = 6 << 20;
+
+    /// <summary>The size in bytes from which the visiting side does not either: 7 MiB. A state has at most 8: access is closed, passes with
+    /// custody and is corrected whatever is in it.</summary>
+    public const int FullForVisitingSideAt = 7 << 20;
+
     /// <summary>The longest time for which access is denied by one decision.</summary>
     public static readonly TimeSpan LongestDenial = TimeSpan.FromDays(90);
 
@@ -155,7 +165,10 @@ public static class Accesses
         From = [State.Requested, State.Granted, State.Denied, State.Closed],
         By = EitherSideOfAnyTime,
         InClosedCase = true,
-        Full = IsFull,
+        Full = (access, request, context) =>
+            IsFull(access, request, context)
+            || access.Visits.Where(v => v.Participant == context.Caller.Id).Sum(v => v.CalculateSize()) >= FullOfVisitsAt
+            || access.CalculateSize() >= (IsVisitingSide(access, context) ? FullForVisitingSideAt : FullAt),
         Decide = (access, request, context) =>
         {
             var (power, state) = At(access, request.StartTime);

@@ -19,6 +19,17 @@ public static class Transfers
     /// side's acts leave none for another's, nor tell by their number what it may not see.</summary>
     public const int MaxActs = 512;
 
+    /// <summary>The size in bytes of the failures that a participant reported on one transfer request, and of the measures that it recorded
+    /// there, from which it records no more of them: 1 MiB of each.</summary>
+    public const int FullOfReportsAt = 1 << 20;
+
+    /// <summary>The size in bytes of a transfer request from which no more measures are recorded: 6 MiB.</summary>
+    public const int FullForMeasuresAt = 6 << 20;
+
+    /// <summary>The size in bytes from which no more failures are reported either: 7 MiB. A state has at most 8: what happens to him is
+    /// recorded whatever is in it.</summary>
+    public const int FullAt = 7 << 20;
+
     /// <summary>The longest time that a hand-over may take, from the start of its window to the end.</summary>
     public static readonly TimeSpan LongestWindow = TimeSpan.FromHours(72);
 
@@ -354,7 +365,10 @@ public static class Transfers
     {
         From = AfterHandover,
         InClosedCase = true,
-        Full = IsFull,
+        Full = (transfer, request, context) =>
+            IsFull(transfer, request, context)
+            || transfer.Failures.Where(f => f.Participant == context.Caller.Id).Sum(SizeOfReport) >= FullOfReportsAt
+            || transfer.CalculateSize() >= FullAt,
         Decide = (transfer, _, context) =>
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
             : context.Caller.Kind != ParticipantKind.ProtectingPower && !context.Permissions.Agreement.ObserverReportsTreatment
@@ -376,7 +390,11 @@ public static class Transfers
         From = AfterHandover,
         By = Detaining,
         InClosedCase = true,
-        Full = IsFull,
+        Full = (transfer, request, context) =>
+            IsFull(transfer, request, context)
+            || transfer.Failures.SelectMany(f => f.Measures).Where(m => m.Participant == context.Caller.Id).Sum(m => m.CalculateSize())
+                >= FullOfReportsAt
+            || transfer.CalculateSize() >= FullForMeasuresAt,
         Decide = (transfer, request, _) =>
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
             : transfer.Failures.All(f => f.Id != request.Failure) ? Reason.NoFailureReported
@@ -659,6 +677,9 @@ public static class Transfers
 
     private static bool IsFull<TRequest>(Transfer transfer, TRequest request, RuleContext context)
         where TRequest : IMessage => Acts.Of(transfer.Acts, request, context.Caller.Id) >= MaxActs;
+
+    // Without what the transferring power did about it.
+    private static int SizeOfReport(TreatmentFailure failure) => failure.CalculateSize() - failure.Measures.Sum(m => m.CalculateSize());
 
     private static bool IsAhead(Timestamp time, RuleContext context, TimeSpan atMost) =>
         time.ToDateTimeOffset() is var ahead && ahead > context.Now && ahead - context.Now <= atMost;

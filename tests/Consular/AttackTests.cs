@@ -204,6 +204,103 @@ public sealed class AttackTests
             );
     }
 
+    /// <summary>A ledger keeps no state of more than 8 MiB, and refuses whatever would make it larger.</summary>
+    [Fact]
+    public void Whoever_fills_access_with_reports_leaves_room_to_the_visiting_side_and_to_what_happens()
+    {
+        _fixture.Admit(CaseFixture.Stranger, Part.RequestingState, "KR");
+        var visits = (
+            (NotifyVisitResponse)
+                _fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.First }, Accesses.NotifyVisit)
+        ).Access;
+        Fill(CaseFixture.Ua, CaseFixture.UaMfa);
+        _fixture.Pass("UA", "KR");
+        Fill(CaseFixture.Kr, CaseFixture.Stranger);
+        _fixture.Pass("KR", "RU");
+        Fill(CaseFixture.Ru);
+        _fixture.Pass("RU", "XX");
+        Fill(CaseFixture.Xx);
+        Assert.Equal(Reason.Unspecified, Visit(CaseFixture.Icrc));
+        Fill(CaseFixture.Icrc);
+        _fixture.Pass("XX", "UA");
+        Assert.Equal("UA", _fixture.Access(visits).DetainingPower);
+        _fixture.Do(
+            CaseFixture.Icrc,
+            new V1.CorrectRecordRequest { Record = visits, Position = _fixture.Access(visits).Visits[^1].Position },
+            CaseFixture.Correct
+        );
+        _fixture.Do(CaseFixture.Icrc, new CloseAccessRequest { Access = visits }, Accesses.CloseAccess);
+
+        void Fill(params string[] all)
+        {
+            foreach (var who in all)
+            {
+                _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
+                while (Visit(who) is var reason && reason != Reason.RecordFull)
+                    Assert.Equal(Reason.Unspecified, reason);
+            }
+        }
+
+        Reason Visit(string who) =>
+            _fixture.Try(
+                who,
+                new RecordVisitRequest
+                {
+                    Access = visits,
+                    StartTime = _fixture.In(0),
+                    Report = Large(),
+                },
+                Accesses.RecordVisit
+            );
+    }
+
+    [Fact]
+    public void Whoever_fills_a_transfer_with_measures_or_reports_leaves_room_to_another_observers_report_and_to_what_happens()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Report(transfer);
+        var failure = _fixture.Transfer(transfer).Failures[0].Id;
+        foreach (var who in (string[])[CaseFixture.Ua, CaseFixture.UaMfa])
+            Fill(() =>
+                _fixture.Try(
+                    who,
+                    new RecordCorrectiveMeasuresRequest
+                    {
+                        Transfer = transfer,
+                        Failure = failure,
+                        Content = Large(),
+                    },
+                    Transfers.RecordCorrectiveMeasures
+                )
+            );
+        Fill(() => Report(CaseFixture.Icrc));
+        Assert.Equal(Reason.Unspecified, Report(CaseFixture.Swiss));
+        Fill(() => Report(CaseFixture.Swiss));
+        _fixture.Do(CaseFixture.Ua, new RequestReturnRequest { Transfer = transfer, NoteVerbale = "NV-4" }, Transfers.RequestReturn);
+        _fixture.Pass("KR", "UA");
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+
+        static void Fill(Func<Reason> next)
+        {
+            while (next() is var reason && reason != Reason.RecordFull)
+                Assert.Equal(Reason.Unspecified, reason);
+        }
+
+        Reason Report(string who) =>
+            _fixture.Try(
+                who,
+                new ReportTreatmentFailureRequest
+                {
+                    Transfer = transfer,
+                    Articles = { "13" },
+                    Content = Large(),
+                },
+                Transfers.ReportTreatmentFailure
+            );
+    }
+
+    private static Sealed Large() => Fixtures.SealedForm.OfBytes(65536, CaseFixture.Icrc);
+
     [Fact]
     public void Who_asks_often_leaves_room_to_the_observers_and_to_other_states()
     {

@@ -30,6 +30,10 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
 {
     private readonly Dictionary<string, StreamKind> _kinds = kinds.ToDictionary(k => k.Name);
     private readonly List<(StreamId Id, IMessage? State, ulong Version)> _states = [];
+
+    // The size of a state that a ledger takes unless it is set up otherwise (LedgerOptions.MaxStateBytes).
+    private const int MaxStateBytes = 8 << 20;
+
     private int _requests;
 
     /// <summary>The agreement in force.</summary>
@@ -99,6 +103,9 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
         var entry = new FoldedEntry(Position++, Now.ToTimestamp(), participant, context.RequestId, request);
         foreach (var id in view.Apply(_kinds, decision.Changes, entry))
         {
+            // The ledger refuses a state that is larger, and with it whatever wrote it.
+            if (view.StateOf(id)?.CalculateSize() > MaxStateBytes)
+                throw new InvalidOperationException($"{method}: the {id.Kind} grew larger than a ledger takes");
             _states.RemoveAll(s => s.Id == id);
             _states.Add((id, view.StateOf(id), view.VersionOf(id)));
         }

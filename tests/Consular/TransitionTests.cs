@@ -32,9 +32,9 @@ public sealed class TransitionTests
         ResumeTransfer                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | AG | -
         WithdrawTransferRequest              | -  | -  | WD | WD | WD | -  | WD | -  | -  | -  | -  | -  | -  | WD | -
         ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | -  | -  | -  | -
-        RecordCorrectiveMeasures             | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | RR | x  | x  | x  | x
-        RequestReturn                        | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | -  | x  | x  | x  | x
-        WithdrawReturn                       | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | -  | MO | x  | x  | x  | x
+        RecordCorrectiveMeasures             | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | RR | -  | -  | -  | -
+        RequestReturn                        | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | -  | -  | -  | -  | -
+        WithdrawReturn                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | -  | MO | -  | -  | -  | -
         ConfirmReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | -  | RR | x  | x  | x  | x
         CloseTransfer                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | NotFinallyReleased | -  | CL | -  | -  | -
         CorrectRecord                        | DR | DI | SP | SP | SP | DE | SP | SP | HO | MO | RR | RT | CL | SP | WD

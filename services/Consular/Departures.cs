@@ -50,7 +50,7 @@ public static class Departures
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(transfer));
         if (Transfers.Held(context, transfer) is null)
             obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
-        if (dossier is { ActiveTransfer.Length: > 0 } && dossier.ActiveTransfer != transfer.Id)
+        if (AnotherStands(transfer, context))
             obstacles.Add((Invariant.D1, Reason.AnotherTransferStands));
         if (!IsPlanned(transfer))
             return obstacles;
@@ -159,6 +159,15 @@ public static class Departures
 
     private static IEnumerable<(Invariant, Reason)> OfSilence(IMessage? asked, Dossier? dossier) =>
         Unusable(asked, dossier) is { } unusable ? [(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)] : [];
+
+    // Whether another transfer of the person stands, under whichever of his references: he goes one way at a time.
+    private static bool AnotherStands(Transfer transfer, RuleContext context) =>
+        Dossiers
+            .PersonOf(context.Find(Dossiers.Links, transfer.Case), transfer.Prisoner)
+            .Any(r =>
+                context.Find(Dossiers.Kind, Dossiers.Key(transfer.Case, r)) is { ActiveTransfer: { Length: > 0 } active }
+                && active != transfer.Id
+            );
 
     // Whether somebody is party to the case who can accept the prisoner for the power.
     private static bool IsPresent(string power, Case? @case, Permissions permissions) =>

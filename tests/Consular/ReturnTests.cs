@@ -129,6 +129,36 @@ public sealed class ReturnTests
         Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
         _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
         Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
+        // Under that reference nobody else held him after the transferring power. It does all that 12(3) asks of it.
+        _fixture.Report(transfer);
+        Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
+        Request(transfer);
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Assert.Equal(Reason.NotGranted, Measures(CaseFixture.Kr, transfer));
+        Assert.Equal(Reason.NotGranted, TryRequest(transfer, CaseFixture.Kr));
+    }
+
+    [Fact]
+    public void A_request_for_return_under_a_linked_reference_stands_in_the_way_of_a_departure_under_the_kept_one()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var next = _fixture.Draft(CaseFixture.Ru, CaseFixture.Second, Route.Exchange, "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
+        _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
+        Link();
+        _fixture.Report(transfer);
+        Request(transfer);
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+        var agree = new DecideTransferRequest
+        {
+            Transfer = next,
+            Agreed = true,
+            NoteVerbale = "NV-6",
+        };
+        Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
     }
 
     // The first reference is no longer kept beside the second.

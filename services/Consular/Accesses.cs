@@ -240,9 +240,8 @@ public static class Accesses
     /// him needs no consular access to him.</summary>
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
-        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
         var passed = PassTime(e, context);
-        foreach (var open in dossier?.Accesses.Where(a => a.State != State.Closed) ?? [])
+        foreach (var open in DossiersOf(e, context).SelectMany(d => d.Accesses).Where(a => a.State != State.Closed))
         {
             if (context.Find(Kind, open.Access) is not { } access || access.DetainingPower == e.ToPower)
                 continue;
@@ -264,9 +263,8 @@ public static class Accesses
 
     // When custody passed, as both sides confirmed it last, under whichever reference; where nothing is known of that, now.
     private static Timestamp PassTime(CustodyTransferred e, RuleContext context) =>
-        Dossiers
-            .PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)
-            .SelectMany(r => context.Find(Dossiers.Kind, Dossiers.Key(e.Case, r))?.Transfers ?? [])
+        DossiersOf(e, context)
+            .SelectMany(d => d.Transfers)
             .Where(t => t.State is TransferState.HandedOver or TransferState.Returned)
             .Select(t => context.Find(Transfers.Kind, t.Transfer))
             .Select(t => t?.ReturnTime ?? t?.HandoverTime)
@@ -274,6 +272,13 @@ public static class Accesses
             .Where(t => t <= context.Time)
             .Max()
         ?? context.Time;
+
+    // What there is about the person, under each of his references.
+    private static IEnumerable<Dossier> DossiersOf(CustodyTransferred e, RuleContext context) =>
+        Dossiers
+            .PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)
+            .Select(r => context.Find(Dossiers.Kind, Dossiers.Key(e.Case, r)))
+            .OfType<Dossier>();
 
     /// <summary>Whether it is granted or denied by the decision at this position.</summary>
     internal static bool RestsOn(Access access, ulong position) =>

@@ -255,6 +255,50 @@ public sealed class AccessTests
         Assert.Equal(Reason.Unspecified, TryToDeny(other, 60));
     }
 
+    /// <summary>Whoever takes him decides on access to him from then on, under whichever reference it was asked for.</summary>
+    [Theory]
+    [InlineData("UA", "KR", CaseFixture.Kr)]
+    [InlineData("KR", "UA", CaseFixture.Ua)]
+    public void Access_under_a_linked_reference_passes_with_custody(string from, string to, string taker)
+    {
+        // The power that takes him transferred him before under that reference, or never held him under it.
+        if (from == "KR")
+            foreach (var reference in (string[])[CaseFixture.First, CaseFixture.Second])
+                _fixture.Pass("UA", "KR", prisoner: reference);
+        var visits = Notify();
+        var asked = (
+            (RequestAccessResponse)
+                _fixture.Do(CaseFixture.Ru, new RequestAccessRequest { Prisoner = CaseFixture.First }, Accesses.RequestAccess)
+        ).Access;
+        // A power that transferred him asks for no access of its own.
+        var own = from == "UA" ? Request() : null;
+        _fixture.Happen(
+            new DuplicateLinked
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                SameAsPrisoner = CaseFixture.Second,
+            }
+        );
+        _fixture.Happen(
+            new StatusRecorded
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Ended = true,
+            }
+        );
+        _fixture.Pass(from, to, prisoner: CaseFixture.Second);
+        Assert.All((string[])[visits, asked], a => Assert.Equal(to, _fixture.Access(a).DetainingPower));
+        if (own is not null)
+            Assert.Equal(State.Closed, _fixture.Access(own).State);
+        // Neither who asks nor who held him before decides.
+        foreach (var other in (string[])[CaseFixture.Ru, taker == CaseFixture.Ua ? CaseFixture.Kr : CaseFixture.Ua])
+            Assert.Equal(Reason.NotGranted, _fixture.Try(other, Grant(asked), Accesses.DecideAccess));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(taker, Grant(asked), Accesses.DecideAccess));
+        Assert.Equal(Reason.Unspecified, TryToDeny(visits, 10, taker));
+    }
+
     // Requested, granted, denied, closed. "-": STATE_NOT_ALLOWED. An observer's visit is never merely requested. "Its": the
     // detaining power's.
     private const string Table = """

@@ -37,7 +37,7 @@ public static class Accesses
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        3,
+        4,
         AccessFold.All,
         AccessVisibility.AudienceOf,
         a =>

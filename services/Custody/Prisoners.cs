@@ -22,11 +22,16 @@ public static class Prisoners
     /// <summary>The greatest number of records linked to one as duplicates.</summary>
     public const int MaxDuplicates = 8;
 
-    /// <summary>The size in bytes from which a record takes nothing but facts, notifications and corrections.</summary>
-    public const int FullAt = 2 << 20;
+    /// <summary>The size in bytes of what a power recorded of the person, its notifications with it, from which it records no more but
+    /// facts and notifications: 1 MiB.</summary>
+    public const int FullAt = 1 << 20;
 
-    /// <summary>The size in bytes from which a record takes facts and corrections alone.</summary>
-    public const int FullForNotificationsAt = 6 << 20;
+    /// <summary>The same size from which it records no more notifications either: 1.5 MiB.</summary>
+    public const int FullForNotificationsAt = 3 << 19;
+
+    /// <summary>The size in bytes of a whole record from which it takes facts, statements and corrections alone: 6 MiB. A state has at most
+    /// 8 (<see cref="Ministries.Ledger.LedgerOptions.MaxStateBytes"/>), and those are never to be refused.</summary>
+    public const int FullForAllAt = 6 << 20;
 
     /// <summary>The size in bytes of its claims to one person from which a state records no more of them.</summary>
     public const int FullOfClaimsAt = 256 << 10;
@@ -235,7 +240,7 @@ public static class Prisoners
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
             context.Caller.State != prisoner.LastDetainingPower && context.Caller.State != request.Claimant ? Reason.ClaimNotOwn
-            : ClaimsOf(prisoner, context) >= FullOfClaimsAt ? Reason.RecordFull
+            : ClaimsOf(prisoner, context) >= FullOfClaimsAt || IsFullForAll(prisoner) ? Reason.RecordFull
             : Accept(new ClaimRecorded { Claim = context.NewId("claim") }),
         Answer = (response, _, context) => response.Claim = context.NewId("claim"),
     };
@@ -365,21 +370,21 @@ public static class Prisoners
     /// <summary>Why a record takes no more writes: it is no longer kept beside another one of the same person.</summary>
     internal static Reason? Duplicate(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? Reason.DuplicateRecord : null;
 
-    /// <summary>Whether the record takes nothing more but facts, notifications and corrections. Claims and statements have limits of their
-    /// own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9). Each
-    /// power has its own room.</summary>
-    internal static bool IsFull(Prisoner prisoner) => SizeFor(prisoner, prisoner.LastDetainingPower) >= FullAt;
+    /// <summary>Whether the power that holds him records no more of him but facts and notifications. Claims and statements have limits of
+    /// their own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9). Each
+    /// power has its own room, and one that held him before leaves the next one room for its own.</summary>
+    internal static bool IsFull(Prisoner prisoner) => IsFullForAll(prisoner) || SizeOf(prisoner, prisoner.LastDetainingPower) >= FullAt;
 
-    // Without what others write than a power that holds or held him: it leaves the next one room for its own.
-    private static int SizeFor(Prisoner prisoner, string power) =>
-        prisoner.CalculateSize()
-        - prisoner.Claims.Sum(c => c.CalculateSize())
-        - prisoner.Statements.Sum(s => s.CalculateSize())
-        - prisoner.Fitness.Where(f => f.RecordedFor != power).Sum(f => f.CalculateSize())
-        - prisoner.RiskAssessments.Where(a => a.RecordedFor != power).Sum(a => a.CalculateSize())
-        - prisoner.Proceedings.Where(p => p.RecordedFor != power).Sum(p => p.CalculateSize())
-        - prisoner.Moves.Where(m => m.RecordedFor != power).Sum(m => m.CalculateSize())
-        - prisoner.Notifications.Where(n => n.RecordedFor != power).Sum(n => n.CalculateSize());
+    // However many powers wrote, there is room for what happens to him and for what he says.
+    private static bool IsFullForAll(Prisoner prisoner) => prisoner.CalculateSize() >= FullForAllAt;
+
+    // The size of what a power recorded of him that it may be refused.
+    private static int SizeOf(Prisoner prisoner, string power) =>
+        prisoner.Fitness.Where(f => f.RecordedFor == power).Sum(f => f.CalculateSize())
+        + prisoner.RiskAssessments.Where(a => a.RecordedFor == power).Sum(a => a.CalculateSize())
+        + prisoner.Proceedings.Where(p => p.RecordedFor == power).Sum(p => p.CalculateSize())
+        + prisoner.Moves.Where(m => m.RecordedFor == power).Sum(m => m.CalculateSize())
+        + prisoner.Notifications.Where(n => n.RecordedFor == power).Sum(n => n.CalculateSize());
 
     /// <summary>Whether the participant records no more statements of the person; others may.</summary>
     /// <param name="prisoner">The prisoner.</param>

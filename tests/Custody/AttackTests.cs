@@ -150,30 +150,98 @@ public class AttackTests
     [Fact]
     public void D14_what_others_claim_and_record_takes_no_room_from_a_notification()
     {
-        var state = _fixture.Prisoner.Clone();
-        state.Claims.Add(Enumerable.Repeat(new Claim { Instrument = new string('x', 1 << 20) }, 4));
-        state.Statements.Add(Enumerable.Repeat(new Statement { Language = new string('x', 1 << 20) }, 4));
-        Assert.False(Full(state));
-        state.Fitness.Add(Enumerable.Repeat(new Fitness { RecordedFor = "KR", Physician = new string('x', 1 << 20) }, 7));
-        Assert.False(Full(state));
-        state.Fitness.Add(Enumerable.Repeat(new Fitness { RecordedFor = "UA", Physician = new string('x', 1 << 20) }, 7));
-        Assert.True(Full(state));
+        FillNotifications(CaseFixture.Hq);
+        _fixture.HandOver();
+        FillFitness(CaseFixture.Kr);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, Notice(CaseFixture.Kr, 16), Prisoners.NotifyBureau));
+    }
 
-        bool Full(Prisoner prisoner) =>
-            Prisoners.NotifyBureau.Full!(
-                prisoner,
-                new NotifyBureauRequest(),
-                new RuleContext
-                {
-                    View = new View(),
-                    Caller = _fixture.RuleRunner.Permissions.Participant(CaseFixture.Hq)!,
-                    Permissions = _fixture.RuleRunner.Permissions,
-                    Method = Prisoners.NotifyBureau.Method,
-                    Now = _fixture.RuleRunner.Now,
-                    Secrets = Fixtures.Secret.OfTests,
-                    RequestId = "r",
-                }
-            );
+    /// <summary>A ledger keeps no state of more than 8 MiB, and refuses whatever would make it larger.</summary>
+    [Fact]
+    public void D9_D14_whatever_the_powers_of_a_chain_record_what_happens_and_what_he_says_is_recorded()
+    {
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        var claim = new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Content = Large };
+        foreach (var power in (string[])[CaseFixture.Hq, CaseFixture.Kr, CaseFixture.SwissJustice])
+        {
+            FillFitness(power);
+            FillNotifications(power);
+            for (var reason = Reason.Unspecified; reason != Reason.RecordFull; )
+            {
+                var request = _fixture.ClaimRequest(power, _fixture.Prisoner.LastDetainingPower, "KR");
+                request.Evidence = claim;
+                reason = _fixture.Try(power, request, Prisoners.RecordClaim);
+                Assert.True(reason is Reason.Unspecified or Reason.RecordFull);
+            }
+            if (power == CaseFixture.Hq)
+                _fixture.HandOver();
+            else if (power == CaseFixture.Kr)
+                _fixture.Do(CaseFixture.Consular, _fixture.Confirmed(Route.NeutralAccommodation), Reactions.HandedOver);
+        }
+        _fixture.Says("CH");
+        Assert.True(_fixture.Stands("CH"));
+        var mistaken = _fixture.Prisoner.Fitness.Last().Position;
+        _fixture.Correct(mistaken, CaseFixture.SwissJustice);
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(30);
+        _fixture.FallDue();
+        _fixture.Status(CustodyState.Died);
+        Assert.Equal(CustodyState.Died, _fixture.Prisoner.State);
+    }
+
+    [Theory]
+    [InlineData(5, false)]
+    [InlineData(6, true)]
+    public void D9_a_whole_record_has_a_limit_that_leaves_room_for_what_is_never_refused(int powers, bool full)
+    {
+        var state = _fixture.Prisoner.Clone();
+        for (var i = 0; i < powers; i++)
+            state.Fitness.Add(new Fitness { RecordedFor = $"X{i}", Physician = new string('x', 1 << 20) });
+        var context = new RuleContext
+        {
+            View = new View(),
+            Caller = _fixture.RuleRunner.Permissions.Participant(CaseFixture.Hq)!,
+            Permissions = _fixture.RuleRunner.Permissions,
+            Method = Prisoners.NotifyBureau.Method,
+            Now = _fixture.RuleRunner.Now,
+            Secrets = Fixtures.Secret.OfTests,
+            RequestId = "r",
+        };
+        Assert.Equal(full, Prisoners.NotifyBureau.Full!(state, new NotifyBureauRequest(), context));
+        Assert.Equal(full, Prisoners.RecordFitness.Full!(state, new RecordFitnessRequest(), context));
+        Assert.Null(Prisoners.CorrectRecord.Full);
+        Assert.False(Prisoners.IsFullOfStatements(state, CaseFixture.Icrc));
+    }
+
+    private static ByteString Large { get; } = ByteString.CopyFrom(new byte[65536]);
+
+    // The power records findings until there is no more room for them.
+    private void FillFitness(string who)
+    {
+        for (var reason = Reason.Unspecified; reason != Reason.RecordFull; )
+        {
+            var request = _fixture.FitnessRequest();
+            request.Findings = new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Content = Large };
+            reason = _fixture.Try(who, request, Prisoners.RecordFitness);
+            Assert.True(reason is Reason.Unspecified or Reason.RecordFull);
+        }
+    }
+
+    private void FillNotifications(string who)
+    {
+        for (var reason = Reason.Unspecified; reason != Reason.RecordFull; )
+        {
+            reason = _fixture.Try(who, Notice(who, Large.Length), Prisoners.NotifyBureau);
+            Assert.True(reason is Reason.Unspecified or Reason.RecordFull);
+        }
+    }
+
+    private NotifyBureauRequest Notice(string who, int bytes)
+    {
+        var request = _fixture.NotifyRequest(0, who);
+        request.Data = new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Content = ByteString.CopyFrom(new byte[bytes]) };
+        if (_fixture.RuleRunner.Permissions.BureauOf(_fixture.Prisoner.LastDetainingPower) is { } bureau && bureau != who)
+            request.Data.Recipients.Add(bureau);
+        return request;
     }
 
     [Fact]

@@ -90,6 +90,15 @@ public static class Prisoners
         Origins = PowersOfOriginFor,
     };
 
+    // A power that gave him back owes notice of it still, though it has no other part in what concerns him.
+    private static readonly Side<Prisoner> Notifying = new(
+        "detaining power of now or before",
+        (prisoner, context) =>
+            context.ActsFor(prisoner.LastDetainingPower) || prisoner.Occurrences.Any(o => context.ActsFor(o.OwedBy))
+                ? null
+                : new Refusal(Reason.NotGranted)
+    );
+
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
     /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
     public static readonly Rule<Case, RegisterPrisonerRequest, RegisterPrisonerResponse> RegisterPrisoner = new(Cases.Record)
@@ -277,7 +286,8 @@ public static class Prisoners
     {
         InClosedCase = true,
         Releases = true,
-        Full = (prisoner, _, context) => SizeFor(prisoner, context.Caller.State) >= FullForNotificationsAt,
+        By = Notifying,
+        Full = (prisoner, _, context) => IsFullForAll(prisoner) || SizeOf(prisoner, context.Caller.State) >= FullForNotificationsAt,
         Decide = (prisoner, request, context) =>
         {
             if (!Owes(prisoner, request, context.Caller))

@@ -120,6 +120,41 @@ public class InvariantTests
         Assert.Equal(Reason.NotConfirmedByDetainingPower, _fixture.Try(CaseFixture.Consular, returned, Reactions.Returned));
     }
 
+    /// <summary>Both powers owe notice of a return, as of every transfer (GC III 122).</summary>
+    [Fact]
+    public void D14_the_power_that_gave_him_back_notifies_what_it_owes_and_nothing_else()
+    {
+        _fixture.Ready();
+        _fixture.HandOver();
+        _fixture.Do(
+            CaseFixture.Consular,
+            new ReturnConfirmed
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.P,
+                Transfer = "transfer_1",
+                FromPower = "KR",
+                ToPower = "UA",
+                ReturnTime = _fixture.Ago(1),
+            },
+            Reactions.Returned
+        );
+        var owed = _fixture.Seen(CaseFixture.Kr).Occurrences;
+        Assert.Equal(2, owed.Count);
+        foreach (var occurrence in owed)
+        {
+            var request = _fixture.NotifyRequest(occurrence.Occurrence_, CaseFixture.Kr);
+            Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, request, Prisoners.NotifyBureau));
+        }
+        Assert.DoesNotContain(_fixture.Prisoner.Occurrences, o => o.OwedBy == "KR" && o.Notification.Length == 0);
+        var others = _fixture.Prisoner.Occurrences.First(o => o.OwedBy == "UA").Occurrence_;
+        foreach (var occurrence in (uint[])[0, others])
+            Assert.Equal(
+                Reason.OccurrenceNotOwed,
+                _fixture.Try(CaseFixture.Kr, _fixture.NotifyRequest(occurrence, CaseFixture.Kr), Prisoners.NotifyBureau)
+            );
+    }
+
     [Fact]
     public void D1_there_is_no_detaining_power_after_a_successful_escape_and_one_again_after_recapture()
     {

@@ -221,7 +221,7 @@ public sealed class ParticipantClient : IDisposable
         private async Task<string> EtagFor(IMessage request) =>
             request switch
             {
-                RegisterPrisonerRequest or AdmitPartyRequest or RemovePartyRequest or CloseCaseRequest => (
+                RegisterPrisonerRequest or AdmitPartyRequest or RemovePartyRequest or CloseCaseRequest or ReopenCaseRequest => (
                     await participant.Custody.GetCaseAsync(new() { Case = participant.Case })
                 ).Etag,
                 _ when Get(request, "statement") is string { Length: > 0 } statement => (

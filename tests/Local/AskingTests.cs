@@ -97,6 +97,14 @@ public sealed class AskingTests : IAsyncLifetime
         Directory.Delete(_folder, recursive: true);
     }
 
+    /// <summary>Without the etag the write would not even have its form.</summary>
+    [Fact]
+    public async Task A_write_on_a_case_names_the_case_as_it_was_seen() =>
+        Assert.Equal(
+            "STATE_NOT_ALLOWED",
+            (await Refused(() => Hq.Custody.ReopenCaseAsync(new(), cancellationToken: Cancel).ResponseAsync)).Reason
+        );
+
     [Fact]
     public async Task The_answer_and_its_ledger_position_are_kept_and_without_an_answer_nothing_moves()
     {

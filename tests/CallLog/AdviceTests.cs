@@ -72,6 +72,44 @@ public class AdviceTests
         Assert.Contains("stands", Reasons.AboutOf(Reason.CommitmentAlreadySettled).Unlock);
     }
 
+    /// <summary>That is why NOT_OWED_TO_CALLER says what nobody settles.</summary>
+    [Fact]
+    public void A_commitment_whose_entry_was_erased_is_settled_by_nobody()
+    {
+        var f = new CaseFixture();
+        var logged = f.Log();
+        var call = new Call();
+        Calls.Kind.Apply(
+            call,
+            f.RuleRunner.Events.OfType<CallLogged>().Single(),
+            new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), Kr, f.Id(), null)
+        );
+        Assert.All(
+            (string[])[Kr, Ua],
+            by =>
+                Assert.Equal(
+                    Reason.NotOwedToCaller,
+                    Calls
+                        .SettleCommitment.Decide(
+                            call,
+                            new SettleCommitmentRequest { Commitment = logged.Commitments[0], Settlement = SettlementKind.Kept },
+                            new RuleContext
+                            {
+                                View = new View(),
+                                Caller = f.RuleRunner.Permissions.Participant(by)!,
+                                Permissions = f.RuleRunner.Permissions,
+                                Method = Calls.SettleCommitment.Method,
+                                Now = f.RuleRunner.Now,
+                                Secrets = Secret.OfTests,
+                                RequestId = "r",
+                            }
+                        )
+                        .Refusal?.Reason
+                )
+        );
+        Assert.Contains("erased", Reasons.AboutOf(Reason.NotOwedToCaller).Unlock);
+    }
+
     // ---- who may speak of a call, and what it may name ---------------------------------------------------------------------
 
     private static Advised NotASide(CaseFixture f)

@@ -464,12 +464,7 @@ public class AdviceTests
     {
         f.HandOver();
         var owed = f.Prisoner.Occurrences.Single(o => o is { Kind: OccurrenceKind.Transfer, OwedBy: "UA" }).Occurrence_;
-        return Advice.OfRequest(
-            () => f.NotifyRequest(owed),
-            r => f.Try(Hq, r, Prisoners.NotifyBureau),
-            r => SealedTo(r, Swiss),
-            right
-        );
+        return Advice.OfRequest(() => f.NotifyRequest(owed), r => f.Try(Hq, r, Prisoners.NotifyBureau), r => SealedTo(r, Swiss), right);
     }
 
     private static void ReleasedToSwiss(NotifyBureauRequest r)

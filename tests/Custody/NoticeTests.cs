@@ -273,9 +273,7 @@ public class NoticeTests
         foreach (var one in told.Split(", "))
             _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(one == "delay"), Prisoners.RecordProceedings);
         foreach (var one in corrected.Split(", "))
-            _fixture.Correct(
-                _fixture.Prisoner.Proceedings[int.Parse(one, System.Globalization.CultureInfo.InvariantCulture)].Position
-            );
+            _fixture.Correct(_fixture.Prisoner.Proceedings[int.Parse(one, System.Globalization.CultureInfo.InvariantCulture)].Position);
         var kept = _fixture.Prisoner.Occurrences.Where(o => o is { Kind: OccurrenceKind.Proceedings, Corrected: false });
         Assert.Equal(owed ? 1 : 0, kept.Count());
     }

@@ -30,7 +30,7 @@ public static class Duties
     public const string TrialNotice = "trial-notice";
 
     /// <summary>All of them.</summary>
-    public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
+    public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue) { Besides = [ProceedingsJoined.Descriptor] }];
 
     /// <summary>Records what has fallen due by now; refused where nothing has.</summary>
     public static Decision FallDue(string key, RuleContext context)

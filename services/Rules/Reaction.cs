@@ -41,4 +41,9 @@ public sealed record Reaction(
 /// when; the rule records it, so that the state afterwards has another due time or none.</summary>
 /// <param name="Kind">The kind of record.</param>
 /// <param name="Record">Given the record's key and the time, makes the events.</param>
-public sealed record Duty(StreamKind Kind, Func<string, RuleContext, Decision> Record);
+public sealed record Duty(StreamKind Kind, Func<string, RuleContext, Decision> Record)
+{
+    /// <summary>The events of the rule that tell of no duty: what else is recorded when its time has come. It is not counted as something
+    /// that was owed.</summary>
+    public IReadOnlyList<MessageDescriptor> Besides { get; init; } = [];
+}

@@ -361,6 +361,64 @@ public abstract class EventsTests
         }
     }
 
+    /// <summary>Such as what is added to a record after a link.</summary>
+    [Fact]
+    public async Task What_is_recorded_beside_duties_is_counted_as_none()
+    {
+        await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        var due = DateTimeOffset.UtcNow.AddSeconds(-1);
+        // Of its own, because a process counts for all its services.
+        var name = $"reminder-{Guid.NewGuid():N}";
+        var kind = new StreamKind<CallLogged>(
+            name,
+            1,
+            (state, e, entry) => state.Call = e is ReadoutSubmitted or CommitmentSettled ? "done" : entry.RequestId,
+            due: state => state.Call == "done" ? null : due
+        );
+        fixture.MoreStreams = [kind];
+        fixture.Duties =
+        [
+            new Duty(
+                kind,
+                (key, context) =>
+                {
+                    IMessage recorded = context.Find(kind, key)!.Call == "beside" ? new CommitmentSettled() : new ReadoutSubmitted();
+                    return Decision.Accept("case_1", [], [new Change(recorded, [kind.Id(key)])]);
+                }
+            )
+            {
+                Besides = [CommitmentSettled.Descriptor],
+            },
+        ];
+        long counted = 0;
+        using var listener = new System.Diagnostics.Metrics.MeterListener
+        {
+            InstrumentPublished = (instrument, to) =>
+            {
+                if (instrument.Name == "ministries.duties.fell_due")
+                    to.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>(
+            (_, value, tags, _) =>
+            {
+                if (tags.ToArray().Any(t => Equals(t.Value, name)))
+                    Interlocked.Add(ref counted, value);
+            }
+        );
+        listener.Start();
+        var ledger = await fixture.Ledger(fixture.CallLog);
+        await Begin(ledger, kind, "one", "owed");
+        await Begin(ledger, kind, "other", "beside");
+        await fixture.StartBoth();
+        await BusFixture.Until(() => ledger.Size == 4, "both are recorded");
+        await BusFixture.Until(() => Interlocked.Read(ref counted) > 0, "what was owed is counted");
+        // The next look comes after all that the first one counted.
+        var looked = DateTimeOffset.UtcNow;
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep > looked.AddSeconds(1), "it is looked again");
+        Assert.Equal(1, Interlocked.Read(ref counted));
+    }
+
     private static Task Begin(ServiceLedger ledger, StreamKind<CallLogged> kind, string key, string requestId)
     {
         var begun = new CallLogged { Case = "case_1", Call = key };

@@ -75,15 +75,17 @@ internal sealed partial class DutySweep(
         {
             for (var times = 1; ; times++)
             {
-                var outcome = await ledger.Commit(CommandOf(duty, due, times), stop);
+                var owed = false;
+                var command = CommandOf(duty, due, times, d => owed = d.Changes.Any(c => !duty.Besides.Contains(c.Event.Descriptor)));
+                var outcome = await ledger.Commit(command, stop);
                 // Where few entries are committed at a time, recording takes longer than the sweep may seem to stand still.
                 status.LastDutySweep = time.GetUtcNow();
                 // It was recorded before. If it is due all the same, it was restored since; if not, the next one is refused.
                 if (outcome.Repeated)
                     continue;
-                if (outcome.Refusal is null)
+                if (outcome.Refusal is null && owed)
                     Metrics.FellDue(due.Stream.Kind);
-                else if (times == 1)
+                else if (outcome.Refusal is not null && times == 1)
                     LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(outcome.Refusal.Reason));
                 return outcome.Refusal is null;
             }
@@ -95,7 +97,7 @@ internal sealed partial class DutySweep(
         }
     }
 
-    private Command CommandOf(Duty duty, DueStream due, int times)
+    private Command CommandOf(Duty duty, DueStream due, int times, Action<Decision> decided)
     {
         var (id, judged) = (times == 1 ? RequestIdOf(due) : $"{RequestIdOf(due)}/{times}", permissions());
         var cause = new Cause { Duty = id };
@@ -125,6 +127,7 @@ internal sealed partial class DutySweep(
                         Secrets = ledger.Secrets,
                     }
                 );
+                decided(decision);
                 // The duty was met or postponed meanwhile, so there is nothing to record.
                 return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
                     ? Decision.Refuse(Reason.NotFound)

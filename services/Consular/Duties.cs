@@ -27,7 +27,12 @@ public static class Duties
     public const string DecisionDue = "access-decision";
 
     /// <summary>The duties, one for each kind of record.</summary>
-    public static readonly IReadOnlyList<Duty> All = [new(Transfers.Kind, OfTransfer), new(Accesses.Kind, OfAccess)];
+    public static readonly IReadOnlyList<Duty> All =
+    [
+        new(Transfers.Kind, OfTransfer),
+        // That a denial ended is no duty that nobody met.
+        new(Accesses.Kind, OfAccess) { Besides = [AccessReopened.Descriptor] },
+    ];
 
     /// <summary>Records what is due of a transfer request. A departure under way whose assurance or assessment ended is suspended
     /// where it may rest on it (D2): his origin is not known here, and an assurance that ended counts as needed.</summary>

@@ -207,6 +207,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
                 Request = agreement,
                 Bytes = agreement.ToByteArray(),
                 AgreementVersion = agreement.Version,
+                // The version may revoke the very key that floods the service, and the service itself may have many duties to record.
+                Precedence = (int)Precedence.Flash,
                 StoresRefusal = false,
                 // Verifiers judge the version at the commit time of its entry. If a key that signed it had ended by then, they would
                 // accept no later entry of the log.

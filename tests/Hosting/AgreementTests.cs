@@ -1,6 +1,10 @@
+using System.Collections.Concurrent;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Fixtures;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -49,6 +53,60 @@ public sealed class AgreementTests : IAsyncLifetime
         var position = (await _running.Log("ua/mfa")).Receipt.Position;
         var entry = await _running.Ledger.ReadEntry(position, null, Running.Cancel);
         Assert.Equal(2ul, EntryHeader.Parser.ParseFrom(entry!.Entry.Header).AgreementVersion);
+    }
+
+    [Fact]
+    public async Task A_version_waits_neither_for_a_flood_of_urgent_writes_nor_for_the_services_own_duties()
+    {
+        // Which version each command finds when it is decided.
+        var found = new ConcurrentDictionary<string, ulong?>();
+        using var go = new ManualResetEventSlim();
+        var held = new TaskCompletionSource();
+        List<Task<Outcome>> commands = [Commit("service/custody", "holds", Precedence.Unspecified, held)];
+        await held.Task;
+        try
+        {
+            for (var i = 0; i < 20; i++)
+                commands.Add(Commit("service/calllog", $"duty-{i}", Precedence.Unspecified));
+            for (var i = 0; i < 20; i++)
+                commands.Add(Commit("ua/mfa", $"flood-{i}", Precedence.Flash));
+            Signing.Next(
+                _running.Folder,
+                next => Signing.Of(next, "ua/mfa").DeniedCertificates.Add(_running.CertificateOf("ua/mfa").SerialNumber)
+            );
+            await Running.Until(() => Task.FromResult(_running.Ledger.QueueLength == 41), "version 2 waits");
+        }
+        finally
+        {
+            go.Set();
+            await Task.WhenAll(commands);
+        }
+        Assert.Equal(41, found.Count);
+        Assert.All(found.Where(f => f.Key.StartsWith("duty", StringComparison.Ordinal)), f => Assert.Equal(2ul, f.Value));
+        Assert.InRange(found.Count(f => f.Key.StartsWith("flood", StringComparison.Ordinal) && f.Value == 1), 0, 1);
+
+        Task<Outcome> Commit(string participant, string id, Precedence precedence, TaskCompletionSource? begun = null) =>
+            _running.Ledger.Commit(
+                new Command
+                {
+                    Participant = participant,
+                    RequestId = id,
+                    Method = "waits",
+                    Request = new CaseOpened(),
+                    Bytes = default,
+                    AgreementVersion = 1,
+                    Precedence = (int)precedence,
+                    StoresRefusal = false,
+                    Decide = (view, _) =>
+                    {
+                        found[id] = view.Find(Agreements.Kind, Agreements.Key)?.Version;
+                        begun?.TrySetResult();
+                        go.Wait();
+                        return new Refusal(Reason.NotFound);
+                    },
+                },
+                Running.Cancel
+            );
     }
 
     [Fact]

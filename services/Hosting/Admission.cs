@@ -82,7 +82,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>The call has ended, however it did.</summary>
     public void Leave(EdgeCall call)
     {
-        if (call.Room > 0)
+        if (call.Room.Bytes > 0)
             _bodies.GiveBack(call.Caller.Participant.Id, call.Room);
         if (KindOf(call) is { } kind)
             PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
@@ -91,19 +91,25 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>Takes room for the message of a call that has a place. Places alone would let the messages of one participant fill the memory,
     /// if each of its calls had a great one and sent it slowly.</summary>
     /// <param name="call">The call.</param>
+    /// <param name="http">The request, of whose body nothing is being read.</param>
     /// <param name="bytes">How long its message is.</param>
     /// <returns>The refusal, given after a pause; null: the call has room until <see cref="Leave"/>.</returns>
-    public async ValueTask<Refusal?> TakeRoom(EdgeCall call, long bytes)
+    public async ValueTask<Refusal?> TakeRoom(EdgeCall call, HttpContext http, long bytes)
     {
         if (bytes <= EdgeLimits.SmallMessageBytes)
             return null;
-        if (_bodies.Take(call.Caller.Participant.Id, bytes) is { } full)
+        var (participant, room) = (call.Caller.Participant.Id, new TakenRoom(bytes, OfFlash: false));
+        var full = _bodies.Take(participant, room);
+        if (full is not null && KindOf(call) is { Precedence: > 0 } kind && await IsFlash(http, kind.Precedence))
         {
-            await _pause.Wait();
-            return full;
+            room = room with { OfFlash = true };
+            full = _bodies.Take(participant, room);
         }
-        call.Room = bytes;
-        return null;
+        if (full is null)
+            call.Room = room;
+        else
+            await _pause.Wait();
+        return full;
     }
 
     private static Kind? KindOf(EdgeCall call) =>
@@ -228,36 +234,42 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             OfAll = OverloadedBy("the service's calls in progress have as many bytes as they may have");
 
         private readonly Lock _lock = new();
-        private readonly Dictionary<string, long> _taken = [];
-        private long _all;
 
-        public long All => Interlocked.Read(ref _all);
+        // What is kept for FLASH is apart from the rest.
+        private readonly Dictionary<(string Participant, bool OfFlash), long> _taken = [];
+        private long _all,
+            _flash;
+
+        public long All => Interlocked.Read(ref _all) + Interlocked.Read(ref _flash);
 
         /// <summary>Takes room. Returns the refusal; null: it is taken.</summary>
-        public Refusal? Take(string participant, long bytes)
+        public Refusal? Take(string participant, TakenRoom room)
         {
             lock (_lock)
             {
-                var own = _taken.GetValueOrDefault(participant);
-                if (own > 0 && own + bytes > limits.MaxBodyBytesPerParticipant)
+                var own = _taken.GetValueOrDefault((participant, room.OfFlash));
+                var most = room.OfFlash ? limits.BodyBytesForFlash : limits.MaxBodyBytesPerParticipant;
+                if ((own > 0 || room.OfFlash) && own + room.Bytes > most)
                     return OfOne;
-                if (own > 0 && _all + bytes > limits.MaxBodyBytes)
+                if (own > 0 && !room.OfFlash && _all + room.Bytes > limits.MaxBodyBytes)
                     return OfAll;
-                _taken[participant] = own + bytes;
-                _all += bytes;
+                _taken[(participant, room.OfFlash)] = own + room.Bytes;
+                Sum(room) += room.Bytes;
                 return null;
             }
         }
 
-        public void GiveBack(string participant, long bytes)
+        public void GiveBack(string participant, TakenRoom room)
         {
             lock (_lock)
             {
-                _all -= bytes;
-                if ((_taken[participant] -= bytes) == 0)
-                    _taken.Remove(participant);
+                Sum(room) -= room.Bytes;
+                if ((_taken[(participant, room.OfFlash)] -= room.Bytes) == 0)
+                    _taken.Remove((participant, room.OfFlash));
             }
         }
+
+        private ref long Sum(TakenRoom room) => ref room.OfFlash ? ref _flash : ref _all;
     }
 
     /// <summary>Who has how many calls in progress.</summary>

@@ -66,7 +66,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// <summary>Reads the body as one gRPC message (<see cref="RequestFrame"/>), if there is room for it.</summary>
     /// <returns>The frame with its prefix of five bytes, or the refusal.</returns>
     public virtual ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(EdgeCall call, HttpContext http, int limit) =>
-        RequestFrame.Read(http, limit, length => admission.TakeRoom(call, length));
+        RequestFrame.Read(http, limit, length => admission.TakeRoom(call, http, length));
 
     /// <summary>Whether the message's bytes can be read in one way only: no unknown field, no repeated singular field, no wrong
     /// wire type, no second member of a oneof.</summary>

@@ -43,8 +43,8 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>The call's span; null: it has none.</summary>
     public Activity? Span { get; set; }
 
-    /// <summary>How many bytes of room it has for its message (<see cref="EdgeLimits.MaxBodyBytes"/>).</summary>
-    public long Room { get; set; }
+    /// <summary>The room that it has for its message (<see cref="EdgeLimits.MaxBodyBytes"/>).</summary>
+    public TakenRoom Room { get; set; }
 
     /// <summary>Why it was refused; null: it was not.</summary>
     public Refusal? Refused { get; set; }

@@ -44,6 +44,10 @@ public sealed record EdgeLimits
     /// <summary>How many of these may be of one participant, where they are of more than one call: 16 MiB.</summary>
     public long MaxBodyBytesPerParticipant { get; init; } = 16 << 20;
 
+    /// <summary>How many bytes of messages whose precedence is FLASH a participant may have beyond <see cref="MaxBodyBytes"/> and
+    /// <see cref="MaxBodyBytesPerParticipant"/>: 1 MiB.</summary>
+    public long BodyBytesForFlash { get; init; } = 1 << 20;
+
     /// <summary>How old a connection grows before its peer is asked to open another: 30 minutes, and up to a tenth less so that
     /// not all do at once.</summary>
     public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromMinutes(30);

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Ministries.Types.V1;
 
 namespace Ministries.Ledger;
 
@@ -19,7 +20,7 @@ internal sealed class CommandQueue(LedgerOptions options)
     // One place in so many goes round all participants.
     private const int Round = 4;
 
-    private readonly Dictionary<string, (int Count, long Bytes)> _perParticipant = [];
+    private readonly Dictionary<string, (int Count, long Bytes, long FlashBytes)> _perParticipant = [];
 
     // When each participant had its last place: the number of that place. The agreement limits how many participants there are.
     private readonly Dictionary<string, long> _served = [];
@@ -41,7 +42,7 @@ internal sealed class CommandQueue(LedgerOptions options)
             if (_closed)
                 throw new LedgerClosedException();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
-            // One command of each participant has room whatever others have sent.
+            // One command of each participant has room whatever others have sent, and so have a few bytes of what is FLASH.
             if (
                 _count >= options.MaxQueued
                 || own.Count >= options.MaxQueuedPerParticipant
@@ -50,6 +51,7 @@ internal sealed class CommandQueue(LedgerOptions options)
                         own.Bytes + command.Bytes.Length > options.MaxQueuedBytesPerParticipant
                         || _bytes + command.Bytes.Length > options.MaxQueuedBytes
                     )
+                    && !(IsFlash(command) && own.FlashBytes + command.Bytes.Length <= options.QueuedBytesForFlash)
             )
                 throw new LedgerOverloadedException();
             if (!_ranks.TryGetValue(command.Precedence, out var rank))
@@ -169,14 +171,16 @@ internal sealed class CommandQueue(LedgerOptions options)
 
     private void ChangeCounts(PendingCommand pending, int sign)
     {
+        var (command, length) = (pending.Command, sign * (long)pending.Command.Bytes.Length);
         _count += sign;
-        _bytes += sign * pending.Command.Bytes.Length;
-        var participant = pending.Command.Participant;
-        var (count, bytes) = _perParticipant.GetValueOrDefault(participant);
-        (count, bytes) = (count + sign, bytes + sign * pending.Command.Bytes.Length);
-        if (count == 0)
-            _perParticipant.Remove(participant);
+        _bytes += length;
+        var own = _perParticipant.GetValueOrDefault(command.Participant);
+        own = (own.Count + sign, own.Bytes + length, own.FlashBytes + (IsFlash(command) ? length : 0));
+        if (own.Count == 0)
+            _perParticipant.Remove(command.Participant);
         else
-            _perParticipant[participant] = (count, bytes);
+            _perParticipant[command.Participant] = own;
     }
+
+    private static bool IsFlash(Command command) => command.Precedence >= (int)Precedence.Flash;
 }

@@ -49,6 +49,10 @@ public sealed class LedgerOptions
     /// <summary>The greatest number of bytes of one participant's requests that may wait, where it is more than one.</summary>
     public long MaxQueuedBytesPerParticipant { get; init; } = 16 << 20;
 
+    /// <summary>The number of bytes of one participant's requests with precedence FLASH that may wait even beyond
+    /// <see cref="MaxQueuedBytes"/> and <see cref="MaxQueuedBytesPerParticipant"/>.</summary>
+    public long QueuedBytesForFlash { get; init; } = 1 << 20;
+
     /// <summary>The greatest number of commands that are committed together.</summary>
     public int MaxBatch { get; init; } = 256;
 

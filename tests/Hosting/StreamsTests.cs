@@ -531,6 +531,7 @@ public sealed class StreamsTests : IAsyncLifetime
             {
                 MaxBodyBytes = 3 * great,
                 MaxBodyBytesPerParticipant = 2 * great,
+                BodyBytesForFlash = 64 << 10,
                 RefusalDelay = TimeSpan.FromMilliseconds(1),
             }
         );
@@ -545,6 +546,13 @@ public sealed class StreamsTests : IAsyncLifetime
         Assert.Equal(StatusCode.ResourceExhausted, await Status(other));
         Assert.Equal(StatusCode.InvalidArgument, await Status(_running.Http(_running.CertificateOf(Headquarters))));
         await _running.Log("ua/mfa");
+        // What is urgent has a little room of its own.
+        var urgent = Running.FrameOf(Marked(Precedence.Flash));
+        Assert.Equal(StatusCode.ResourceExhausted, await Sent(one, Marked(Precedence.Immediate)));
+        Assert.Equal(StatusCode.InvalidArgument, await Sent(one, Marked(Precedence.Flash)));
+        _ = slow.SendAsync(Post(method, new Halting(urgent[..^1], gone.Task)), Running.Cancel);
+        await Has((3 * great) + urgent.Length - 5);
+        Assert.Equal(StatusCode.ResourceExhausted, await Sent(one, Marked(Precedence.Flash)));
         gone.SetException(new IOException("the caller is gone"));
         await Are(0);
         Assert.Equal(StatusCode.InvalidArgument, await Status(one));
@@ -556,16 +564,23 @@ public sealed class StreamsTests : IAsyncLifetime
             await Are(count);
         }
 
-        Task Are(int count) =>
+        Task Are(int count) => Has(count * great);
+
+        Task Has(long bytes) =>
             Running.Until(
-                () => Task.FromResult(_running.Host.Services.GetRequiredService<Admission>().Bytes == count * great),
-                $"{count} great requests are in progress"
+                () => Task.FromResult(_running.Host.Services.GetRequiredService<Admission>().Bytes == bytes),
+                $"requests of {bytes} bytes are in progress"
             );
 
+        Task<StatusCode> Status(HttpClient http) => Sent(http, Enumerable.Repeat((byte)0xff, great).ToArray());
+
+        // Its seventh field is the precedence.
+        static byte[] Marked(Precedence precedence) => [0x38, (byte)precedence, .. Enumerable.Repeat((byte)0xff, 40 << 10)];
+
         // No message has such bytes, so it is refused where it is read.
-        async Task<StatusCode> Status(HttpClient http)
+        async Task<StatusCode> Sent(HttpClient http, byte[] message)
         {
-            using var request = Post(method, new ByteArrayContent(Running.FrameOf(Enumerable.Repeat((byte)0xff, great).ToArray())));
+            using var request = Post(method, new ByteArrayContent(Running.FrameOf(message)));
             using var response = await http.SendAsync(request, Running.Cancel);
             return (StatusCode)int.Parse(response.Headers.GetValues("grpc-status").Single(), CultureInfo.InvariantCulture);
         }

@@ -1082,24 +1082,53 @@ public abstract class LedgerTests
     public async Task The_great_requests_of_one_participant_leave_room_for_those_of_others()
     {
         await using var held = await Held.Begin(this, new() { MaxQueuedBytes = 160, MaxQueuedBytesPerParticipant = 80 });
-        List<Task<Outcome>> waiting = [held.Ledger.Commit(Of("a", "a1", 60), Cancel)];
-        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("a", "a2", 30), Cancel));
-        waiting.AddRange([held.Ledger.Commit(Of("a", "a3", 20), Cancel), held.Ledger.Commit(Of("b", "b1", 60), Cancel)]);
-        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("b", "b2", 30), Cancel));
-        waiting.Add(held.Ledger.Commit(Of("b", "b3", 20), Cancel));
+        List<Task<Outcome>> waiting = [held.Ledger.Commit(OfLength("a", "a1", 60), Cancel)];
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(OfLength("a", "a2", 30), Cancel));
+        waiting.AddRange([held.Ledger.Commit(OfLength("a", "a3", 20), Cancel), held.Ledger.Commit(OfLength("b", "b1", 60), Cancel)]);
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(OfLength("b", "b2", 30), Cancel));
+        waiting.Add(held.Ledger.Commit(OfLength("b", "b3", 20), Cancel));
         // There is no room any more, but for the first of a participant that has none there, such as the service itself.
-        waiting.Add(held.Ledger.Commit(Of("service/calllog", "s1", 100), Cancel));
-        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(Of("service/calllog", "s2", 10), Cancel));
+        waiting.Add(held.Ledger.Commit(OfLength("service/calllog", "s1", 100), Cancel));
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => held.Ledger.Commit(OfLength("service/calllog", "s2", 10), Cancel));
         held.Go();
         await Task.WhenAll(waiting);
+    }
 
-        static Command Of(string participant, string id, int bytes)
-        {
-            // The counter's name takes three bytes, and the content's tag and length two.
-            var command = Add(participant, id, "c", content: new string('x', bytes - 5));
-            Assert.Equal(bytes, command.Bytes.Length);
-            return command;
-        }
+    [Fact]
+    public async Task Urgent_requests_find_a_little_room_where_the_great_ones_of_their_own_participant_leave_none()
+    {
+        await using var held = await Held.Begin(
+            this,
+            new()
+            {
+                MaxQueuedBytes = 160,
+                MaxQueuedBytesPerParticipant = 80,
+                QueuedBytesForFlash = 40,
+            }
+        );
+        List<Task<Outcome>> waiting = [Wait("a", "a1", 80), Wait("b", "b1", 80)];
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => Wait("a", "a2", 10, precedence: 3));
+        waiting.AddRange([Wait("a", "a3", 30, Flash), Wait("a", "a4", 10, Flash), Wait("b", "b2", 40, Flash)]);
+        // No more than a little.
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => Wait("a", "a5", 10, Flash));
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => Wait("b", "b3", 10, Flash));
+        held.Go();
+        await Task.WhenAll(waiting);
+        // It is given back.
+        await Wait("a", "a6", 40, Flash);
+
+        Task<Outcome> Wait(string participant, string id, int bytes, int precedence = 0) =>
+            held.Ledger.Commit(OfLength(participant, id, bytes, precedence), Cancel);
+    }
+
+    private const int Flash = (int)Types.V1.Precedence.Flash;
+
+    private static Command OfLength(string participant, string id, int bytes, int precedence = 0)
+    {
+        // The counter's name takes three bytes, and the content's tag and length two.
+        var command = Add(participant, id, "c", content: new string('x', bytes - 5), precedence: precedence);
+        Assert.Equal(bytes, command.Bytes.Length);
+        return command;
     }
 
     // A ledger whose first command is being decided, so that all others wait.
@@ -1122,6 +1151,7 @@ public abstract class LedgerTests
                     MaxBatch = limits.MaxBatch,
                     MaxQueuedBytes = limits.MaxQueuedBytes,
                     MaxQueuedBytesPerParticipant = limits.MaxQueuedBytesPerParticipant,
+                    QueuedBytesForFlash = limits.QueuedBytesForFlash,
                 },
                 Cancel
             );
@@ -1161,6 +1191,8 @@ public abstract class LedgerTests
         public long MaxQueuedBytes { get; init; } = 64 << 20;
 
         public long MaxQueuedBytesPerParticipant { get; init; } = 16 << 20;
+
+        public long QueuedBytesForFlash { get; init; } = 1 << 20;
     }
 
     [Fact]

@@ -281,7 +281,11 @@ public sealed partial class Witnessing : SupervisedService
             // The fault is here, so the witness is not missing.
             (way.Pause, way.Missed) = Missed(way);
             if (e is NotKeptException)
+            {
+                // It has cosigned, and must be asked again all the same.
+                way.Size = 0;
                 LogNotKept(_ledger.Service, e.Message);
+            }
             else
                 LogNoRound(e.Message);
             return;
@@ -327,7 +331,7 @@ public sealed partial class Witnessing : SupervisedService
                     count >= Math.Max(1, (int)asked.Agreement.CosignaturesDemanded)
                 );
             }
-            catch (IOException e)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 throw new NotKeptException(e);
             }
@@ -335,7 +339,7 @@ public sealed partial class Witnessing : SupervisedService
     }
 
     // The witness has cosigned, and the disk takes no file.
-    private sealed class NotKeptException(IOException inner) : Exception(inner.Message, inner);
+    private sealed class NotKeptException(Exception inner) : Exception(inner.Message, inner);
 
     /// <summary>Asks one witness. Returns what is wrong; null: nothing.</summary>
     private async Task<string?> Ask(Witness witness, Way way, AskedCheckpoint asked, CancellationToken cancel)

@@ -90,10 +90,17 @@ public sealed class Hub : IAsyncDisposable
         return hub;
     }
 
-    public async Task StartService(string? database = null, string? checkpoint = null, WitnessingOptions? options = null)
+    public async Task StartService(
+        string? database = null,
+        string? checkpoint = null,
+        WitnessingOptions? options = null,
+        ILoggerProvider? log = null
+    )
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddProvider(new Heard(Warnings));
+        if (log is not null)
+            builder.Logging.AddProvider(log);
         Host = await ServiceHost.Build(
             Custody.CustodyService.Definition.Registering(services =>
             {

@@ -512,7 +512,7 @@ public sealed partial class MinistryClient : IDisposable
             sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         else if (_settings.Propagator is { } propagator)
             sender.ActivityHeadersPropagator = propagator;
-        var handler = ServiceChannel.AcrossClosing(sender);
+        var handler = ServiceChannel.AcrossClosing(new Counting { InnerHandler = sender });
         if (_key is { } own)
             handler = new SigningHandler(() => own.Current.Signing, HttpSignature.TagOf(Agreement.TrustDomain, service), _time)
             {
@@ -625,6 +625,64 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
+    /// <summary>How often a call was sent, whoever sent it again: the connection's handler, the channel, or <see cref="Caller"/>.</summary>
+    private sealed class Sendings
+    {
+        private static readonly AsyncLocal<Sendings?> Ambient = new();
+        private int _count;
+
+        /// <summary>Those of the call that is being made; null: nobody asks for them.</summary>
+        public static Sendings? Current => Ambient.Value;
+
+        /// <summary>Whether an earlier one may have arrived, too.</summary>
+        public bool Repeated => Volatile.Read(ref _count) > 1;
+
+        /// <summary>Notes one.</summary>
+        public void Add() => Interlocked.Increment(ref _count);
+
+        /// <summary>Takes one back, which cannot have arrived.</summary>
+        public void Remove() => Interlocked.Decrement(ref _count);
+
+        /// <summary>Begins a call of which these are noted.</summary>
+        public T Begin<T>(Func<T> call)
+        {
+            var outer = Ambient.Value;
+            Ambient.Value = this;
+            try
+            {
+                return call();
+            }
+            finally
+            {
+                Ambient.Value = outer;
+            }
+        }
+    }
+
+    /// <summary>Notes each time that a call is sent, unless no connection could be made for it.</summary>
+    private sealed class Counting : DelegatingHandler
+    {
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            var sendings = Sendings.Current;
+            sendings?.Add();
+            try
+            {
+                return await base.SendAsync(request, cancellationToken);
+            }
+            catch (HttpRequestException e)
+                when (e.HttpRequestError
+                        is HttpRequestError.ConnectionError
+                            or HttpRequestError.NameResolutionError
+                            or HttpRequestError.SecureConnectionError
+                )
+            {
+                sendings?.Remove();
+                throw;
+            }
+        }
+    }
+
     /// <summary>Gives each write a request id and each call a deadline, turns refusals into exceptions, and checks each receipt.</summary>
     private sealed class Caller(string service, MinistryClient client) : Interceptor
     {
@@ -636,8 +694,8 @@ public sealed partial class MinistryClient : IDisposable
         {
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
-            var began = client._time.GetTimestamp();
-            var attempt = continuation(copy, prepared);
+            var (began, sendings) = (client._time.GetTimestamp(), new Sendings());
+            var attempt = sendings.Begin(() => continuation(copy, prepared));
             var ended = new CancellationTokenSource();
             var answer = Answer();
             return new AsyncUnaryCall<TResponse>(
@@ -654,12 +712,12 @@ public sealed partial class MinistryClient : IDisposable
 
             async Task<TResponse> Answer()
             {
-                for (var repeated = false; ; repeated = true)
+                while (true)
                     try
                     {
                         return await attempt.ResponseAsync;
                     }
-                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, repeated))
+                    catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, sendings.Repeated))
                     {
                         using var given = CancellationTokenSource.CreateLinkedTokenSource(prepared.Options.CancellationToken, ended.Token);
                         await Task.Delay(RepeatPause, client._time, given.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -667,7 +725,7 @@ public sealed partial class MinistryClient : IDisposable
                             throw;
                         attempt.Dispose();
                         began = client._time.GetTimestamp();
-                        attempt = continuation(copy, prepared);
+                        attempt = sendings.Begin(() => continuation(copy, prepared));
                         if (ended.IsCancellationRequested)
                             attempt.Dispose();
                     }
@@ -688,16 +746,17 @@ public sealed partial class MinistryClient : IDisposable
         {
             var prepared = Prepare(request, context);
             var (sent, copy) = SentWrite.Of(context.Method.FullName, request);
-            for (var repeated = false; ; repeated = true)
+            var sendings = new Sendings();
+            while (true)
             {
                 var began = client._time.GetTimestamp();
                 try
                 {
-                    var response = continuation(copy, prepared);
+                    var response = sendings.Begin(() => continuation(copy, prepared));
                     client.Take(service, sent, response);
                     return response;
                 }
-                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, repeated))
+                catch (RpcException e) when (sent is not null && Repeats(e, prepared.Options.Deadline, began, sendings.Repeated))
                 {
                     prepared.Options.CancellationToken.WaitHandle.WaitOne(RepeatPause);
                 }

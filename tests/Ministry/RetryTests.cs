@@ -6,7 +6,9 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
@@ -215,6 +217,29 @@ public sealed class RetryTests : IAsyncLifetime
             await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)
         );
         Assert.NotNull(refused.RetryAfter);
+    }
+
+    /// <summary>The channel itself sends a call again whose connection ended, or that could not be decided.</summary>
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    public async Task A_write_that_the_channel_repeated_is_not_given_up_because_the_service_is_overloaded(bool dies, bool blocking)
+    {
+        // It is decided, and the answer is lost.
+        if (dies)
+            _failing.Deaths = 1;
+        else
+            _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
+        _failing.Failures.Enqueue(new Refusal(Reason.Overloaded).ToException());
+        var request = new LogCallRequest();
+        var answer = blocking
+            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
+            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        Assert.Equal("call_1", answer.Call);
+        Assert.Equal(3, _failing.Seen.Count);
+        Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
     }
 
     [Fact]
@@ -547,9 +572,17 @@ public sealed class RetryTests : IAsyncLifetime
         public TimeSpan Delay;
         public ulong? HoldAt;
 
+        /// <summary>At how many calls the connection ends instead of an answer.</summary>
+        public int Deaths;
+
         public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
         {
             Note(request.RequestId, context);
+            if (Interlocked.Decrement(ref Deaths) >= 0)
+            {
+                context.GetHttpContext().Features.GetRequiredFeature<IConnectionLifetimeFeature>().Abort();
+                await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            }
             if (Delay != TimeSpan.Zero)
                 await Task.Delay(Delay, context.CancellationToken);
             if (Failures.TryDequeue(out var failure))

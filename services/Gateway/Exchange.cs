@@ -92,7 +92,12 @@ internal sealed class Exchange
         Telemetry.Makes(id);
         // One that is known needs nothing of a service. What was refused and can be mended may come again.
         if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
-            return await Same(known.Item, digest, cancel);
+            // Earlier versions left the service out, and what they accepted is still in the outbox.
+            return await Same(
+                known.Item,
+                known.Item.Service == service ? [digest, DigestOf(null, method, request, wish)] : [digest],
+                cancel
+            );
         // It would wait until somebody changes the settings, and keep back those that can be sent once the outbox is full.
         if (!_client.Services.Contains(service))
             throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, $"the settings name no address of {service}");
@@ -110,7 +115,7 @@ internal sealed class Exchange
                 _time.GetUtcNow()
             )
         );
-        return await Same(item, digest, cancel);
+        return await Same(item, [digest], cancel);
     }
 
     /// <summary>Completes a write without making it: what officials approve.</summary>
@@ -133,8 +138,8 @@ internal sealed class Exchange
         return response;
     }
 
-    private async Task<OutboxStatus> Same(OutboxItem item, byte[] digest, CancellationToken cancel) =>
-        CryptographicOperations.FixedTimeEquals(item.Digest, digest)
+    private async Task<OutboxStatus> Same(OutboxItem item, byte[][] digests, CancellationToken cancel) =>
+        digests.Any(d => CryptographicOperations.FixedTimeEquals(item.Digest, d))
             ? await _outbox.Wait(item, cancel)
             : throw new GatewayRefusedException(
                 GatewayReason.IdempotencyKeyReused,
@@ -142,13 +147,14 @@ internal sealed class Exchange
                 "request_id"
             );
 
-    // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it.
-    private byte[] DigestOf(string service, MethodDescriptor method, IMessage request, WishToShow? wish)
+    // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it. Without a service it is as earlier versions
+    // made it.
+    private byte[] DigestOf(string? service, MethodDescriptor method, IMessage request, WishToShow? wish)
     {
         using var hash = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, _key);
         hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{Contract.NameOf(method)}\n"));
         // The methods of every service's ledger are another write at each of them.
-        if (method.File.Package != $"ministries.{service}.v1")
+        if (service is not null && method.File.Package != $"ministries.{service}.v1")
             hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{service}\n"));
         // The id is what it is compared by, and may have been given by the gateway.
         var id = request.Descriptor.FindFieldByName("request_id");

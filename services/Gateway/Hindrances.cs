@@ -4,7 +4,8 @@ namespace Ministries.Gateway;
 /// mend it.</summary>
 /// <param name="Service">The service for which they are.</param>
 /// <param name="Reason">The service's reason, such as <c>CERTIFICATE_NOT_ACCEPTED</c>, or the gateway's own: <c>ADDRESS_NOT_SET</c>,
-/// <c>METHOD_UNKNOWN</c>, or the type of an unforeseen exception.</param>
+/// <c>METHOD_UNKNOWN</c>, <c>SERVICE_NOT_PROVED</c> (whoever answers at its address does not prove to be the service), or the type of an
+/// unforeseen exception.</param>
 /// <param name="Remedy">What helps.</param>
 /// <param name="Since">Since when it is so.</param>
 /// <param name="Writes">How many writes wait for it.</param>
@@ -50,11 +51,14 @@ internal sealed class Hindrances
         }
     }
 
-    /// <summary>Notes that a write waits for nothing of the kind.</summary>
-    public void Remove(string requestId)
+    /// <summary>Notes that a write no longer waits for something of the kind.</summary>
+    /// <param name="requestId">The write's request id.</param>
+    /// <param name="reason">For which reason; null: for whichever there was.</param>
+    public void Remove(string requestId, string? reason = null)
     {
         lock (_lock)
-            RemoveCore(requestId);
+            if (reason is null || _writes.TryGetValue(requestId, out var of) && of.Reason == reason)
+                RemoveCore(requestId);
     }
 
     private void RemoveCore(string requestId)

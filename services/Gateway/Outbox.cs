@@ -108,6 +108,8 @@ internal sealed partial class Outbox : SupervisedService
     /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
     public const int MostFailures = 10;
 
+    private const string NotProved = "SERVICE_NOT_PROVED";
+
     private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
 
     // To one service.
@@ -342,6 +344,7 @@ internal sealed partial class Outbox : SupervisedService
                 }
                 catch (RpcException e)
                 {
+                    _hindrances.Remove(item.RequestId, NotProved);
                     LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
                     status = ++failures < MostFailures ? null : Unproved(item, $"{item.Service} {Failed}");
                 }
@@ -386,7 +389,7 @@ internal sealed partial class Outbox : SupervisedService
         {
             return Hinder(
                 item,
-                "SERVICE_NOT_PROVED",
+                NotProved,
                 $"check the address of {item.Service}, the certificate that is shown there, and that the agreement here is the one in force"
             );
         }
@@ -413,8 +416,8 @@ internal sealed partial class Outbox : SupervisedService
         catch (RpcException e)
             when (e.StatusCode != StatusCode.Internal || e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault))
         {
-            if (RefusedException.From(e) is not null)
-                _hindrances.Remove(item.RequestId);
+            // While the service is away, nobody knows whether it still refuses the gateway. But nobody else answers in its place any more.
+            _hindrances.Remove(item.RequestId, RefusedException.From(e) is null ? NotProved : null);
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
             return null;
         }
@@ -425,6 +428,7 @@ internal sealed partial class Outbox : SupervisedService
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // The checkpoint of the answer cannot be kept, as on a full disk, so the answer does not count yet. The service gives it again.
+            _hindrances.Remove(item.RequestId);
             LogNotWritten(_log, e.Message);
             return null;
         }

@@ -1,11 +1,15 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.Data.Sqlite;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
+using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
@@ -159,6 +163,120 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         finally
         {
             await _services.Start("custody");
+        }
+    }
+
+    [Fact]
+    public async Task A_key_that_was_accepted_before_digests_named_the_service_is_still_that_of_its_write()
+    {
+        var state = Directory.CreateTempSubdirectory("outbox").FullName;
+        var permit = new JsonObject { ["actor"] = PlainJson.Write(Services.Actor), ["position"] = 1 };
+        var key = Guid.NewGuid().ToString();
+        await _services.Stop("custody");
+        try
+        {
+            await using (var gateway = await Begin())
+                Assert.Equal(202, (await Permit(gateway, "custody")).Status);
+            LeaveServiceOut();
+            await using (var gateway = await Begin())
+            {
+                Assert.Equal(202, (await Permit(gateway, "custody")).Status);
+                var (status, problem, _) = await Permit(gateway, "consular");
+                Assert.Equal((422, "IDEMPOTENCY_KEY_REUSED"), (status, (string?)problem["reason"]));
+                permit["position"] = 2;
+                (status, problem, _) = await Permit(gateway, "custody");
+                Assert.Equal((422, "IDEMPOTENCY_KEY_REUSED"), (status, (string?)problem["reason"]));
+            }
+        }
+        finally
+        {
+            await _services.Start("custody");
+        }
+        Directory.Delete(state, recursive: true);
+
+        Task<RunningGateway> Begin() => RunningGateway.Start(_services, "icrc", s => s with { AnswerSeconds = 0.1 }, state);
+
+        Task<(int Status, JsonObject Body, HttpResponseMessage Answer)> Permit(RunningGateway gateway, string service) =>
+            gateway.Post($"/v1/{service}/PermitDisclosure", permit, key);
+
+        // Gives the write the digest that an earlier version gave it.
+        void LeaveServiceOut()
+        {
+            using var database = new SqliteConnection($"Data Source={Path.Combine(state, "outbox.db")};Pooling=False");
+            database.Open();
+            using var command = database.CreateCommand();
+            command.CommandText = "select method, bytes, digest from writes";
+            string method;
+            PermitDisclosureRequest request;
+            using (var row = command.ExecuteReader())
+            {
+                Assert.True(row.Read());
+                (method, request) = (row.GetString(0), PermitDisclosureRequest.Parser.ParseFrom((byte[])row[1]));
+                request.RequestId = "";
+                Assert.Equal(DigestOf($"{method}\ncustody\n"), (byte[])row[2]);
+            }
+            command.CommandText = "update writes set digest = $digest";
+            command.Parameters.AddWithValue("$digest", DigestOf($"{method}\n"));
+            Assert.Equal(1, command.ExecuteNonQuery());
+
+            byte[] DigestOf(string head) =>
+                HMACSHA256.HashData(
+                    Convert.FromBase64String(File.ReadAllText(Path.Combine(state, "outbox.key"))),
+                    (byte[])[.. Encoding.UTF8.GetBytes(head), .. request.ToByteArray()]
+                );
+        }
+    }
+
+    [Fact]
+    public async Task A_service_that_was_not_proved_and_is_merely_down_since_is_no_hindrance()
+    {
+        // At first it leads to another service.
+        using var balancer = new TcpListener(IPAddress.Loopback, 0);
+        balancer.Start();
+        _ = Lead();
+        await using var gateway = await RunningGateway.Start(
+            _services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    AnswerSeconds = 0.1,
+                    Services = new Dictionary<string, IReadOnlyList<Uri>>(s.Services)
+                    {
+                        ["calllog"] = [new Uri($"https://{balancer.LocalEndpoint}")],
+                    },
+                },
+            time: new Swift()
+        );
+        var key = Guid.NewGuid().ToString();
+        Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+        await Until(async () => await Hindrance() == "SERVICE_NOT_PROVED");
+        balancer.Stop();
+        await Until(async () => await Hindrance() is null);
+        Assert.Empty((await gateway.Get("/status")).Body["outbox"]!["hindrances"]!.AsArray());
+        Assert.Equal("WAITING", (string?)(await gateway.Get($"/outbox/{key}")).Body["state"]);
+
+        async Task<string?> Hindrance() => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"];
+
+        async Task Lead()
+        {
+            try
+            {
+                while (true)
+                    _ = Carry(await balancer.AcceptTcpClientAsync(Cancel));
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException) { }
+        }
+
+        async Task Carry(TcpClient client)
+        {
+            using (client)
+            using (var other = new TcpClient())
+            {
+                await other.ConnectAsync(IPAddress.Loopback, _services.Addresses["custody"].Port, Cancel);
+                var (from, to) = (client.GetStream(), other.GetStream());
+                await Task.WhenAny(from.CopyToAsync(to, Cancel), to.CopyToAsync(from, Cancel));
+            }
         }
     }
 

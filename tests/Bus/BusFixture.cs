@@ -332,6 +332,29 @@ public sealed class BusFixture : IAsyncDisposable
         return response;
     }
 
+    /// <summary>Commits what begins a record of a kind, whose state then says when it is due.</summary>
+    public static Task Begin(ServiceLedger ledger, StreamKind<CallLogged> kind, string key, string requestId)
+    {
+        var begun = new CallLogged { Case = "case_1", Call = key };
+        return ledger.Commit(
+            new Command
+            {
+                Participant = "kr/mfa",
+                RequestId = requestId,
+                Method = "test",
+                Request = begun,
+                Bytes = begun.ToByteArray(),
+                AgreementVersion = 1,
+                Decide = (view, _) =>
+                {
+                    view.Find(kind, key);
+                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id(key)])]);
+                },
+            },
+            TestContext.Current.CancellationToken
+        );
+    }
+
     public async ValueTask DisposeAsync()
     {
         foreach (var host in _hosts.Values)

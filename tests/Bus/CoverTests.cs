@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
@@ -98,24 +97,7 @@ public sealed class CoverTests
 
     private async Task Begin(ServiceLedger ledger, StreamKind<CallLogged> kind, string key)
     {
-        var begun = new CallLogged { Case = "case_1", Call = key };
-        var outcome = ledger.Commit(
-            new Command
-            {
-                Participant = "kr/mfa",
-                RequestId = key,
-                Method = "test",
-                Request = begun,
-                Bytes = begun.ToByteArray(),
-                AgreementVersion = 1,
-                Decide = (view, _) =>
-                {
-                    view.Find(kind, key);
-                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id(key)])]);
-                },
-            },
-            TestContext.Current.CancellationToken
-        );
+        var outcome = BusFixture.Begin(ledger, kind, key, key);
         await Tick(ledger, _clock);
         await outcome;
     }

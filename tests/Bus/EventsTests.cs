@@ -4,7 +4,6 @@ using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
-using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Bus.Tests;
@@ -269,25 +268,8 @@ public abstract class EventsTests
             ),
         ];
         await fixture.StartBoth();
-        var begun = new CallLogged { Case = "case_1", Call = "reminder" };
         var ledger = await fixture.Ledger(fixture.CallLog);
-        await ledger.Commit(
-            new Command
-            {
-                Participant = "kr/mfa",
-                RequestId = "begun",
-                Method = "test",
-                Request = begun,
-                Bytes = begun.ToByteArray(),
-                AgreementVersion = 1,
-                Decide = (view, _) =>
-                {
-                    view.Find(kind, "one");
-                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
-                },
-            },
-            TestContext.Current.CancellationToken
-        );
+        await BusFixture.Begin(ledger, kind, "one", "begun");
         await fixture.UntilEffects("calllog/0/0", "calllog/1/0");
         await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
         Assert.Equal(2ul, ledger.Size);
@@ -322,8 +304,8 @@ public abstract class EventsTests
         // More than are looked for at once.
         const int bad = 250;
         var ledger = await fixture.Ledger(fixture.CallLog);
-        await Task.WhenAll(Enumerable.Range(0, bad).Select(i => Begin(ledger, kind, $"bad-{i}", $"bad-{i}")));
-        await Begin(ledger, kind, "good", "good");
+        await Task.WhenAll(Enumerable.Range(0, bad).Select(i => BusFixture.Begin(ledger, kind, $"bad-{i}", $"bad-{i}")));
+        await BusFixture.Begin(ledger, kind, "good", "good");
         await fixture.StartBoth();
         await BusFixture.Until(() => ledger.Size == bad + 2, "the duty that can be recorded is recorded");
     }
@@ -356,7 +338,7 @@ public abstract class EventsTests
         var ledger = await fixture.Ledger(fixture.CallLog);
         for (var times = 1ul; times <= 3; times++)
         {
-            await Begin(ledger, kind, "one", $"begun-{times}");
+            await BusFixture.Begin(ledger, kind, "one", $"begun-{times}");
             await BusFixture.Until(() => ledger.Size == 2 * times, $"it is recorded {times} times");
         }
     }
@@ -408,8 +390,8 @@ public abstract class EventsTests
         );
         listener.Start();
         var ledger = await fixture.Ledger(fixture.CallLog);
-        await Begin(ledger, kind, "one", "owed");
-        await Begin(ledger, kind, "other", "beside");
+        await BusFixture.Begin(ledger, kind, "one", "owed");
+        await BusFixture.Begin(ledger, kind, "other", "beside");
         await fixture.StartBoth();
         await BusFixture.Until(() => ledger.Size == 4, "both are recorded");
         await BusFixture.Until(() => Interlocked.Read(ref counted) > 0, "what was owed is counted");
@@ -417,28 +399,6 @@ public abstract class EventsTests
         var looked = DateTimeOffset.UtcNow;
         await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep > looked.AddSeconds(1), "it is looked again");
         Assert.Equal(1, Interlocked.Read(ref counted));
-    }
-
-    private static Task Begin(ServiceLedger ledger, StreamKind<CallLogged> kind, string key, string requestId)
-    {
-        var begun = new CallLogged { Case = "case_1", Call = key };
-        return ledger.Commit(
-            new Command
-            {
-                Participant = "kr/mfa",
-                RequestId = requestId,
-                Method = "test",
-                Request = begun,
-                Bytes = begun.ToByteArray(),
-                AgreementVersion = 1,
-                Decide = (view, _) =>
-                {
-                    view.Find(kind, key);
-                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id(key)])]);
-                },
-            },
-            TestContext.Current.CancellationToken
-        );
     }
 
     protected static Ministries.Ledger.V1.ListEventsRequest After(string type, ulong sequence)

@@ -179,6 +179,11 @@ public sealed class RetryTests : IAsyncLifetime
         }
     }
 
+    private Task<LogCallResponse> LogCall(LogCallRequest request, bool blocking) =>
+        blocking
+            ? Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
+            : _client.CallLog.LogCallAsync(request, cancellationToken: Cancel).ResponseAsync;
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -187,9 +192,7 @@ public sealed class RetryTests : IAsyncLifetime
         for (var i = 0; i < 7; i++)
             _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
         var request = new LogCallRequest();
-        var answer = blocking
-            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
-            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        var answer = await LogCall(request, blocking);
         Assert.Equal("call_1", answer.Call);
         Assert.Equal(8, _failing.Seen.Count);
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
@@ -206,9 +209,7 @@ public sealed class RetryTests : IAsyncLifetime
         for (var i = 0; i < 2; i++)
             _failing.Failures.Enqueue(new Refusal(Reason.Overloaded).ToException());
         var request = new LogCallRequest();
-        var answer = blocking
-            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
-            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        var answer = await LogCall(request, blocking);
         Assert.Equal("call_1", answer.Call);
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
         // One that was not is refused at once, and its caller decides when to come again.
@@ -234,9 +235,7 @@ public sealed class RetryTests : IAsyncLifetime
             _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
         _failing.Failures.Enqueue(new Refusal(Reason.Overloaded).ToException());
         var request = new LogCallRequest();
-        var answer = blocking
-            ? await Task.Run(() => _client.CallLog.LogCall(request, cancellationToken: Cancel), Cancel)
-            : await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        var answer = await LogCall(request, blocking);
         Assert.Equal("call_1", answer.Call);
         Assert.Equal(3, _failing.Seen.Count);
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());

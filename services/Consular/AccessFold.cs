@@ -159,7 +159,8 @@ internal static class AccessFold
             act.Corrected |= act.Position == e.Position;
         foreach (var wrong in access.Visits)
             wrong.Corrected |= wrong.Position == e.Position;
-        // A decision that was a mistake never was. A notice is no decision: the denial with which it began is the power's.
+        // A decision that was a mistake counts as never made. A notice is no decision: if it began with a denial, only the power takes that
+        // denial back.
         if (e.Position != access.Acts[0].Position)
             foreach (var period in access.Periods.Where(p => p.Position == e.Position && p.State is State.Granted or State.Denied))
                 (period.State, period.ExpireTime) = (OpenState(access.Kind), null);

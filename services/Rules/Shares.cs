@@ -215,9 +215,8 @@ public static class Shares
         return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
     }
 
-    // Whether the caller has given the recipient for this key all that it gives. What others gave does not count, and neither does what
-    // another sealed to another: nobody but the recipient knows whether it opens anything, and a wrong secret keeps nobody from giving the
-    // right one, the recipient itself included.
+    // Whether the caller has already given the recipient, for this key, all that it gives now. What others gave or sealed does not count: only
+    // the recipient knows whether that opens anything, and a wrong secret must keep nobody, the recipient included, from giving the right one.
     private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
         new Opening(
             caller == datum.Sender && datum.Keys.Contains((request.Recipient, request.KeyId)),

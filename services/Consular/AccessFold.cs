@@ -116,11 +116,11 @@ internal static class AccessFold
                 Position = entry.Position,
             }
         );
-        // What the power of before decided binds the one that took him to nothing.
+        // The previous power's decision does not bind the power that took him.
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
         (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
-        // What the power of before decided after it had handed him over is nothing to the one that took him.
+        // A decision that the previous power made after the hand-over does not count for the new one.
         access.Periods.Keep(p => p.StartTime < e.HandoverTime);
         Begin(access, OpenState(access.Kind), e.HandoverTime, entry);
         // Recorded before it was known here that he had been handed over.

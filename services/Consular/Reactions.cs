@@ -141,9 +141,9 @@ public static class Reactions
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended)]);
     }
 
-    /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
-    /// of before is suspended, for that power can no longer decide on it. A return that is requested is now owed by who holds
-    /// him. Access passes with custody.</summary>
+    /// <summary>Custody passed, or ended: the request that led there is monitored from now on; whatever else was asked of the previous
+    /// power is suspended, because it can no longer decide on it. A return that is requested is now owed by whoever holds him. Access
+    /// passes with custody.</summary>
     private static Decision Passed(IMessage e, RuleContext context, string @case, string prisoner)
     {
         var copied = Cases.Copy(e, context);

@@ -182,7 +182,7 @@ internal static class TransferFold
     private static void Withdrawn(Transfer transfer, TransferRequestWithdrawn e, FoldedEntry entry) =>
         (transfer.State, transfer.SuspendedFrom) = (State.Withdrawn, State.Unspecified);
 
-    // Who holds him now is who must return him; what was confirmed of a return by another power is none of his.
+    // Whoever holds him now must return him. A return that another power confirmed does not count for this one.
     private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
         Monitored(transfer, e.Breaches);
@@ -201,7 +201,7 @@ internal static class TransferFold
         StopClockOfReturn(transfer);
     }
 
-    // It was closed because custody had ended. It goes on, and with it the duties of who transferred him (12(3)).
+    // It was closed because custody had ended. Custody goes on, and with it the duties of the power that transferred him (12(3)).
     private static void CustodyWentOn(Transfer transfer, StatusRecorded e, FoldedEntry entry)
     {
         if (transfer.State == State.Closed)

@@ -107,7 +107,7 @@ public static class Transfers
         (t, context) => Detaining.Check(t, context) ?? CustodyCapacity(context)
     );
 
-    // Who holds him no more has nobody to hand over.
+    // A power that no longer holds him has nobody to hand over.
     private static readonly Side<Transfer> EitherSide = new(
         "detaining power's custody or accepting power",
         (t, context) =>
@@ -342,7 +342,8 @@ public static class Transfers
         },
     };
 
-    /// <summary>Withdraws a request. One on the way is called off first by who holds him; once he passed elsewhere, nobody can.</summary>
+    /// <summary>Withdraws a request. If he is on the way, the power that holds him calls the hand-over off first; once he has passed elsewhere,
+    /// nobody can.</summary>
     public static readonly Rule<Transfer, WithdrawTransferRequestRequest, WithdrawTransferRequestResponse> WithdrawTransferRequest = new(
         Record
     )
@@ -505,9 +506,6 @@ public static class Transfers
     // The entry of a prisoner for whom a power answers. Who asks for him is not told whether he has fled (D22).
     private static CasePrisoner? AnsweredFor(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
-
-    private static CasePrisoner? Held(Case @case, string prisoner) =>
-        @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { Held: true } held ? held : null;
 
     /// <summary>The entry of the prisoner in his case, whoever holds him; null: there is none.</summary>
     internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) =>

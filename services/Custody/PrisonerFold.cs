@@ -211,7 +211,7 @@ internal static class PrisonerFold
                 Breaches = { e.Breaches },
             }
         );
-        // Who was moved is reported on (122), and writes to his family (70). An announcement of before has neither time.
+        // A prisoner who was moved is reported on (122) and writes to his family (70). Announcements of earlier versions have neither time.
         if (e.BureauDueTime is not null)
             Occur(state, entry, OccurrenceKind.Move, e.BureauDueTime);
         if (e.CardDueTime is not null)
@@ -563,15 +563,13 @@ internal static class PrisonerFold
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 
-    private static bool TakeOut(Prisoner state, Func<StatusEntry, bool> which)
+    private static void TakeOut(Prisoner state, Func<StatusEntry, bool> which)
     {
-        var taken = state.Statuses.Where(s => !s.Corrected && which(s)).ToArray();
-        foreach (var status in taken)
+        foreach (var status in state.Statuses.Where(s => !s.Corrected && which(s)))
         {
             status.Corrected = true;
             state.HealthDueTime ??= status.HealthDueTime;
         }
-        return taken.Length > 0;
     }
 
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>

@@ -339,8 +339,8 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
-            // Who is dead is so under either reference: his death is recorded under the other one first. And who is held, or has fled and is
-            // still answered for, is kept under the reference under which he is: the link ends the custody under the other one.
+            // A dead prisoner is dead under both references, so his death is recorded under the other one first. One who is held, or has fled
+            // and is still answered for, must be kept under the reference under which he is: the link ends custody under the other one.
             if (
                 kept.State == CustodyState.InTransit
                 || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died)

@@ -17,7 +17,7 @@ public static class Standings
     /// <summary>
     /// The standing for a destination at a time. A departure by any route needs his word: the latest of his privately verified statements,
     /// by when he spoke. It must accept the destination and be in force, and he must not have objected since, in whatever statement:
-    /// it is easier to stop than to go. An objection holds until it is corrected by who recorded it or a later verified statement
+    /// it is easier to stop than to go. An objection holds until it is corrected by whoever recorded it or a later verified statement
     /// follows; an acceptance that is not verified changes nothing. A release where he is held is no departure. Anything unclear is not
     /// in force. No service reads what a statement accepts: it accepts the destination if an opening matches one of its commitments, and
     /// one that no opening matches objects. Whatever the cause, the answer has one form and takes the same work.

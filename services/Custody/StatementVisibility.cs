@@ -19,7 +19,7 @@ public static class StatementVisibility
     public static IEnumerable<string> AudienceOf(string @case, string power, Classification? marking) =>
         [.. Audience.Marked(Audience.State(@case, power), marking), Audience.Observers(@case)];
 
-    /// <summary>What is shown of a statement to who verifies that an agreement rests on it: of each role but a guardian's the first
+    /// <summary>What is shown of a statement to whoever verifies that an agreement rests on it: of each role but a guardian's the first
     /// attestation, whether or not it is in force now. So the answer stays the same, and nobody learns from it why a transfer was
     /// suspended. That there was a guardian tells that the person is a minor.</summary>
     public static AttestedStatement ShowAttested(Statement statement)
@@ -40,7 +40,7 @@ public static class StatementVisibility
         return shown;
     }
 
-    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to who has no
+    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to a reader without an
     /// opening.</summary>
     public static Statement Show(Statement statement, Reader reader)
     {

@@ -218,8 +218,11 @@ internal sealed class Deployment : IAsyncDisposable
         await Execute(["docker", "exec", await Container(service), .. command]);
 
     /// <summary>Runs a program as the database's administrator, who is known by the account.</summary>
-    public async Task<Ended> AsPostgres(params string[] command) =>
-        await Execute(["docker", "exec", "--user", "postgres", await Container("postgres"), .. command]);
+    public Task<Ended> AsPostgres(params string[] command) => AsPostgresIn("postgres", command);
+
+    /// <summary>The same in one of several servers.</summary>
+    public async Task<Ended> AsPostgresIn(string server, params string[] command) =>
+        await Execute(["docker", "exec", "--user", "postgres", await Container(server), .. command]);
 
     /// <summary>What a service wrote to its log.</summary>
     public async Task<string> Log(string service) => (await Execute("docker", "logs", await Container(service))).All;

@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Runtime.CompilerServices;
 using Google.Protobuf.Reflection;
 using Google.Rpc;
@@ -21,6 +22,10 @@ public static class Descriptors
             .OrderBy(file => file.Name, StringComparer.Ordinal),
     ];
 
+    /// <summary>The contracts' message types by their full names, nested ones too.</summary>
+    public static FrozenDictionary<string, MessageDescriptor> Messages { get; } =
+        Files.SelectMany(f => f.MessageTypes).SelectMany(WithNested).ToFrozenDictionary(m => m.FullName);
+
     // A module's initializer ends before any other code of the module runs. No other place comes before every use.
 #pragma warning disable CA2255
     [ModuleInitializer]
@@ -31,4 +36,7 @@ public static class Descriptors
         _ = StatusReflection.Descriptor;
         _ = ErrorDetailsReflection.Descriptor;
     }
+
+    private static IEnumerable<MessageDescriptor> WithNested(MessageDescriptor message) =>
+        message.NestedTypes.SelectMany(WithNested).Append(message);
 }

@@ -1,5 +1,4 @@
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Contracts;
 using Ministries.Errors.V1;
@@ -10,17 +9,10 @@ namespace Ministries.Ledger;
 /// <summary>Turns what is stored back into messages, outcomes, states and tiles.</summary>
 internal static class Stored
 {
-    private static readonly Lazy<Dictionary<string, MessageDescriptor>> Messages = new(() =>
-        Descriptors.Files.Append(Empty.Descriptor.File).SelectMany(f => f.MessageTypes).SelectMany(WithNested).ToDictionary(m => m.FullName)
-    );
-
-    private static IEnumerable<MessageDescriptor> WithNested(MessageDescriptor message) =>
-        message.NestedTypes.SelectMany(WithNested).Append(message);
-
     public static IMessage Parse(string type, ReadOnlySpan<byte> bytes) =>
-        Messages.Value.TryGetValue(type, out var message)
-            ? message.Parser.ParseFrom(bytes)
-            : throw new LedgerInconsistentException($"the ledger holds a message of type {type}, which this software does not know.");
+        Descriptors.Messages.TryGetValue(type, out var message) ? message.Parser.ParseFrom(bytes)
+        : type == Empty.Descriptor.FullName ? Empty.Parser.ParseFrom(bytes)
+        : throw new LedgerInconsistentException($"the ledger holds a message of type {type}, which this software does not know.");
 
     public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) => EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
 

@@ -1,6 +1,7 @@
-using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
@@ -11,7 +12,10 @@ namespace Ministries.Rules;
 /// </summary>
 public static class NeedToKnow
 {
-    private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+    private static readonly FrozenDictionary<MessageDescriptor, Shape> Shapes = Descriptors.Messages.Values.ToFrozenDictionary(
+        type => type,
+        type => new Shape(type)
+    );
 
     /// <summary>The case that a record or request is about; empty: it names none.</summary>
     public static string CaseOf(IMessage message) => Of(message).CaseOf(message);
@@ -48,7 +52,7 @@ public static class NeedToKnow
         return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
     }
 
-    private static Shape Of(IMessage message) => Shapes.GetOrAdd(message.Descriptor, static d => new Shape(d));
+    private static Shape Of(IMessage message) => Shapes[message.Descriptor];
 
     /// <summary>Where a record says which case and prisoner it is about.</summary>
     private sealed class Shape(MessageDescriptor type)

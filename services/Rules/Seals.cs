@@ -1,9 +1,9 @@
 using System.Collections;
-using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
 
@@ -21,13 +21,12 @@ public static class Seals
     /// <summary>The sizes to which fields are padded, in bytes, ascending.</summary>
     public static readonly IReadOnlyList<int> Buckets = [64, 256, 1024, 4096, 16384, 49152];
 
-    private static readonly ConcurrentDictionary<MessageDescriptor, FieldDescriptor[]> Leading = new();
-
-    private static readonly ConcurrentDictionary<FieldDescriptor, SealDeclaration> Declarations = new();
-
-    private static readonly FrozenDictionary<string, MessageDescriptor> Messages = Contracts
-        .Descriptors.Files.SelectMany(f => f.MessageTypes)
-        .ToFrozenDictionary(m => m.FullName);
+    // Per message of the contracts the fields that are sealed, or lead to such, each with what is declared of it. A list of sealed contents
+    // would make the path of one depend on the others, so the contracts have none.
+    private static readonly FrozenDictionary<MessageDescriptor, (FieldDescriptor Field, SealDeclaration Declared)[]> Leading = Descriptors
+        .Messages.Values.Select(type => (Type: type, Fields: type.Fields.InFieldNumberOrder().Where(f => Leads(f, [])).ToArray()))
+        .Where(t => t.Fields.Length > 0)
+        .ToFrozenDictionary(t => t.Type, t => t.Fields.Select(f => (f, DeclarationOf(f))).ToArray());
 
     /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes, and the entry that they came with.</summary>
     /// <param name="sealed">As they were sent; null: there are none.</param>
@@ -68,7 +67,7 @@ public static class Seals
     }
 
     /// <summary>Whether messages of the type can hold something sealed, however deep.</summary>
-    public static bool CanBeIn(MessageDescriptor type) => LeadingOf(type).Length > 0;
+    public static bool CanBeIn(MessageDescriptor type) => Leading.ContainsKey(type);
 
     /// <summary>The fields that lead to the one in which a request holds a message, sealed. Each message has at most one in a request.</summary>
     /// <param name="request">The request's type.</param>
@@ -76,10 +75,10 @@ public static class Seals
     /// <returns>The fields from the request on, the sealed one last; null: no field is declared for such a message.</returns>
     public static IReadOnlyList<FieldDescriptor>? PathFor(MessageDescriptor request, string message)
     {
-        foreach (var field in LeadingOf(request).Where(f => !f.IsRepeated))
+        foreach (var (field, declared) in LeadingOf(request).Where(f => !f.Field.IsRepeated))
             if (field.MessageType == Sealed.Descriptor)
             {
-                if (Declarations.GetOrAdd(field, DeclarationOf).Message == message)
+                if (declared.Message == message)
                     return [field];
             }
             else if (PathFor(field.MessageType, message) is { } inner)
@@ -87,8 +86,8 @@ public static class Seals
         return null;
     }
 
-    /// <summary>The message of this full name; null: the contracts have none, or it is nested in another.</summary>
-    public static MessageDescriptor? MessageNamed(string name) => Messages.GetValueOrDefault(name);
+    /// <summary>The message of this full name; null: the contracts have none.</summary>
+    public static MessageDescriptor? MessageNamed(string name) => Descriptors.Messages.GetValueOrDefault(name);
 
     /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked. One that says no time from which
     /// it holds has not begun.</summary>
@@ -151,11 +150,11 @@ public static class Seals
 
     private static void Look(IMessage message, string path, ref List<SealedPlace>? found)
     {
-        foreach (var field in LeadingOf(message.Descriptor))
+        foreach (var (field, declared) in LeadingOf(message.Descriptor))
         {
             var (value, name) = (field.Accessor.GetValue(message), path.Length == 0 ? field.Name : $"{path}.{field.Name}");
             if (value is Sealed @sealed)
-                (found ??= []).Add(new(name, @sealed, Declarations.GetOrAdd(field, DeclarationOf)));
+                (found ??= []).Add(new(name, @sealed, declared));
             else if (value is IList items)
                 for (var i = 0; i < items.Count; i++)
                     Look((IMessage)items[i]!, $"{name}[{i}]", ref found);
@@ -167,10 +166,8 @@ public static class Seals
     private static SealDeclaration DeclarationOf(FieldDescriptor field) =>
         field.GetOptions()?.GetExtension(OptionsExtensions.Seals) ?? new SealDeclaration();
 
-    // The fields that are sealed, or lead to such. A list of sealed contents would make the path of one depend on the others, so the
-    // contracts have none.
-    private static FieldDescriptor[] LeadingOf(MessageDescriptor type) =>
-        Leading.GetOrAdd(type, static t => [.. t.Fields.InFieldNumberOrder().Where(f => Leads(f, []))]);
+    private static (FieldDescriptor Field, SealDeclaration Declared)[] LeadingOf(MessageDescriptor type) =>
+        Leading.GetValueOrDefault(type, []);
 
     private static bool Leads(FieldDescriptor field, HashSet<MessageDescriptor> above) =>
         field.FieldType == FieldType.Message

@@ -34,6 +34,7 @@ internal sealed class Cluster
         {
             machine.Etcd.Start();
             machine.Broker.Start();
+            _ = machine.Broker.Watch(() => Rabbit.Serves(machine.Number), Rabbit.Patience);
             machine.Patroni.Start();
         }
         await cluster.Until("the databases", () => Database.IsWhole(plan.Replicates), TimeSpan.FromMinutes(3));

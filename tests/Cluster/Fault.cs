@@ -41,6 +41,14 @@ internal sealed record Fault(string Name, string What, Func<Cluster, Task> Begin
             // Three nodes that were killed together need 20 s to be a cluster again; the goal counts from then.
             Effects = S(60),
         },
+        new(
+            "broker-hangs",
+            "RabbitMQ node of the queues' leader hangs (SIGSTOP) until it is started again",
+            async c => await c[await Rabbit.LeaderOf("consular", c[1])].FreezeBroker()
+        )
+        {
+            Lasts = Rabbit.Patience + S(20),
+        },
         new("relay-killed", "replica that leads the relay killed", async c => (await Relay(c)).Kill()),
         new("relay-stopped", "replica that leads the relay stopped", async c => await (await Relay(c)).Freeze()),
         new("consumer-killed", "replica that takes events in killed", async c => (await Consumer(c)).Kill()),

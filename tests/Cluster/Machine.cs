@@ -82,6 +82,9 @@ internal sealed class Machine
         return Services.Kill(Rabbit.IsPart);
     }
 
+    /// <summary>Stops the broker from doing anything.</summary>
+    public Task FreezeBroker() => Services.Freeze(Rabbit.IsPart);
+
     /// <summary>Ends everything at once, as if the power failed, and keeps it down.</summary>
     public async Task Kill()
     {

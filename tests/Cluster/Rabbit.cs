@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text.Json;
 
 namespace Ministries.Cluster;
@@ -49,6 +50,28 @@ internal static class Rabbit
             Environment(number, own),
             Path.Combine(Binaries, "rabbitmq-server")
         );
+    }
+
+    /// <summary>How long a node may not serve before it is started again, as deploy/README.md tells operators.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
+
+    /// <summary>Whether a node takes connections.</summary>
+    /// <param name="machine">1 to 3.</param>
+    public static async Task<bool> Serves(int machine)
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        using var late = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+        try
+        {
+            await socket.ConnectAsync(Service.AddressOf(machine), 5672, late.Token);
+            // A node that was stopped still has connections made for it by the kernel, and greets nobody.
+            await socket.SendAsync("AMQP\0\0\u0009\u0001"u8.ToArray(), late.Token);
+            return await socket.ReceiveAsync(new byte[1], late.Token) > 0;
+        }
+        catch (Exception e) when (e is SocketException or OperationCanceledException)
+        {
+            return false;
+        }
     }
 
     /// <summary>Whether all nodes are there.</summary>

@@ -62,6 +62,27 @@ internal sealed class Supervised(
             _process?.Kill();
     }
 
+    /// <summary>Ends it, so that it is started again, whenever it has not served for a while: a program that hangs does not end by itself.
+    /// Never returns.</summary>
+    /// <param name="serves">Whether it serves now.</param>
+    /// <param name="patience">How long it may not serve.</param>
+    public async Task Watch(Func<Task<bool>> serves, TimeSpan patience)
+    {
+        var last = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            await Task.Delay(5 * Pause);
+            if (_held || await serves())
+                last = Stopwatch.GetTimestamp();
+            else if (Stopwatch.GetElapsedTime(last) > patience)
+            {
+                File.AppendAllText(log, "--- does not serve, and is ended\n");
+                Kill();
+                last = Stopwatch.GetTimestamp();
+            }
+        }
+    }
+
     /// <summary>Stops it from doing anything (SIGSTOP).</summary>
     public Task Freeze() => Signal("STOP");
 

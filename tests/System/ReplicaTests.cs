@@ -70,6 +70,26 @@ public sealed class ReplicaTests(Replicated replicated) : IClassFixture<Replicat
         await Play();
     }
 
+    [Fact]
+    public async Task A_node_of_the_broker_that_hangs_is_started_again()
+    {
+        await Whole();
+        var container = await Deployment.Container("rabbitmq-3");
+        var before = await Starts();
+        var stopped = await Deployment.In("rabbitmq-3", "setpriv", "--reuid=rabbitmq", "--clear-groups", "bash", "-c", "kill -STOP -1");
+        Assert.True(stopped.Code == 0, stopped.All);
+        await Play();
+        await Deployment.Until(
+            "the node is started again",
+            async () => await Starts() > before,
+            Cancel,
+            () => Deployment.Log("rabbitmq-3")
+        );
+        await Whole();
+
+        async Task<int> Starts() => (await Deployment.Inspect(container)).GetProperty("RestartCount").GetInt32();
+    }
+
     private async Task Play()
     {
         var played = await Deployment.TryCompose("run", "--rm", "-T", "--no-deps", "play");
@@ -81,7 +101,12 @@ public sealed class ReplicaTests(Replicated replicated) : IClassFixture<Replicat
     {
         await Deployment.Healthy(Cancel);
         foreach (var container in Further)
-            await Deployment.Until($"{container} is healthy", () => Deployment.IsHealthy(container), Cancel, () => Deployment.Log(container));
+            await Deployment.Until(
+                $"{container} is healthy",
+                () => Deployment.IsHealthy(container),
+                Cancel,
+                () => Deployment.Log(container)
+            );
         await Deployment.Until(
             "two standbys confirm",
             async () => await Asked(await Primary(), "select count(*) from pg_stat_replication where sync_state = 'quorum'") == "2",

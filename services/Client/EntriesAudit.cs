@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Client;
 
@@ -18,8 +19,9 @@ public sealed class InvalidEntryException(string service, string why)
 
 /// <summary>
 /// Verifies a log's entries as they are shown: that each is the one that the log has at its place, that each part shown is the one that its
-/// header commits to, and that each request was signed by its participant, with a key that the agreement listed then. Whether the log is
-/// the one that was signed is checked elsewhere (<see cref="MinistryClient.Audit"/>).
+/// header commits to, that its events are shown, and that each request was signed by its participant, with a key that the agreement listed
+/// then. Only the events of a neutral observer's privileged entry and a request that was erased come without what proves them. Whether the
+/// log is the one that was signed is checked elsewhere (<see cref="MinistryClient.Audit"/>).
 /// </summary>
 public sealed class EntriesAudit
 {
@@ -95,9 +97,9 @@ public sealed class EntriesAudit
         var name = $"entry {header.Position}";
         if (!leafAt(header.Position).Span.SequenceEqual(TreeHash.Leaf(entry.Header.Span)))
             return $"{name} is not what the log has at its place";
-        if (header.CommitTime is null)
+        if (header.CommitTime is null || !StrictForm.IsTime(header.CommitTime))
             return $"{name} has no time";
-        if (_history.Version(header.AgreementVersion) is null)
+        if (_history.Version(header.AgreementVersion) is not { } permissions)
             return $"{name} was judged by version {header.AgreementVersion} of the agreement, which is not recorded";
         if (_history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
             return $"{name} was judged by version {header.AgreementVersion} of the agreement, which was no longer in force";
@@ -106,26 +108,61 @@ public sealed class EntriesAudit
             && (!_agreements.TryRemove(header.Position, out var known) || !known.Equals(entry.Header))
         )
             return $"{name} is a version of the agreement that was not shown as one";
-        var (request, signature) = ((ByteString?)null, (ByteString?)null);
-        foreach (var part in entry.Parts)
-        {
-            if (part.Erased || entry.Privileged && part.Salt.IsEmpty)
-                continue;
-            if (DigestIn(header, part.Kind) is not { } digest || !digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
-                return $"the part {part.Kind} of {name} is not what was recorded";
-            if (part.Kind == PartKind.Request)
-                request = part.Data;
-            else if (part.Kind == PartKind.Signature)
-                signature = part.Data;
-        }
+        if (entry.Privileged && permissions.Participant(header.Participant) is not { Kind: ParticipantKind.NeutralObserver })
+            return $"{name} is called privileged, and {header.Participant} is no neutral observer";
+        if (WrongParts(entry, header, name) is { } part)
+            return part;
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         if (own == DigestIn(header, PartKind.Signature) is not null)
             return own ? $"{name}, a service's own, names a signature" : $"{header.Participant} did not sign {name}";
-        if (request is null || signature is null)
+        if (Data(entry, PartKind.Request) is not { } request || Data(entry, PartKind.Signature) is not { } signature)
             return null;
         if (EvidenceVerification.Signature(_service, header, request, signature, _history, out _, out _) is { } why)
             return why;
         Interlocked.Increment(ref _signatures);
+        return null;
+    }
+
+    // What is shown of an entry without anything that proves it must be what may be shown so: otherwise a service could say what it liked.
+    private static string? WrongParts(Entry entry, EntryHeader header, string name)
+    {
+        var shown = new HashSet<PartKind>();
+        foreach (var part in entry.Parts)
+        {
+            if (!shown.Add(part.Kind))
+                return $"the part {part.Kind} of {name} is there twice";
+            if (DigestIn(header, part.Kind) is not { } digest)
+                return $"the part {part.Kind} of {name} is not what was recorded";
+            if (part.Erased)
+            {
+                // Nothing but a request is ever erased.
+                if (part.Kind != PartKind.Request)
+                    return $"the part {part.Kind} of {name} is called erased, and only a request can be";
+                if (!part.Salt.IsEmpty || !part.Data.IsEmpty)
+                    return $"the part {part.Kind} of {name} is called erased and is there";
+            }
+            else if (entry.Privileged && part.Salt.IsEmpty)
+            {
+                if (part.Kind != PartKind.Events)
+                    return $"the part {part.Kind} of {name}, which is privileged, is shown";
+            }
+            else if (!digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
+                return $"the part {part.Kind} of {name} is not what was recorded";
+        }
+        if (DigestIn(header, PartKind.Events) is not null && !shown.Contains(PartKind.Events))
+            return $"the events of {name} were left out";
+        var signed = DigestIn(header, PartKind.Request) is not null && DigestIn(header, PartKind.Signature) is not null;
+        if (signed && shown.Contains(PartKind.Request) != shown.Contains(PartKind.Signature))
+            return $"of {name} the {(shown.Contains(PartKind.Request) ? "signature" : "request")} was left out";
+        return null;
+    }
+
+    // null: it is not shown, or was erased.
+    private static ByteString? Data(Entry entry, PartKind kind)
+    {
+        foreach (var part in entry.Parts)
+            if (part.Kind == kind)
+                return part.Erased ? null : part.Data;
         return null;
     }
 

@@ -485,6 +485,8 @@ public sealed class EvidenceVerification
             at = named;
             if (part.Erased)
             {
+                if (part.Kind != PartKind.Request)
+                    return $"the part {part.Kind} of entry {header.Position} is called erased, and only a request can be";
                 if (!part.Salt.IsEmpty || !part.Data.IsEmpty)
                     return $"the part {part.Kind} of entry {header.Position} is called erased and is there";
             }

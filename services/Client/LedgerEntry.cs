@@ -107,16 +107,16 @@ public sealed record LedgerEntry(
 /// <summary>A part of an entry.</summary>
 /// <param name="Kind">Which part.</param>
 /// <param name="Content">What it holds; null where it was erased, or is of a type that is not known here.</param>
-/// <param name="Holds">Whether its bytes are those that the header names; of an erased or privileged part that cannot be told.
-/// </param>
+/// <param name="Holds">Whether its bytes are those that the header names. Of a request that was erased, and of the events of a privileged
+/// entry, that cannot be told; whether the entry may be privileged, <see cref="EntriesAudit"/> tells.</param>
 public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
 {
     internal static ReadPart Read(EntryPart part, EntryHeader header, bool privileged)
     {
         if (part.Erased)
-            return new ReadPart(part.Kind, null, true);
+            return new ReadPart(part.Kind, null, part is { Kind: PartKind.Request, Salt.IsEmpty: true, Data.IsEmpty: true });
         var digest = Digests.OfPart(part.Salt.Span, part.Data.Span);
-        var holds = privileged && part.Salt.IsEmpty || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
+        var holds = privileged && part is { Kind: PartKind.Events, Salt.IsEmpty: true } || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
         return new ReadPart(
             part.Kind,
             part.Kind switch

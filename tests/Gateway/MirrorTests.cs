@@ -5,6 +5,7 @@ using Grpc.Net.Client;
 using Microsoft.Data.Sqlite;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
+using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
 
@@ -270,6 +271,75 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
             await gateway.DisposeAsync();
             Directory.Delete(state, recursive: true);
         }
+    }
+
+    // What a service may show without anything that proves it, it may show of these entries alone.
+    [Theory]
+    [InlineData("a privilege that a ministry has not", "is called privileged, and kr/mfa is no neutral observer")]
+    [InlineData("no events", "the events of entry ")]
+    [InlineData("erased events", "the part Events of entry ")]
+    [InlineData("an erased request that is there", "is called erased and is there")]
+    [InlineData("events twice", "is there twice")]
+    [InlineData("no signature", "the signature was left out")]
+    public async Task An_entry_that_is_shown_without_what_proves_it_stops_it_with_an_alarm(string forgery, string why)
+    {
+        var call = _services.Call();
+        call.Account.Commitments.Clear();
+        var logged = await _services.As("kr/mfa").CallLog.LogCallAsync(call, cancellationToken: Cancel);
+        _services.Forged = entry =>
+            EntryHeader.Parser.ParseFrom(entry.Header) is var header && header.Method.EndsWith("/LogCall")
+            && header.Position == logged.Receipt.Position
+                ? Forge(entry)
+                : entry;
+        try
+        {
+            await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+            await Stopped(gateway, "calllog", why);
+            Assert.DoesNotContain(await gateway.Events(), e => e.Service == "calllog" && e.Position == logged.Receipt.Position);
+        }
+        finally
+        {
+            _services.Forged = null;
+        }
+
+        Entry Forge(Entry entry)
+        {
+            EntryPart Part(PartKind kind) => entry.Parts.Single(p => p.Kind == kind);
+            switch (forgery)
+            {
+                case "a privilege that a ministry has not":
+                    entry.Privileged = true;
+                    Part(PartKind.Events).Data = new Events { Events_ = { Published("call_00000000000000000000000000") } }.ToByteString();
+                    foreach (var part in entry.Parts)
+                        part.Salt = ByteString.Empty;
+                    break;
+                case "no events":
+                    entry.Parts.Remove(Part(PartKind.Events));
+                    break;
+                case "erased events":
+                    var events = Part(PartKind.Events);
+                    (events.Salt, events.Data, events.Erased) = (ByteString.Empty, ByteString.Empty, true);
+                    break;
+                case "an erased request that is there":
+                    Part(PartKind.Request).Erased = true;
+                    break;
+                case "events twice":
+                    entry.Parts.Add(Part(PartKind.Events).Clone());
+                    break;
+                default:
+                    entry.Parts.Remove(Part(PartKind.Signature));
+                    break;
+            }
+            return entry;
+        }
+
+        Event Published(string id) =>
+            new()
+            {
+                Type = CallLogged.Descriptor.FullName,
+                Case = _services.Case,
+                Data = new CallLogged { Call = id, Case = _services.Case }.ToByteString(),
+            };
     }
 
     internal static async Task Stopped(RunningGateway gateway, string service, string why)

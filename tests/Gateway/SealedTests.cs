@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
+using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
@@ -87,6 +89,65 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         finally
         {
             _services.Later = null;
+        }
+    }
+
+    [Fact]
+    public async Task An_entry_that_is_forged_as_privileged_does_not_make_another_record_s_data_this_one_s()
+    {
+        var other = await _services
+            .As("icrc")
+            .Custody.GetPrisonerAsync(new() { Case = _services.Case, Prisoner = _services.Prisoners[1] }, cancellationToken: Cancel);
+        // The service says of the entry that registered the one that it registered the other, and nothing proves it.
+        _services.Forged = entry =>
+        {
+            if (EntryHeader.Parser.ParseFrom(entry.Header).Position != other.Prisoner.Identity.Position || entry.Case != _services.Case)
+                return entry;
+            entry.Privileged = true;
+            foreach (var part in entry.Parts)
+                (part.Salt, part.Data) = (
+                    ByteString.Empty,
+                    part.Kind == PartKind.Events ? Renamed(part.Data) : part.Data
+                );
+            return entry;
+        };
+        _services.Later = answer =>
+        {
+            if (answer is not GetPrisonerResponse { Prisoner: { } prisoner } read || prisoner.Prisoner_ != _services.Prisoners[0])
+                return answer;
+            read = read.Clone();
+            read.Prisoner.Identity = other.Prisoner.Identity.Clone();
+            return read;
+        };
+        try
+        {
+            await using var gateway = await RunningGateway.Start(_services, "icrc");
+            await Until(async () =>
+                (await gateway.Get("/status")).Body["mirror"]!.AsArray().Single(m => (string?)m!["service"] == "custody")!
+                    is var custody
+                && (custody["alarm"] is not null || (ulong)custody["next_position"]! > other.Prisoner.Identity.Position)
+            );
+            var shown = (
+                await gateway.Get($"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={_services.Prisoners[0]}")
+            ).Body["prisoner"]!["identity"]!;
+            Assert.Equal("OtherRecord", (string?)shown["@sealed"]!["fault"]);
+            Assert.Null(shown["rank"]);
+        }
+        finally
+        {
+            (_services.Forged, _services.Later) = (null, null);
+        }
+
+        ByteString Renamed(ByteString data)
+        {
+            var events = Events.Parser.ParseFrom(data);
+            foreach (var e in events.Events_.Where(e => e.Type == PrisonerRegistered.Descriptor.FullName))
+            {
+                var registered = PrisonerRegistered.Parser.ParseFrom(e.Data);
+                registered.Prisoner = _services.Prisoners[0];
+                e.Data = registered.ToByteString();
+            }
+            return events.ToByteString();
         }
     }
 

@@ -49,6 +49,9 @@ public sealed class Services : IAsyncLifetime
     /// <summary>The entries that the services keep back from everybody who follows; null: none.</summary>
     public Func<EntryHeader, bool>? KeptBack { get; set; }
 
+    /// <summary>Changes an entry that the services show to those who follow; null: they show what they have.</summary>
+    public Func<Entry, Entry>? Forged { get; set; }
+
     /// <summary>Looks at a request before its service does. The service waits for it, and it may refuse; null: nothing.</summary>
     public Func<IMessage, Task>? Before { get; set; }
 
@@ -220,10 +223,16 @@ public sealed class Services : IAsyncLifetime
             set => stream.WriteOptions = value;
         }
 
-        public Task WriteAsync(T message) => IsKept(message) ? Task.CompletedTask : stream.WriteAsync(message);
+        public Task WriteAsync(T message) => IsKept(message) ? Task.CompletedTask : stream.WriteAsync(Shown(message));
 
         public Task WriteAsync(T message, CancellationToken cancellationToken) =>
-            IsKept(message) ? Task.CompletedTask : stream.WriteAsync(message, cancellationToken);
+            IsKept(message) ? Task.CompletedTask : stream.WriteAsync(Shown(message), cancellationToken);
+
+        // Followers may be sent one object.
+        private T Shown(T message) =>
+            services.Forged is { } forged && message is FollowEntriesResponse { Entry: { } entry } response
+                ? (T)(object)new FollowEntriesResponse { Entry = forged(entry.Clone()), NextPosition = response.NextPosition }
+                : message;
 
         private bool IsKept(T message) =>
             message is FollowEntriesResponse { Entry: { } entry }

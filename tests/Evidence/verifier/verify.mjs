@@ -818,7 +818,7 @@ function judgeEntry(entry, log, head, recorded, numbers) {
     const place = header.parts.findIndex((p, i) => i >= next && p.kind === part.kind);
     if (place < 0) malformed(`its header does not name the part ${Enums.PartKind.name[part.kind]} there`);
     next = place + 1;
-    if (part.erased ? part.salt.length || part.data.length
+    if (part.erased ? part.kind !== REQUEST || part.salt.length || part.data.length
       : part.salt.length !== 32 || !sha256(part.salt, part.data).equals(header.parts[place].digest))
       malformed(`its part ${Enums.PartKind.name[part.kind]} is not what the header's digest names`);
   }
@@ -851,7 +851,7 @@ function judgeEntry(entry, log, head, recorded, numbers) {
   const isService = header.participant.startsWith('service/');
   if (names(SIGNATURE) === isService)
     malformed(isService ? "a service's own entry names a signature" : 'its request was not signed');
-  entry.state = entry.privileged ? 'privileged' : isService ? 'service' : !request ? 'hidden' : request.erased || signature.erased
+  entry.state = entry.privileged ? 'privileged' : isService ? 'service' : !request ? 'hidden' : request.erased
           ? 'erased' : 'signed';
   entry.approvals = [];
   if (entry.state === 'signed') {
@@ -985,7 +985,7 @@ function describe({ head, logs, end }, known, compared) {
 
 const States = { signed: 'request shown, signed by the participant', service: "the service's own, by its word",
   privileged: 'attested and privileged: not shown', hidden: "request not shown: the service's word",
-  erased: "request or signature erased: the service's word"
+  erased: "request erased: the service's word"
 };
 
 /** The same in plain words. */

@@ -488,6 +488,10 @@ for (const [what, name, meaning, hooks] of [
     }
   ],
   ['an erased part with data', 'request', /PART_KIND_EVENTS/, { shown: entry => { part(entry, Part.EVENTS).erased = true; } }],
+  ['erased events', 'request', /PART_KIND_EVENTS/,
+    { shown: entry => { Object.assign(part(entry, Part.EVENTS), { salt: Buffer.alloc(0), data: Buffer.alloc(0), erased: true }); } }],
+  ['an erased signature', 'request', /PART_KIND_SIGNATURE/,
+    { shown: entry => { Object.assign(part(entry, Part.SIGNATURE), { salt: Buffer.alloc(0), data: Buffer.alloc(0), erased: true }); } }],
   ['parts in another order', 'request', /does not name/, { shown: entry => { entry.parts.reverse(); } }],
   ['a part twice', 'request', /does not name/, { shown: entry => { entry.parts.splice(1, 0, entry.parts[1]); } }],
   ['a part that its header does not name', 'duty', /does not name/,

@@ -231,7 +231,8 @@ internal static class PlainJson
             return json.DeepClone();
         }
         var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
-        var plain = Write(message);
+        // A time that is none is named among the faults. Without it the rest can be read.
+        var plain = Write(Printable.Of(message));
         var about = new JsonObject
         {
             ["recipients"] = json["recipients"]?.DeepClone(),

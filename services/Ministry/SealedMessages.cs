@@ -37,6 +37,6 @@ internal static class SealedMessages
     {
         foreach (var (faulty, what) in MinistryClient.FaultsOf(message, fields))
             screen.Paragraph($"not as the contract declares it: {faulty} {what}", indent, Style.Warning);
-        new Fields(screen, whole: true).Write(message, indent);
+        new Fields(screen, whole: true).Write(Printable.Of(message), indent);
     }
 }

@@ -151,6 +151,27 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
+    // No service reads it, and the client of another maker may have sealed it.
+    [Theory]
+    [InlineData(10_000_000_000_000, 0)]
+    [InlineData(-10_000_000_000_000, 0)]
+    [InlineData(0, -1)]
+    [InlineData(0, 1_000_000_000)]
+    public async Task A_sealed_time_that_is_none_is_named_and_the_rest_is_read(long seconds, int nanos)
+    {
+        var prisoner = await OutOfRange.Notify(_services, new Timestamp { Seconds = seconds, Nanos = nanos });
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+
+        var (status, read, _) = await gateway.Get($"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={prisoner}");
+
+        Assert.Equal(200, status);
+        var data = read["prisoner"]!["notifications"]!.AsArray().Single()!["data"]!;
+        Assert.Equal(OutOfRange.Place, (string?)data["capture"]!["capture_place"]);
+        Assert.Null(data["capture"]!["capture_time"]);
+        Assert.Equal(["capture.capture_time"], data["@sealed"]!["faults"]!.AsArray().Select(f => (string?)f!["field"]));
+        Assert.Equal(200, (await gateway.Get($"/v1/custody/ListPrisoners?case={_services.Case}")).Status);
+    }
+
     [Fact]
     public async Task A_statement_in_plain_fields_gets_its_secret_and_its_commitments()
     {

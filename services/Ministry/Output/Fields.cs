@@ -134,14 +134,17 @@ internal sealed class Fields(Screen screen, bool whole)
             ByteString bytes => whole || bytes.Length <= 8
                 ? Convert.ToHexStringLower(bytes.Span)
                 : $"{Convert.ToHexStringLower(bytes.Span[..8])}… ({bytes.Length} bytes)",
-            Timestamp time => screen.Time(time.ToDateTimeOffset()),
-            ZonedTime { Time: { } time } zoned => $"{screen.Time(time.ToDateTimeOffset())} ({Terminal.Line(zoned.TimeZone)})",
+            Timestamp time => TimeOf(time),
+            ZonedTime { Time: { } time } zoned => $"{TimeOf(time)} ({Terminal.Line(zoned.TimeZone)})",
             Text text => $"{Terminal.Line(text.Text_)} [{Terminal.Line(text.Language)}]",
             PartialDate date => string.Join('-', new[] { date.Year, date.Month, date.Day }.TakeWhile(n => n > 0).Select(n => $"{n:00}")),
             Sealed sealedData => OfSealed(sealedData),
             IMessage message => Terminal.Line(message.ToString()!),
             _ => Terminal.Line(Convert.ToString(value, CultureInfo.InvariantCulture)!),
         };
+
+    // Whoever writes what others made may meet a time that is none.
+    private string TimeOf(Timestamp time) => Printable.IsTime(time) ? screen.Time(time.ToDateTimeOffset()) : "not a time";
 
     private static string OfSealed(Sealed sealedData) =>
         sealedData.Withheld.Count > 0

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
@@ -191,7 +192,10 @@ internal sealed class Exchange
 
     private async Task Complete(string service, IMessage request, WishToShow? wish, CancellationToken cancel)
     {
-        var plain = Seals.WithPaths(request).Where(s => PlainJson.IsPlain(s.Sealed.Scheme)).ToList();
+        var (plain, @sealed) = (new List<SealedPlace>(), new List<SealedPlace>());
+        foreach (var place in Seals.WithPaths(request))
+            (PlainJson.IsPlain(place.Sealed.Scheme) ? plain : @sealed).Add(place);
+        @sealed.ForEach(DemandSealed);
         if (
             Approvals.IsIn(request)
             && (
@@ -215,6 +219,20 @@ internal sealed class Exchange
             await Seal(request, one, cancel);
         if (IsToWrap(request))
             await Wrap(service, (ShareSealedRequest)request, cancel);
+    }
+
+    // Whoever misspells the scheme has sealed nothing. What is to be kept and sent as it came must be what only its recipients can read. Whether
+    // they can is the service's to say.
+    private static void DemandSealed(SealedPlace place)
+    {
+        if (place.Sealed.Scheme != Seals.Scheme)
+            throw Wrong($"the scheme must be {PlainJson.Scheme} or {Seals.Scheme}");
+        if (Validation.Check(place.Sealed) is [var fault, ..])
+            throw Wrong($"{fault.Field} {fault.Description}");
+        if (Seals.Read(place.Sealed.Content)?.Message != place.Declared.Message)
+            throw Wrong($"the content is not a sealed {place.Declared.Message}");
+
+        GatewayRefusedException Wrong(string why) => new(GatewayReason.BodyInvalid, why, place.Path);
     }
 
     private static bool IsToWrap(IMessage request) => request is ShareSealedRequest { Encapsulation.IsEmpty: true, Secret.IsEmpty: true };

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections;
 using System.Collections.Frozen;
 using System.Security.Cryptography;
@@ -27,6 +28,9 @@ public static class Seals
         .Messages.Values.Select(type => (Type: type, Fields: type.Fields.InFieldNumberOrder().Where(f => Leads(f, [])).ToArray()))
         .Where(t => t.Fields.Length > 0)
         .ToFrozenDictionary(t => t.Type, t => t.Fields.Select(f => (f, DeclarationOf(f))).ToArray());
+
+    // What is not known is left out, so the bytes that are made again differ.
+    private static readonly MessageParser<SealedContent> Parser = SealedContent.Parser.WithDiscardUnknownFields(true);
 
     /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes, and the entry that they came with.</summary>
     /// <param name="sealed">As they were sent; null: there are none.</param>
@@ -121,6 +125,38 @@ public static class Seals
         if (content.Message != place.Declared.Message)
             return place.Refuse(Reason.SealOfAnotherMessage);
         return OfKeys(place, content, permissions, now) ?? OfFields(place, content);
+    }
+
+    /// <summary>Reads sealed content.</summary>
+    /// <param name="bytes">Its bytes.</param>
+    /// <returns>The content; null: the bytes are none, are not what it serializes to, or break a limit that its contract declares.</returns>
+    public static SealedContent? Read(ByteString bytes)
+    {
+        try
+        {
+            var content = Parser.ParseFrom(bytes);
+            return IsWrittenAs(content, bytes.Span) && Validation.Check(content).Count == 0 ? content : null;
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
+    }
+
+    private static bool IsWrittenAs(SealedContent content, ReadOnlySpan<byte> bytes)
+    {
+        if (content.CalculateSize() != bytes.Length)
+            return false;
+        var written = ArrayPool<byte>.Shared.Rent(bytes.Length);
+        try
+        {
+            content.WriteTo(written.AsSpan(0, bytes.Length));
+            return bytes.SequenceEqual(written.AsSpan(0, bytes.Length));
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(written);
+        }
     }
 
     private static Refusal? OfKeys(SealedPlace place, SealedContent content, Permissions permissions, DateTimeOffset now)

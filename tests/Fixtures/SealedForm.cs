@@ -136,7 +136,7 @@ public static class SealedForm
         }
 
         private static bool IsOf(Sealed @sealed, IMessage request) =>
-            Hosting.SealForm.Read(@sealed.Content) is { } content && content.Record == Text(request, "request_id");
+            Seals.Read(@sealed.Content) is { } content && content.Record == Text(request, "request_id");
 
         // The message inside is empty but for its first text: what is in it is nobody's business here.
         private void Seal(SealedPlace place, IMessage request)

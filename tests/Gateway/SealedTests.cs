@@ -1,6 +1,10 @@
+using System.Collections.Concurrent;
+using System.Text;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Grpc.Net.Client;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
@@ -171,6 +175,73 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(["capture.capture_time"], data["@sealed"]!["faults"]!.AsArray().Select(f => (string?)f!["field"]));
         Assert.Equal(200, (await gateway.Get($"/v1/custody/ListPrisoners?case={_services.Case}")).Status);
     }
+
+    // Whoever misspells the scheme would have a person's data kept on the disk, and sent, as they are.
+    [Theory]
+    [InlineData("Plain")]
+    [InlineData("")]
+    [InlineData("plaintext")]
+    [InlineData("fault/OtherRecord")]
+    [InlineData(Seals.Scheme)]
+    public async Task What_is_called_sealed_and_is_not_is_neither_kept_nor_sent(string scheme)
+    {
+        var sent = new ConcurrentQueue<IMessage>();
+        _services.Before = request =>
+        {
+            sent.Enqueue(request);
+            return Task.CompletedTask;
+        };
+        try
+        {
+            await using var gateway = await RunningGateway.Start(services, "ua/coordination-hq");
+            var request = new RegisterPrisonerRequest
+            {
+                Actor = Services.Actor,
+                Case = _services.Case,
+                Status = CustodyState.Registered,
+                CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+                Identity = new Sealed
+                {
+                    Scheme = scheme,
+                    Recipients = { "icrc" },
+                    Content = new PersonIdentity { Rank = Marked }.ToByteString(),
+                },
+            };
+            var json = PlainJson.Write(request);
+            json["identity"] = new JsonObject
+            {
+                ["scheme"] = scheme,
+                ["recipients"] = new JsonArray("icrc"),
+                ["content"] = request.Identity.Content.ToBase64(),
+            };
+            foreach (var path in (string[])["/v1/custody/RegisterPrisoner", "/v1/custody/RegisterPrisoner?prepare=true"])
+            {
+                var (status, problem, _) = await gateway.Post(path, json);
+                Assert.Equal((400, "BODY_INVALID"), (status, (string?)problem["reason"]));
+                Assert.Equal("identity", (string?)problem["faults"]?[0]!["field"]);
+                Assert.DoesNotContain(Marked, problem.ToJsonString());
+            }
+            using var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = gateway.Http });
+            var refused = await Assert.ThrowsAsync<RpcException>(async () =>
+                await new CustodyService.CustodyServiceClient(channel).RegisterPrisonerAsync(request, cancellationToken: Cancel)
+            );
+            Assert.Equal("BODY_INVALID", refused.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
+
+            Assert.DoesNotContain(sent, r => r.ToString()!.Contains(Marked) || r.ToByteString().ToStringUtf8().Contains(Marked));
+            foreach (var file in Directory.EnumerateFiles(gateway.State, "outbox.db*"))
+            {
+                await using var stream = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+                using var reader = new StreamReader(stream, Encoding.Latin1);
+                Assert.DoesNotContain(Marked, await reader.ReadToEndAsync(Cancel));
+            }
+        }
+        finally
+        {
+            _services.Before = null;
+        }
+    }
+
+    private const string Marked = "a-marked-word";
 
     [Fact]
     public async Task A_statement_in_plain_fields_gets_its_secret_and_its_commitments()

@@ -151,9 +151,23 @@ public sealed class EntriesAudit
         }
         if (DigestIn(header, PartKind.Events) is not null && !shown.Contains(PartKind.Events))
             return $"the events of {name} were left out";
+        if (WrongEvents(entry, name) is { } events)
+            return events;
         var signed = DigestIn(header, PartKind.Request) is not null && DigestIn(header, PartKind.Signature) is not null;
         if (signed && shown.Contains(PartKind.Request) != shown.Contains(PartKind.Signature))
             return $"of {name} the {(shown.Contains(PartKind.Request) ? "signature" : "request")} was left out";
+        return null;
+    }
+
+    private static string? WrongEvents(Entry entry, string name)
+    {
+        if (Data(entry, PartKind.Events) is not { } data)
+            return null;
+        if (ReadPart.Parse(Events.Descriptor.FullName, data) is not Events events)
+            return $"the events of {name} cannot be read";
+        foreach (var e in events.Events_)
+            if (!LedgerEntry.IsEventType(e.Type))
+                return $"an event of {name} has a type that is not the name of a message";
         return null;
     }
 

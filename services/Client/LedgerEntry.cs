@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
@@ -44,6 +45,12 @@ public sealed record LedgerEntry(
         from e in events.Events_
         select (e.Type, ReadPart.Parse(e.Type, e.Data));
 
+    /// <summary>Whether a text is the full name of a message of these contracts, or of a later version of them. Everything else that a service
+    /// calls its event may be lines of its own where events are written line by line.</summary>
+    internal static bool IsEventType(string type) =>
+        Contract.Types.Find(type) is not null
+        || type.StartsWith("ministries.", StringComparison.Ordinal) && ValueRules.Check(StringForms.MessageName, type) is null;
+
     /// <summary>The entry in one line for a person.</summary>
     public string ToText()
     {
@@ -56,7 +63,9 @@ public sealed record LedgerEntry(
                         (string[])
                             [
                                 Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
-                                Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
+                                Header.CommitTime is { } time && Printable.IsTime(time)
+                                    ? time.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture)
+                                    : "no time",
                                 Header.Participant.PadRight(20),
                                 Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24),
                                 Case,
@@ -98,7 +107,7 @@ public sealed record LedgerEntry(
     {
         // The answer of an RPC of a later contract: it is shown as it is, because nobody here can read it.
         if (message is not Answer { Response: { } response } || Contract.Types.Find(Any.GetTypeName(response.TypeUrl)) is not null)
-            return JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
+            return JsonNode.Parse(Contract.Formatter.Format(Printable.Of(message)))!.AsObject();
         var unread = new JsonObject { ["@type"] = response.TypeUrl, ["value"] = response.Value.ToBase64() };
         return new JsonObject { ["response"] = unread };
     }

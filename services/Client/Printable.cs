@@ -5,8 +5,9 @@ using Google.Protobuf.WellKnownTypes;
 
 namespace Ministries.Client;
 
-/// <summary>Messages that can be written as JSON, or in words, whatever is in them. No service has read what is sealed, so it may hold a time
-/// that is none: a formatter throws at it, and all that stands beside it could not be read either.</summary>
+/// <summary>Messages that can be written as JSON, or in words, whatever is in them. No service has read what is sealed, and nobody a service's
+/// own words, so they may hold a time that is none: a formatter throws at it, and all that stands beside it could not be read either.
+/// </summary>
 internal static class Printable
 {
     /// <summary>Whether it can be written: from the year 1 to 9999, with nanoseconds of a second.</summary>

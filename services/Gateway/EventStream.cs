@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Google.Protobuf;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Hosting;
 
@@ -21,9 +22,11 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
     /// <summary>How long a stream may last whose reader takes nothing, so that a write to him does not end.</summary>
     internal static readonly TimeSpan Longest = GatewayHost.StreamTime + Beat;
 
-    /// <summary>An event as CloudEvents 1.0 in JSON.</summary>
-    public JsonObject ToJson(MirroredEvent e) =>
-        new()
+    /// <summary>An event as CloudEvents 1.0 in JSON. One that this version cannot read has its bytes as <c>data_base64</c>: it keeps back none of
+    /// those after it.</summary>
+    public JsonObject ToJson(MirroredEvent e)
+    {
+        var json = new JsonObject
         {
             ["specversion"] = "1.0",
             ["id"] = e.Id,
@@ -31,10 +34,27 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
             ["type"] = e.Type,
             ["subject"] = e.Case.Length > 0 ? e.Case : null,
             ["time"] = e.Time.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
-            ["datacontenttype"] = "application/json",
             ["traceparent"] = e.Trace,
-            ["data"] = Contract.Types.Find(e.Type)?.Parser.ParseFrom(e.Data) is { } message ? PlainJson.Write(message) : null,
         };
+        if (DataOf(e) is { } data)
+            (json["datacontenttype"], json["data"]) = ("application/json", data);
+        else
+            (json["datacontenttype"], json["data_base64"]) = ("application/protobuf", Convert.ToBase64String(e.Data));
+        return json;
+    }
+
+    // null: its type is of a later contract, or its bytes are none of it, or hold a time that is none.
+    private static JsonObject? DataOf(MirroredEvent e)
+    {
+        try
+        {
+            return ReadPart.Parse(e.Type, ByteString.CopyFrom(e.Data)) is { } message ? PlainJson.Write(message) : null;
+        }
+        catch (InvalidOperationException)
+        {
+            return null;
+        }
+    }
 
     /// <summary>Writes server-sent events until the caller goes, or the gateway stops. Each has an id by which he goes on
     /// (<c>Last-Event-ID</c>).</summary>
@@ -77,7 +97,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
                 after = e.Sequence;
                 if (types.Count == 0 || types.Contains(e.Type))
                     await http.Response.WriteAsync(
-                        $"id: {numbering}-{after}\nevent: {e.Type}\ndata: {ToJson(e).ToJsonString()}\n\n",
+                        $"id: {numbering}-{after}\n{NameOf(e)}data: {ToJson(e).ToJsonString()}\n\n",
                         cancel
                     );
             }
@@ -94,6 +114,9 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
             cancel.ThrowIfCancellationRequested();
         }
     }
+
+    // An earlier version kept whatever a service called an event. With a line feed in it, it would be lines of the stream.
+    private static string NameOf(MirroredEvent e) => LedgerEntry.IsEventType(e.Type) ? $"event: {e.Type}\n" : "";
 
     // null: the stream ends. Its reader comes again, and is told why. While the database is away nothing comes.
     private async Task<IReadOnlyList<MirroredEvent>?> Next(string numbering, long after, CancellationToken cancel)

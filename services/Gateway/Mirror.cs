@@ -368,7 +368,7 @@ internal sealed partial class Mirror : SupervisedService
             .Distinct();
 
     private static IMessage? Unpacked(Google.Protobuf.WellKnownTypes.Any any) =>
-        Contract.Types.Find(Google.Protobuf.WellKnownTypes.Any.GetTypeName(any.TypeUrl))?.Parser.ParseFrom(any.Value);
+        ReadPart.Parse(Google.Protobuf.WellKnownTypes.Any.GetTypeName(any.TypeUrl), any.Value);
 
     // null: the participant may not see it, or no longer.
     private async Task<byte[]?> See(RecordReference record, CancellationToken cancel)
@@ -395,6 +395,6 @@ internal sealed partial class Mirror : SupervisedService
     [LoggerMessage(5, LogLevel.Error, "The mirror's database was put back to an earlier state: the ledgers are followed again from there")]
     private static partial void LogPutBack(ILogger log);
 
-    [LoggerMessage(2, LogLevel.Warning, "The mirror of {Service} goes on later: {Why}")]
+    [LoggerMessage(2, LogLevel.Warning, "The mirror of {Service} has paused and will continue by itself: {Why}")]
     private static partial void LogAgain(ILogger log, string service, string why);
 }

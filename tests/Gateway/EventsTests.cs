@@ -3,12 +3,17 @@ using System.Net;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Ministries.CallLog.V1;
 using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;
 
@@ -81,7 +86,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         var mirror = await RunningGateway.MirrorOn(engine);
         var secret = RandomNumberGenerator.GetBytes(32);
         var file = Path.Combine(Directory.CreateTempSubdirectory("webhook").FullName, "secret");
-        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(secret)}\n");
+        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(secret)}\n");
         await using var receiver = await Receiver.Start();
         await using var gateway = await RunningGateway.Start(
             _services,
@@ -151,7 +156,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("events").FullName;
         var file = Path.Combine(state, "secret");
-        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         GatewaySettings Set(GatewaySettings settings) =>
@@ -187,6 +192,115 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Directory.Delete(state, recursive: true);
     }
 
+    /// <summary>What a service recorded, and this version cannot read, keeps back nothing that comes after it.</summary>
+    [Fact]
+    public async Task An_event_that_cannot_be_read_has_its_bytes_and_the_next_ones_come()
+    {
+        // What is recorded here stays with its services.
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        var state = Directory.CreateTempSubdirectory("events").FullName;
+        var file = Path.Combine(state, "secret");
+        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        await using var receiver = await Receiver.Start();
+        var hook = new WebhookSettings
+        {
+            Name = "cases",
+            Url = receiver.Address,
+            Secret = file,
+        };
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Webhooks = [hook] }, state);
+        var late = new DutyFellDue { DueTime = new Timestamp { Seconds = 10_000_000_000_000 } };
+        var position = await Record(
+            services,
+            "service/calllog",
+            new Change(new CallsLinked { Case = services.Case }, []),
+            new Change(new Unreadable(), []),
+            new Change(late, []),
+            new Change(new CallsLinked { Case = services.Case }, [])
+        );
+
+        string[] all = [.. Enumerable.Range(0, 4).Select(i => $"calllog/{position}/{i}")];
+        var read = (await Read(gateway, null, e => (string?)e["id"] == all[^1])).Select(e => e.Event).ToList();
+        await Until(() => Task.FromResult(receiver.Got.Any(g => g.Id == all[^1])));
+
+        Assert.Equal(all, read.Select(e => (string?)e["id"]).Intersect(all));
+        Assert.Equal(all, receiver.Got.Select(g => g.Id).Intersect(all));
+        foreach (var (id, bytes) in ((string, byte[])[])[(all[1], [0xff]), (all[2], late.ToByteArray())])
+        {
+            var e = read.Single(e => (string?)e["id"] == id);
+            Assert.Equal("application/protobuf", (string?)e["datacontenttype"]);
+            Assert.Equal(Convert.ToBase64String(bytes), (string?)e["data_base64"]);
+            Assert.False(e.ContainsKey("data"));
+            Assert.Equal(e.ToJsonString(), receiver.Got.Single(g => g.Id == id).Body);
+        }
+        Assert.Equal(services.Case, (string?)read.Single(e => (string?)e["id"] == all[3])["data"]!["case"]);
+        await gateway.DisposeAsync();
+        Directory.Delete(state, recursive: true);
+    }
+
+    // Nothing proves an observer's events, so a service may call them what it likes.
+    [Theory]
+    [InlineData("x\ndata: {}\n\nid: 1")]
+    [InlineData("ministries.calllog.v1.CallsLinked\n")]
+    [InlineData("others.v1.CallsLinked")]
+    [InlineData("")]
+    public async Task An_event_whose_type_is_no_name_stops_the_mirror_and_comes_to_nobody(string type)
+    {
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        var position = await Record(services, "icrc", new Change(new CallsLinked { Case = services.Case }, []));
+        services.Forged = entry =>
+        {
+            if (EntryHeader.Parser.ParseFrom(entry.Header) is not { Participant: "icrc" } header || header.Position != position)
+                return entry;
+            Assert.True(entry.Privileged);
+            entry.Parts.Single().Data = new Events
+            {
+                Events_ = { new Event { Type = type, Case = services.Case } },
+            }.ToByteString();
+            return entry;
+        };
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        await MirrorTests.Stopped(gateway, "calllog", "has a type that is not the name of a message");
+        Assert.DoesNotContain(await gateway.Events(), e => e.Service == "calllog" && e.Position == position);
+    }
+
+    // Records events in the call log for everybody to see. Returns the entry's position.
+    private static async Task<ulong> Record(Services services, string participant, params Change[] changes)
+    {
+        var ledger = services.Hosts["calllog"].Services.GetRequiredService<ServiceLedger>();
+        var outcome = await ledger.Commit(
+            new Command
+            {
+                Participant = participant,
+                RequestId = Guid.NewGuid().ToString(),
+                Method = "recorded by a test",
+                Request = new CallsLinked(),
+                Bytes = ReadOnlyMemory<byte>.Empty,
+                AgreementVersion = 1,
+                Signature = participant.StartsWith("service/", StringComparison.Ordinal) ? null : new RequestSignature { Signature = "none" },
+                Decide = (_, _) => Decision.Accept(services.Case, [Audience.Everybody], changes),
+            },
+            Cancel
+        );
+        return outcome.Position!.Value;
+    }
+
+    // Bytes that are no message.
+    private sealed class Unreadable : IMessage
+    {
+        public Google.Protobuf.Reflection.MessageDescriptor Descriptor => CallsLinked.Descriptor;
+
+        public int CalculateSize() => 1;
+
+        public void MergeFrom(CodedInputStream input) => throw new NotSupportedException();
+
+        public void WriteTo(CodedOutputStream output) => output.WriteRawTag(0xff);
+    }
+
     [Fact]
     public async Task The_pauses_between_the_attempts_of_a_webhook_double_up_to_two_hours()
     {
@@ -194,7 +308,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
         await Until(async () => (await gateway.Events()).Count > 0);
         var file = Path.Combine(gateway.State, "secret");
-        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         var hook = new WebhookSettings
@@ -246,7 +360,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
         await Until(async () => (await gateway.Events()).Count > 0);
         var file = Path.Combine(gateway.State, "secret");
-        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         // Two attempts, so that the first is noted.

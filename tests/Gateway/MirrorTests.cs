@@ -424,6 +424,23 @@ public class RewrittenLedgerTests
         Assert.All(await Others(gateway), m => Assert.Null((string?)m!["alarm"]));
     }
 
+    [Fact]
+    public async Task An_entry_whose_time_is_none_stops_it_with_an_alarm()
+    {
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        string last;
+        await using (var first = await RunningGateway.Start(services, "kr/mfa"))
+            last = await Log(first, services);
+
+        // Its seconds become 10^13. Who has not seen the log before sees nothing wrong with it but that.
+        await Tamper(services, "UPDATE entries SET header = cast(header || x'12080880c0caf384a302' as blob) WHERE position = $last", last);
+
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        await MirrorTests.Stopped(gateway, "calllog", $"entry {last} has no time");
+    }
+
     private static async Task<IEnumerable<JsonNode?>> Others(RunningGateway gateway) =>
         (await gateway.Get("/status")).Body["mirror"]!.AsArray().Where(m => (string?)m!["service"] != "calllog");
 

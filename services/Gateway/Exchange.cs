@@ -93,12 +93,13 @@ internal sealed class Exchange
         Telemetry.Makes(id);
         // One that is known needs nothing of a service. What was refused and can be mended may come again.
         if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
+        {
             // Earlier versions left the service out, and what they accepted is still in the outbox.
-            return await Same(
-                known.Item,
-                known.Item.Service == service ? [digest, DigestOf(null, method, request, wish)] : [digest],
-                cancel
-            );
+            byte[][] digests = known.Item.Service == service ? [digest, DigestOf(null, method, request, wish)] : [digest];
+            if (known.State == OutboxState.Unproved && IsOf(known.Item, digests))
+                await _outbox.Resume(known.Item);
+            return await Same(known.Item, digests, cancel);
+        }
         // It would wait until somebody changes the settings, and keep back those that can be sent once the outbox is full.
         if (!_client.Services.Contains(service))
             throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, $"the settings name no address of {service}");
@@ -140,13 +141,16 @@ internal sealed class Exchange
     }
 
     private async Task<OutboxStatus> Same(OutboxItem item, byte[][] digests, CancellationToken cancel) =>
-        digests.Any(d => CryptographicOperations.FixedTimeEquals(item.Digest, d))
+        IsOf(item, digests)
             ? await _outbox.Wait(item, cancel)
             : throw new GatewayRefusedException(
                 GatewayReason.IdempotencyKeyReused,
                 $"the request id {item.RequestId} is of another request",
                 "request_id"
             );
+
+    private static bool IsOf(OutboxItem item, byte[][] digests) =>
+        digests.Any(d => CryptographicOperations.FixedTimeEquals(item.Digest, d));
 
     // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it. Without a service it is as earlier versions
     // made it.
@@ -293,7 +297,15 @@ internal sealed class Exchange
                 recipients = await _client.RecipientsOf(
                     request,
                     place.Declared,
-                    async (service, method, get) => (await ReadSealed(service, method, get, null, cancel)).Message
+                    async (service, method, get) =>
+                        await ReadSealed(service, method, get, null, cancel) is { SeenTime: null } read
+                            ? read.Message
+                            // Somebody may have left the case since, and must not be sealed to.
+                            : throw new GatewayRefusedException(
+                                GatewayReason.ServiceUnreachable,
+                                $"{service} does not answer, so nobody knows to whom it is to be sealed now: name the recipients",
+                                place.Path
+                            )
                 );
             _client.Seal(request, message, recipients);
         }

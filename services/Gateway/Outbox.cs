@@ -25,7 +25,8 @@ public enum OutboxState
     Refused,
 
     /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong, or it failed
-    /// <see cref="Outbox.MostFailures"/> times. Whether the write is recorded is not known.</summary>
+    /// <see cref="Outbox.MostFailures"/> times. Whether the write is recorded is not known. The same request, sent to the gateway again, has the
+    /// same bytes sent again, and so learns it.</summary>
     Unproved,
 }
 
@@ -83,6 +84,9 @@ internal sealed record OutboxStatus(
         && Refusal is RefusedException refused
         && Reasons.Find(refused.Reason) is { } reason and not Reason.Unspecified
         && !Reasons.IsKept(reason);
+
+    /// <summary>Whether the same request id may bring it again, so that this is not the last word on it.</summary>
+    public bool MayComeAgain => State == OutboxState.Unproved || IsMendable;
 }
 
 /// <summary>
@@ -108,7 +112,8 @@ internal sealed partial class Outbox : SupervisedService
     /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
     public const int MostFailures = 10;
 
-    private const string NotProved = "SERVICE_NOT_PROVED";
+    private const string NotProved = "SERVICE_NOT_PROVED",
+        NotServed = "METHOD_NOT_SERVED";
 
     private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
 
@@ -182,13 +187,7 @@ internal sealed partial class Outbox : SupervisedService
     /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
     public async Task<OutboxItem> Add(OutboxItem item)
     {
-        if (_waiting.Count >= _settings.OutboxRequests)
-            throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxRequests} writes wait for their services");
-        if (Interlocked.Add(ref _bytes, item.Bytes.Length) > _settings.OutboxBytes)
-        {
-            Interlocked.Add(ref _bytes, -item.Bytes.Length);
-            throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
-        }
+        Reserve(item);
         var pending = new Pending(item.Digest);
         pending.Begin();
         var mine = _waiting.TryAdd(item.RequestId, pending);
@@ -199,17 +198,12 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (SqliteException e)
         {
-            LogNotWritten(_log, e.Message);
-            throw new GatewayRefusedException(GatewayReason.OutboxDiskFull, "the outbox cannot be written to the disk");
+            throw DiskFull(e);
         }
         finally
         {
             if (!added)
-            {
-                Interlocked.Add(ref _bytes, -item.Bytes.Length);
-                if (mine)
-                    _waiting.TryRemove(item.RequestId, out _);
-            }
+                Release(item, mine);
         }
         // On the disk there may still be the refused one that the first is about to replace.
         if (!added)
@@ -221,6 +215,42 @@ internal sealed partial class Outbox : SupervisedService
                 : Find(item.RequestId)?.Item ?? item;
         _ = Send(item);
         return item;
+    }
+
+    /// <summary>Begins to send an unproved write again, with the bytes that are on the disk: a service that recorded it gives its old answer, and
+    /// one that did not records it now. Nothing happens if it is not unproved any more.</summary>
+    /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
+    public async Task Resume(OutboxItem item)
+    {
+        Reserve(item);
+        var pending = new Pending(item.Digest);
+        pending.Begin();
+        var mine = _waiting.TryAdd(item.RequestId, pending);
+        var resumed = false;
+        try
+        {
+            resumed =
+                mine
+                && await _database.Write(c =>
+                    Database.Run(
+                        c,
+                        "update writes set state = 0, answer = null, code = 0, end_time = null where request_id = @0 and state = @1",
+                        item.RequestId,
+                        (int)OutboxState.Unproved
+                    )
+                ) == 1;
+        }
+        catch (SqliteException e)
+        {
+            throw DiskFull(e);
+        }
+        finally
+        {
+            if (!resumed)
+                Release(item, mine);
+        }
+        if (resumed)
+            _ = Send(item);
     }
 
     /// <summary>Waits until a write is answered.</summary>
@@ -267,6 +297,29 @@ internal sealed partial class Outbox : SupervisedService
         _end.Cancel();
         base.Dispose();
         _database.Dispose();
+    }
+
+    private void Reserve(OutboxItem item)
+    {
+        if (_waiting.Count >= _settings.OutboxRequests)
+            throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxRequests} writes wait for their services");
+        if (Interlocked.Add(ref _bytes, item.Bytes.Length) <= _settings.OutboxBytes)
+            return;
+        Interlocked.Add(ref _bytes, -item.Bytes.Length);
+        throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
+    }
+
+    private void Release(OutboxItem item, bool mine)
+    {
+        Interlocked.Add(ref _bytes, -item.Bytes.Length);
+        if (mine)
+            _waiting.TryRemove(item.RequestId, out _);
+    }
+
+    private GatewayRefusedException DiskFull(SqliteException e)
+    {
+        LogNotWritten(_log, e.Message);
+        return new(GatewayReason.OutboxDiskFull, "the outbox cannot be written to the disk");
     }
 
     private static bool Insert(SqliteConnection c, OutboxItem item)
@@ -402,6 +455,10 @@ internal sealed partial class Outbox : SupervisedService
                 : Reason.CallerUnknown;
             return Hinder(item, Reasons.NameOf(reason), Reasons.AboutOf(reason).Unlock);
         }
+        catch (RpcException e) when (e.StatusCode == StatusCode.Unimplemented)
+        {
+            return Hinder(item, NotServed, $"{item.Service} runs an earlier version that does not serve {item.Method}: have it brought up to date");
+        }
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused
                 && refused.StatusCode is not (StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.Internal)
@@ -419,6 +476,13 @@ internal sealed partial class Outbox : SupervisedService
             // While the service is away, nobody knows whether it still refuses the gateway. But nobody else answers in its place any more.
             _hindrances.Remove(item.RequestId, RefusedException.From(e) is null ? NotProved : null);
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
+            return null;
+        }
+        catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
+        {
+            // That passes, as for the mirror: the answer is verified when the log can be read again. The service gives it again.
+            _hindrances.Remove(item.RequestId);
+            LogNotShown(_log, item.Service, item.RequestId, e.Message);
             return null;
         }
         catch (Exception e) when (e is InvalidReceiptException or InvalidLogException)
@@ -460,14 +524,14 @@ internal sealed partial class Outbox : SupervisedService
         return await _client[item.Service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: _end.Token), item.Bytes);
     }
 
-    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again. What can be mended is told
-    // after it, because its caller may mend it at once, and must find it ended.
+    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again. What may come again is told
+    // after it, because its caller may send it at once, and must find it ended.
     private void End(OutboxStatus status)
     {
         Interlocked.Add(ref _bytes, -status.Item.Bytes.Length);
         _hindrances.Remove(status.Item.RequestId);
         _ = Task.Run(() => Keep(status), CancellationToken.None);
-        if (!status.IsMendable && _waiting.TryGetValue(status.Item.RequestId, out var pending))
+        if (!status.MayComeAgain && _waiting.TryGetValue(status.Item.RequestId, out var pending))
             pending.Ended.TrySetResult(status);
     }
 
@@ -528,6 +592,9 @@ internal sealed partial class Outbox : SupervisedService
 
     [LoggerMessage(2, LogLevel.Information, "{Service} did not answer {RequestId} ({Code}); it is sent again")]
     private static partial void LogAgain(ILogger log, string service, string requestId, StatusCode code);
+
+    [LoggerMessage(5, LogLevel.Warning, "What {Service} answered to {RequestId} cannot be verified yet; it is sent again: {Why}")]
+    private static partial void LogNotShown(ILogger log, string service, string requestId, string why);
 
     [LoggerMessage(4, LogLevel.Error, "Writes for {Service} wait until this is mended at the gateway: {Reason}. {Remedy}")]
     private static partial void LogHindered(ILogger log, string service, string reason, string remedy);

@@ -359,6 +359,27 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     }
 
     [Fact]
+    public async Task A_write_that_an_earlier_version_of_its_service_does_not_serve_waits_and_that_is_seen()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 0.1 });
+        var key = Guid.NewGuid().ToString();
+        _services.Later = answer =>
+            answer is LogCallResponse ? throw new RpcException(new Status(StatusCode.Unimplemented, "the method is not served")) : answer;
+        try
+        {
+            Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+            await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"] == "METHOD_NOT_SERVED");
+            var hindrance = (await gateway.Get("/status")).Body["outbox"]!["hindrances"]!.AsArray().Single()!;
+            Assert.Contains("ministries.calllog.v1.CallLogService/LogCall", (string?)hindrance["remedy"]);
+        }
+        finally
+        {
+            _services.Later = null;
+        }
+        await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] == "ANSWERED");
+    }
+
+    [Fact]
     public async Task A_service_that_fails_is_asked_again_and_its_answer_is_not_guessed()
     {
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
@@ -371,15 +392,41 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     }
 
     [Fact]
-    public async Task A_service_that_fails_every_time_leaves_it_open_whether_the_write_is_recorded()
+    public async Task A_service_that_fails_every_time_leaves_it_open_whether_the_write_is_recorded_until_it_is_sent_again()
     {
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, time: new Swift());
         var failures = 0;
         _services.Later = answer => answer is LogCallResponse && failures++ >= 0 ? throw Failure() : answer;
-        var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        var (key, call) = (Guid.NewGuid().ToString(), Call());
+        for (var times = 1; times <= 2; times++)
+        {
+            var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+            Assert.Equal((502, "ANSWER_UNPROVED", times * Outbox.MostFailures), (status, (string?)problem["reason"], failures));
+            Assert.Contains("is not known", (string)problem["detail"]!);
+        }
         _services.Later = null;
-        Assert.Equal((502, "ANSWER_UNPROVED", Outbox.MostFailures), (status, (string?)problem["reason"], failures));
-        Assert.Contains("is not known", (string)problem["detail"]!);
+        var other = Call();
+        other["account"]!["attendees"]![0]!["office"] = "another";
+        Assert.Equal(422, (await gateway.Post("/v1/calllog/LogCall", other, key)).Status);
+        var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+        Assert.True(found == 200, answer.ToJsonString());
+        // The service had recorded it at the first attempt, and once.
+        var entry = await _services
+            .As("kr/mfa")
+            .LedgerOf("calllog")
+            .GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);
+        Assert.Equal(
+            (string?)answer["receipt"]!["position"],
+            $"{Ledger.V1.EntryHeader.Parser.ParseFrom(entry.Entry.Header).Position}"
+        );
+        Assert.Equal("ANSWERED", (string?)(await Ended(key))["state"]);
+
+        async Task<JsonObject> Ended(string id)
+        {
+            JsonObject became = [];
+            await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{id}")).Body)["state"] != "WAITING");
+            return became;
+        }
     }
 
     private static RpcException Failure() => new(new Status(StatusCode.Internal, "the service failed"));

@@ -193,7 +193,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         };
         try
         {
-            await using var gateway = await RunningGateway.Start(services, "ua/coordination-hq");
+            await using var gateway = await RunningGateway.Start(_services, "ua/coordination-hq");
             var request = new RegisterPrisonerRequest
             {
                 Actor = Services.Actor,

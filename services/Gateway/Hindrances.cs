@@ -1,10 +1,10 @@
 namespace Ministries.Gateway;
 
-/// <summary>Why writes wait although their service could answer them: something is wrong with the gateway itself, and its administrator must
-/// mend it.</summary>
+/// <summary>Why writes wait although their service could answer them: something is wrong with the gateway itself, or with the service's version,
+/// and somebody must mend it.</summary>
 /// <param name="Service">The service for which they are.</param>
 /// <param name="Reason">The service's reason, such as <c>CERTIFICATE_NOT_ACCEPTED</c>, or the gateway's own: <c>ADDRESS_NOT_SET</c>,
-/// <c>METHOD_UNKNOWN</c>, <c>SERVICE_NOT_PROVED</c> (whoever answers at its address does not prove to be the service), or the type of an
+/// <c>METHOD_UNKNOWN</c>, <c>METHOD_NOT_SERVED</c> (the service runs an earlier version), <c>SERVICE_NOT_PROVED</c> (whoever answers at its address does not prove to be the service), or the type of an
 /// unforeseen exception.</param>
 /// <param name="Remedy">What helps.</param>
 /// <param name="Since">Since when it is so.</param>

@@ -112,8 +112,7 @@ internal sealed partial class Outbox : SupervisedService
     /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
     public const int MostFailures = 10;
 
-    private const string NotProved = "SERVICE_NOT_PROVED",
-        NotServed = "METHOD_NOT_SERVED";
+    private const string NotProved = "SERVICE_NOT_PROVED";
 
     private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
 
@@ -457,7 +456,7 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.Unimplemented)
         {
-            return Hinder(item, NotServed, $"{item.Service} runs an earlier version that does not serve {item.Method}: have it brought up to date");
+            return Hinder(item, "METHOD_NOT_SERVED", $"{item.Service} runs an earlier version, without {item.Method}: have it brought up to date");
         }
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused

@@ -86,6 +86,45 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         await _services.Start("calllog");
     }
 
+    // Whoever has left the case since the copy was made must not be sealed to.
+    [Fact]
+    public async Task Nothing_is_sealed_to_those_whom_the_copy_alone_names()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 20 });
+        var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        await Until(async () =>
+            (await gateway.Get($"/v1/custody/GetCase?case={_services.Case}&as_of={Time(DateTimeOffset.UtcNow)}")).Status == 200
+        );
+        var explanation = new JsonObject
+        {
+            ["reason"] = new JsonObject { ["language"] = "en", ["text"] = "A clerical error." },
+        };
+        var amend = new JsonObject
+        {
+            ["actor"] = PlainJson.Write(Actor),
+            ["case"] = _services.Case,
+            ["call"] = (string?)logged["call"],
+            ["account"] = Call()["account"]!.DeepClone(),
+            ["explanation"] = explanation,
+        };
+        await _services.Stop("custody");
+        try
+        {
+            var (away, problem, _) = await gateway.Post("/v1/calllog/AmendReadout", amend);
+            Assert.Equal((503, "SERVICE_UNREACHABLE"), (away, (string?)problem["reason"]));
+            Assert.Contains("name the recipients", (string?)problem["detail"]);
+            Assert.Equal("explanation", (string?)problem["faults"]?[0]!["field"]);
+
+            explanation["@sealed"] = new JsonObject { ["recipients"] = new JsonArray("kr/mfa", "ua/mfa") };
+            var (status, amended, _) = await gateway.Post("/v1/calllog/AmendReadout", amend);
+            Assert.True(status == 200, amended.ToJsonString());
+        }
+        finally
+        {
+            await _services.Start("custody");
+        }
+    }
+
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
     public async Task What_was_seen_last_is_shown_also_after_the_clock_was_put_back(Engine engine)
     {

@@ -68,7 +68,7 @@ public sealed record GatewayReason(string Name, int Status, StatusCode Code, str
         StatusCode.PermissionDenied,
         "a role that may do it",
         "whoever gives out the gateway's roles",
-        "Have somebody call who has the role; tests/Gateway/matrix.txt says which."
+        "Have somebody with a role that may do it call. /openapi.json says at each operation for whom it is."
     );
 
     /// <summary>As many writes wait as may.</summary>

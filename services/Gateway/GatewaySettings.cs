@@ -184,9 +184,9 @@ public sealed record GatewaySettings
             $"{Listen} is reached from other machines: set certificate, certificateKey, and one of tokens, systems, officials"
         );
         foreach (var service in Services.Keys.Where(s => !Contract.Services.Contains(s)))
-            Demand(false, $"services has {service}, and there is {string.Join(", ", Contract.Services)}");
+            Demand(false, $"services names {service}; it must be one of {string.Join(", ", Contract.Services)}");
         foreach (var (role, of) in (Systems?.Names ?? NoSystems).SelectMany(s => s.Value.Select(r => (r, $"the system {s.Key}"))))
-            Demand(Gateway.Roles.All.Contains(role), $"{of} has the role {role}, and there is {string.Join(", ", Gateway.Roles.All)}");
+            Demand(Gateway.Roles.All.Contains(role), $"{of} has the role {role}; it must be one of {string.Join(", ", Gateway.Roles.All)}");
         Officials?.Check();
         Demand(Webhooks.Select(w => w.Name).Distinct().Count() == Webhooks.Count, "two webhooks have one name");
         Demand(Webhooks.Count <= 16, "there are more than 16 webhooks");
@@ -274,7 +274,7 @@ public sealed record OfficialSettings
         foreach (var (value, role) in Roles)
             GatewaySettings.Demand(
                 Gateway.Roles.All.Contains(role),
-                $"the roles of officials say that {value} is {role}, and there is {string.Join(", ", Gateway.Roles.All)}"
+                $"the roles of officials say that {value} is {role}; it must be one of {string.Join(", ", Gateway.Roles.All)}"
             );
     }
 }

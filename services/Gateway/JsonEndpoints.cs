@@ -20,6 +20,9 @@ internal static class JsonEndpoints
     /// <summary>The parameter that says whose wish a request is to show, and for which destination: <c>pris_…=KR</c>.</summary>
     public const string Opens = "opens";
 
+    /// <summary>The parameter that says where the page before ended.</summary>
+    public const string After = "after";
+
     /// <summary>The greatest body: 2 MiB.</summary>
     public const int MaxBody = 2 << 20;
 
@@ -272,25 +275,29 @@ internal static class JsonEndpoints
         Guarded(
             http,
             () =>
-                hooks.DeadLetters(name) is { } letters
-                    ? Json(
-                        http,
-                        200,
-                        new JsonObject
+            {
+                Demand(http.Request.Query, After);
+                var page =
+                    hooks.DeadLetters(name, http.Request.Query[After])
+                    ?? throw new GatewayRefusedException(GatewayReason.NotFound, "there is no such webhook");
+                var json = new JsonObject
+                {
+                    ["dead_letters"] = new JsonArray([
+                        .. page.Letters.Select(d => new JsonObject
                         {
-                            ["dead_letters"] = new JsonArray([
-                                .. letters.Select(d => new JsonObject
-                                {
-                                    ["id"] = d.Event,
-                                    ["type"] = d.Type,
-                                    ["attempts"] = d.Attempts,
-                                    ["error"] = d.Error,
-                                    ["time"] = Time(d.Time),
-                                }),
-                            ]),
-                        }
-                    )
-                    : throw new GatewayRefusedException(GatewayReason.NotFound, "there is no such webhook")
+                            ["id"] = d.Event,
+                            ["type"] = d.Type,
+                            ["attempts"] = d.Attempts,
+                            ["error"] = d.Error,
+                            ["time"] = Time(d.Time),
+                        }),
+                    ]),
+                    ["total"] = page.Total,
+                };
+                if (page.Next is { } next)
+                    json["next"] = next;
+                return Json(http, 200, json);
+            }
         );
 
     private static async Task Replay(HttpContext http, Webhooks hooks, string name)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -23,6 +24,7 @@ public sealed class TokenFile
     public const string Prefix = "mgw_";
 
     private const int Most = 1000;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
     private static readonly JsonSerializerOptions Form = new(JsonSerializerDefaults.Web)
     {
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
@@ -62,14 +64,32 @@ public sealed class TokenFile
     /// <param name="roles">Its roles.</param>
     /// <returns>The token, which is shown this once.</returns>
     /// <exception cref="FormatException">A role is none, or the file holds what is no token.</exception>
+    /// <exception cref="IOException">It cannot be written, or another process has been changing it for 10 s.</exception>
     public static string Add(string path, string name, IReadOnlyList<string> roles)
     {
         var token = Prefix + Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)).TrimEnd('=').Replace('+', '-').Replace('/', '_');
         var added = new SystemToken(name, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(token))), roles);
+        // A token is shown once. Who reads the file while another adds to it would write it without the other's.
+        using var alone = Lock(path);
         SystemToken[] all = [.. File.Exists(path) ? Read(path).Select(t => t.Token) : [], added];
         Check(path, all);
         WholeFile.Write(path, JsonSerializer.Serialize(all, Form));
         return token;
+    }
+
+    // The file itself is replaced, so another beside it is held. It stays there: who deletes it could delete the one that another has just taken.
+    private static FileStream Lock(string path)
+    {
+        for (var began = Stopwatch.GetTimestamp(); ; Thread.Sleep(10))
+            try
+            {
+                return PrivateFiles.Open($"{path}.lock", FileMode.OpenOrCreate);
+            }
+            catch (IOException e) when (e is not (DirectoryNotFoundException or FileNotFoundException or PathTooLongException))
+            {
+                if (Stopwatch.GetElapsedTime(began) > Patience)
+                    throw new IOException($"another process changes {path}, or {path}.lock cannot be written", e);
+            }
     }
 
     private (byte[] Hash, SystemToken Token)[] Current()

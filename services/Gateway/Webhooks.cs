@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Security.Cryptography;
@@ -16,6 +17,12 @@ namespace Ministries.Gateway;
 /// <param name="Error">What came of the last time.</param>
 /// <param name="Time">When it was set aside.</param>
 internal sealed record DeadLetter(string Webhook, string Event, string Type, int Attempts, string Error, DateTimeOffset Time);
+
+/// <summary>A page of the dead letters of a webhook.</summary>
+/// <param name="Letters">The dead letters.</param>
+/// <param name="Next">Where the next page begins; null: this is the last.</param>
+/// <param name="Total">How many dead letters the webhook has.</param>
+internal sealed record DeadLetterPage(IReadOnlyList<DeadLetter> Letters, string? Next, long Total);
 
 /// <summary>
 /// Sends events to the webhooks of the settings (Standard Webhooks 1.0: <c>webhook-id</c>, <c>webhook-timestamp</c>, <c>webhook-signature</c>).
@@ -36,6 +43,8 @@ internal sealed partial class Webhooks : SupervisedService
           time integer not null, primary key (name, event)
         ) without rowid;
         """;
+
+    private const int OnPage = 200;
 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15),
         Longest = TimeSpan.FromHours(2);
@@ -71,25 +80,42 @@ internal sealed partial class Webhooks : SupervisedService
     /// <summary>How many dead letters there are.</summary>
     public long Dead => Data.Read(c => (long)Database.Scalar(c, "select count(*) from undelivered")!);
 
-    /// <summary>The dead letters of a webhook, at most 200; null: there is no such webhook.</summary>
-    public IReadOnlyList<DeadLetter>? DeadLetters(string webhook) =>
-        !_targets.ContainsKey(webhook)
-            ? null
-            : Data.Read(c =>
-                Database.Rows(
-                    c,
-                    r => new DeadLetter(
-                        webhook,
-                        r.GetString(0),
-                        r.GetString(1),
-                        r.GetInt32(2),
-                        r.GetString(3),
-                        Database.Time(r.GetInt64(4))
-                    ),
-                    "select event, type, attempts, error, time from undelivered where name = @0 order by time, event limit 200",
-                    webhook
-                )
+    /// <summary>A page of a webhook's dead letters, at most 200, in the order in which they were set aside.</summary>
+    /// <param name="webhook">The webhook.</param>
+    /// <param name="after">Where the page before ended (<see cref="DeadLetterPage.Next"/>), whether or not that one is a dead letter still; null:
+    /// the first page.</param>
+    /// <returns>null: there is no such webhook.</returns>
+    /// <exception cref="GatewayRefusedException">No page ended there.</exception>
+    public DeadLetterPage? DeadLetters(string webhook, string? after = null)
+    {
+        if (!_targets.ContainsKey(webhook))
+            return null;
+        var (time, id) = after is null ? (long.MinValue, "") : PlaceOf(after);
+        return Data.Read(c =>
+        {
+            var rows = Database.Rows(
+                c,
+                r => (Event: r.GetString(0), Type: r.GetString(1), Attempts: r.GetInt32(2), Error: r.GetString(3), Time: r.GetInt64(4)),
+                "select event, type, attempts, error, time from undelivered where name = @0 and (time > @1 or time = @1 and event > @2) "
+                    + "order by time, event limit @3",
+                webhook,
+                time,
+                id,
+                OnPage + 1
             );
+            var page = rows.Take(OnPage).ToList();
+            return new DeadLetterPage(
+                page.ConvertAll(r => new DeadLetter(webhook, r.Event, r.Type, r.Attempts, r.Error, Database.Time(r.Time))),
+                rows.Count > OnPage ? string.Create(CultureInfo.InvariantCulture, $"{page[^1].Time}-{page[^1].Event}") : null,
+                (long)Database.Scalar(c, "select count(*) from undelivered where name = @0", webhook)!
+            );
+        });
+    }
+
+    private static (long Time, string Event) PlaceOf(string after) =>
+        after.Split('-', 2) is [var text, var id] && long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var time)
+            ? (time, id)
+            : throw new GatewayRefusedException(GatewayReason.ParameterInvalid, "it must be the next of the page before", "after");
 
     /// <summary>Sends a dead letter once more. If it is taken, it is none any longer.</summary>
     /// <returns>What came of it: empty, it was taken; null, there is no such dead letter.</returns>
@@ -242,7 +268,7 @@ internal sealed partial class Webhooks : SupervisedService
     private async Task<string?> Send(Target target, MirroredEvent e, CancellationToken cancel)
     {
         var body = _events.ToJson(e).ToJsonString();
-        var timestamp = _time.GetUtcNow().ToUnixTimeSeconds().ToString(System.Globalization.CultureInfo.InvariantCulture);
+        var timestamp = _time.GetUtcNow().ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture);
         using var request = new HttpRequestMessage(HttpMethod.Post, target.Settings.Url) { Content = new StringContent(body) };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/cloudevents+json");
         request.Headers.Add("webhook-id", e.Id);

@@ -26,6 +26,19 @@ public class AccessTests(Services services)
     private JsonObject Call() => PlainJson.Write(services.Call());
 
     [Fact]
+    public async Task Tokens_that_are_made_at_once_are_all_kept()
+    {
+        var folder = Directory.CreateTempSubdirectory("tokens").FullName;
+        var file = Path.Combine(folder, "tokens.json");
+        var tokens = await Task.WhenAll(
+            Enumerable.Range(0, 20).Select(i => Task.Run(() => TokenFile.Add(file, $"system-{i}", [Roles.Clerk]), Cancel))
+        );
+        var read = new TokenFile(file);
+        Assert.Equal(tokens.Select((_, i) => $"system-{i}"), tokens.Select(t => read.Find(t)?.Name));
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
     public void The_matrix_is_as_it_was_decided()
     {
         var path = Path.Combine(Root(), "tests", "Gateway", "matrix.txt");

@@ -131,7 +131,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await Until(async () => (dead = await DeadLetter()) is not null);
         Assert.Equal((2, "it answered 500"), ((int)dead!["attempts"]!, (string?)dead["error"]));
         receiver.Status = 204;
-        // However many others there are, of which a list shows the first.
+        // However many others there are, of which the first page shows the first.
         await gateway
             .Host.Services.GetRequiredService<Mirror>()
             .Store.File.Write(c =>
@@ -139,6 +139,14 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
                 for (var i = 0; i < 200; i++)
                     Database.Run(c, "insert into undelivered values ('cases', @0, 'other', 1, 'it answered 500', 0)", $"other/0/{i}");
             });
+        var (_, page, _) = await gateway.Get("/webhooks/cases/dead-letters");
+        Assert.Equal((200, 201), (page["dead_letters"]!.AsArray().Count, (int)page["total"]!));
+        Assert.DoesNotContain(id, page["dead_letters"]!.AsArray().Select(d => (string?)d!["id"]));
+        var (_, last, _) = await gateway.Get($"/webhooks/cases/dead-letters?after={Uri.EscapeDataString((string)page["next"]!)}");
+        Assert.Equal([id], last["dead_letters"]!.AsArray().Select(d => (string?)d!["id"]));
+        Assert.Null(last["next"]);
+        foreach (var wrong in (string[])["page=2", "after=x", "after="])
+            Assert.Equal(400, (await gateway.Get($"/webhooks/cases/dead-letters?{wrong}")).Status);
         var (_, replayed, _) = await gateway.Post("/webhooks/cases/replay", new JsonObject { ["id"] = id });
         Assert.True((bool)replayed["taken"]!);
         Assert.Contains(receiver.Got, g => g.Body.Contains((string)refused["call"]!) && g.Status == 204);
@@ -331,7 +339,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         );
 
         await hooks.StartAsync(Cancel);
-        await Until(() => Task.FromResult(hooks.DeadLetters("cases")!.Count > 0));
+        await Until(() => Task.FromResult(hooks.DeadLetters("cases")!.Total > 0));
         receiver.Status = 204;
         await hooks.StopAsync(Cancel);
 

@@ -125,7 +125,9 @@ public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
         if (part.Erased)
             return new ReadPart(part.Kind, null, part is { Kind: PartKind.Request, Salt.IsEmpty: true, Data.IsEmpty: true });
         var digest = Digests.OfPart(part.Salt.Span, part.Data.Span);
-        var holds = privileged && part is { Kind: PartKind.Events, Salt.IsEmpty: true } || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
+        var holds =
+            privileged && part is { Kind: PartKind.Events, Salt.IsEmpty: true }
+            || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
         return new ReadPart(
             part.Kind,
             part.Kind switch

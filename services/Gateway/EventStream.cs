@@ -96,10 +96,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
             {
                 after = e.Sequence;
                 if (types.Count == 0 || types.Contains(e.Type))
-                    await http.Response.WriteAsync(
-                        $"id: {numbering}-{after}\n{NameOf(e)}data: {ToJson(e).ToJsonString()}\n\n",
-                        cancel
-                    );
+                    await http.Response.WriteAsync($"id: {numbering}-{after}\n{NameOf(e)}data: {ToJson(e).ToJsonString()}\n\n", cancel);
             }
             await http.Response.Body.FlushAsync(cancel);
             // Asked for before the events are read, so that none that comes meanwhile is waited for in vain.

@@ -1,8 +1,5 @@
 using System.Net;
-using System.Net.Security;
 using System.Net.Sockets;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using System.Threading.RateLimiting;
 using Grpc.AspNetCore.Server.Model;
@@ -14,7 +11,6 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Serving;
 
@@ -44,7 +40,7 @@ public static partial class GatewayHost
     internal const int Followers = 32;
 
     /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
-    public const string OwnCertificate = "gateway.pem";
+    public const string OwnCertificate = ServerCertificate.OwnName;
 
     /// <summary>Marks an endpoint whose answer is a stream.</summary>
     /// <param name="FromService">Whether it holds a stream of a service.</param>
@@ -102,7 +98,9 @@ public static partial class GatewayHost
             services.AddHostedService<WitnessBeside>();
         var connections = new Connections(time, ProcessLimits.Descriptors(), settings.Witness is not null);
         services.AddSingleton(connections);
-        Listen(builder.WebHost, settings, connections, CertificateOf(settings, time, Complain));
+        var certificate = new ServerCertificate(settings, time, Complain);
+        services.AddSingleton(certificate);
+        Listen(builder.WebHost, settings, connections, certificate);
         var app = builder.Build();
         log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Gateway");
         try
@@ -256,16 +254,10 @@ public static partial class GatewayHost
         return new TokenFile(list);
     }
 
-    private static void Listen(
-        IWebHostBuilder web,
-        GatewaySettings settings,
-        Connections connections,
-        Reread<SslStreamCertificateContext> certificate
-    )
+    private static void Listen(IWebHostBuilder web, GatewaySettings settings, Connections connections, ServerCertificate certificate)
     {
         web.UseKestrelHttpsConfiguration();
         var addresses = AddressesOf(settings.Listen);
-        _ = certificate.Current;
         web.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -290,41 +282,6 @@ public static partial class GatewayHost
         {
             throw new FormatException($"{listen.Host} has no address: name one at which {listen} can listen");
         }
-    }
-
-    private static Reread<SslStreamCertificateContext> CertificateOf(GatewaySettings settings, TimeProvider time, Action<string> complain)
-    {
-        var (file, key) = (settings.Certificate, settings.CertificateKey);
-        if (file is null || key is null)
-        {
-            (file, key) = (Path.Combine(settings.State, OwnCertificate), Path.Combine(settings.State, "gateway.key"));
-            if (!File.Exists(file) || !File.Exists(key) || IsEnding(file, time))
-                Make(file, key, time.GetUtcNow());
-        }
-        return new Reread<SslStreamCertificateContext>([file], () => CertificateFiles.ReadChain(file, key), complain);
-    }
-
-    private static bool IsEnding(string file, TimeProvider time)
-    {
-        using var certificate = X509CertificateLoader.LoadCertificateFromFile(file);
-        return certificate.NotAfter - time.GetLocalNow().DateTime < TimeSpan.FromDays(30);
-    }
-
-    // For this machine alone: whoever calls names the file, so no authority is needed.
-    private static void Make(string file, string keyFile, DateTimeOffset now)
-    {
-        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var request = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256);
-        var names = new SubjectAlternativeNameBuilder();
-        names.AddDnsName("localhost");
-        names.AddIpAddress(IPAddress.Loopback);
-        names.AddIpAddress(IPAddress.IPv6Loopback);
-        request.CertificateExtensions.Add(names.Build());
-        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(false, false, 0, true));
-        request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid("1.3.6.1.5.5.7.3.1")], false));
-        using var certificate = request.CreateSelfSigned(now.AddHours(-1), now.AddDays(365));
-        WholeFile.Write(keyFile, key.ExportPkcs8PrivateKeyPem() + "\n");
-        WholeFile.Write(file, certificate.ExportCertificatePem() + "\n");
     }
 
     [LoggerMessage(1, LogLevel.Error, "{Text}")]
@@ -359,7 +316,7 @@ internal sealed class StateLock : IDisposable
 }
 
 /// <summary>How the gateway is.</summary>
-internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks, MinistryClient client)
+internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks, MinistryClient client, ServerCertificate certificate)
 {
     /// <summary>Whether nothing has stopped for good.</summary>
     public bool IsReady => mirror.Progress.All(p => p.Alarm.Length == 0);
@@ -369,6 +326,7 @@ internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks,
         new()
         {
             ["participant"] = client.Participant.Id,
+            ["certificate_until"] = JsonEndpoints.Time(certificate.Until),
             ["outbox"] = new JsonObject
             {
                 ["waiting"] = outbox.Waiting,

@@ -11,6 +11,9 @@ internal static class Lists
     private const int Most = 200,
         Usual = 50;
 
+    // A record may have megabytes. So many are in memory at once, besides those on the page.
+    private const int Together = 16;
+
     /// <summary>Reads a page.</summary>
     /// <exception cref="GatewayRefusedException">The mirror has no such list, or cannot apply a filter.</exception>
     public static async Task<StoredRecord> Read(
@@ -32,20 +35,36 @@ internal static class Lists
         var size = request.Descriptor.FindFieldByName("page_size")?.Accessor.GetValue(request) is int and > 0 and var wanted
             ? Math.Min(wanted, Most)
             : Usual;
-        var from = FromOf(Contract.TextOf(request, "page_token"));
-        var found = (await store.RecordsOf(Contract.NameOf(get), time, cancel))
-            .Select(r => (Message: (IMessage)record.Accessor.GetValue(get.OutputType.Parser.ParseFrom(r.Bytes)), r.SeenTime))
-            .Where(r => Passes(request, r.Message))
-            .ToList();
         var response = method.OutputType.Parser.ParseFrom(ByteString.Empty);
         var list = (IList)items.Accessor.GetValue(response);
-        foreach (var (message, _) in found.Skip(from).Take(size))
-            list.Add(message);
-        if (found.Count > from + size)
+        var seen = DateTimeOffset.UnixEpoch;
+        var numbers = await store.NumbersOf(Contract.NameOf(get), time, cancel);
+        int? next = null;
+        for (var from = FromOf(Contract.TextOf(request, "page_token")); from < numbers.Count && next is null; from += Together)
+        {
+            var rows = await store.RecordsAt([.. numbers.Skip(from).Take(Together)], cancel);
+            for (var i = 0; i < rows.Count && next is null; i++)
+            {
+                if (rows[i].Bytes is not { } bytes)
+                    continue;
+                var message = (IMessage)record.Accessor.GetValue(get.OutputType.Parser.ParseFrom(bytes));
+                if (!Passes(request, message))
+                    continue;
+                if (list.Count == size)
+                {
+                    next = from + i;
+                    continue;
+                }
+                list.Add(message);
+                if (seen < rows[i].SeenTime)
+                    seen = rows[i].SeenTime;
+            }
+        }
+        if (next is { } place)
             method
                 .OutputType.FindFieldByName("next_page_token")
-                ?.Accessor.SetValue(response, $"mirror-{(from + size).ToString(CultureInfo.InvariantCulture)}");
-        return new StoredRecord(response.ToByteArray(), found.Select(f => f.SeenTime).DefaultIfEmpty(DateTimeOffset.UnixEpoch).Max());
+                ?.Accessor.SetValue(response, $"mirror-{place.ToString(CultureInfo.InvariantCulture)}");
+        return new StoredRecord(response.ToByteArray(), seen);
     }
 
     private static bool IsGetOf(MethodDescriptor method, MessageDescriptor record) =>

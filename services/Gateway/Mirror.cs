@@ -37,7 +37,8 @@ internal sealed record MirrorProgress(
 /// were seen earlier. Personal data are kept sealed, and opened only to answer.</remarks>
 internal sealed partial class Mirror : SupervisedService
 {
-    private const int Most = 128;
+    private const int Most = 128,
+        ListsAtOnce = 4;
     private static readonly TimeSpan BetweenChecks = TimeSpan.FromSeconds(15),
         BetweenWitnesses = TimeSpan.FromMinutes(1),
         Pause = TimeSpan.FromSeconds(1),
@@ -48,6 +49,8 @@ internal sealed partial class Mirror : SupervisedService
     private readonly TimeProvider _time;
     private readonly ILogger<Mirror> _log;
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private readonly SemaphoreSlim _lists = new(ListsAtOnce);
 
     private volatile bool _away;
 
@@ -89,7 +92,7 @@ internal sealed partial class Mirror : SupervisedService
         {
             var read = method.Name.StartsWith("Get", StringComparison.Ordinal)
                 ? await Store.Record(Contract.NameOf(method), request.ToByteArray(), time, cancel)
-                : await Lists.Read(Store, service, method, request, time, cancel);
+                : await List(service, method, request, time, cancel);
             return read is { Bytes: { } bytes }
                 ? new Reading(method.OutputType.Parser.ParseFrom(bytes), read.SeenTime, progress.CheckTime)
                 : throw new GatewayRefusedException(
@@ -97,6 +100,26 @@ internal sealed partial class Mirror : SupervisedService
                     asOf is null ? "the mirror has no copy of it" : "the mirror had no copy of it then"
                 );
         });
+    }
+
+    // A page may have many megabytes, so a few are made at a time.
+    private async Task<StoredRecord> List(
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        DateTimeOffset time,
+        CancellationToken cancel
+    )
+    {
+        await _lists.WaitAsync(cancel);
+        try
+        {
+            return await Lists.Read(Store, service, method, request, time, cancel);
+        }
+        finally
+        {
+            _lists.Release();
+        }
     }
 
     /// <summary>Events in their order; see <see cref="MirrorStore.Events"/>.</summary>

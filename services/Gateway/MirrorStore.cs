@@ -353,23 +353,42 @@ internal sealed class MirrorStore : IDisposable
         return rows.Select(r => r.Demand(_seals, head)).FirstOrDefault();
     }
 
-    /// <summary>All records of a kind as they were known at a time, in the order in which they were first seen.</summary>
-    public async Task<IReadOnlyList<StoredRecord>> RecordsOf(string method, DateTimeOffset time, CancellationToken cancel)
+    /// <summary>The numbers of all records of a kind as they were known at a time, in the order in which the records were first seen. A record
+    /// that is seen later comes after them, so an index in this list stays.</summary>
+    public async Task<IReadOnlyList<long>> NumbersOf(string method, DateTimeOffset time, CancellationToken cancel) =>
+        (
+            await Read(
+                c =>
+                    MirrorDatabase.Rows(
+                        c,
+                        r => r.GetInt64(0),
+                        "select max(r.number) from mirror_records r where r.method = @0 and r.seen_time <= @1 group by r.request "
+                            + "order by (select min(f.number) from mirror_records f where f.method = @0 and f.request = r.request)",
+                        method,
+                        Database.Stored(time)
+                    ),
+                cancel
+            )
+        ).Rows;
+
+    /// <summary>Records by their numbers, in their order. What is read of them is in memory, so that is for few at once.</summary>
+    /// <exception cref="MirrorBehindException">One of them is not there any more.</exception>
+    public async Task<IReadOnlyList<StoredRecord>> RecordsAt(IReadOnlyList<long> numbers, CancellationToken cancel)
     {
+        if (numbers.Count == 0)
+            return [];
         var (head, rows) = await Read(
             c =>
                 MirrorDatabase.Rows(
                     c,
                     RecordRow.Of,
-                    $"select {Records} from mirror_records r where number in (select max(number) from mirror_records "
-                        + "where method = @0 and seen_time <= @1 group by request) "
-                        + "order by (select min(number) from mirror_records f where f.method = r.method and f.request = r.request)",
-                    method,
-                    Database.Stored(time)
+                    $"select {Records} from mirror_records where number in ({string.Join(", ", numbers.Select((_, i) => $"@{i}"))})",
+                    [.. numbers.Cast<object>()]
                 ),
             cancel
         );
-        return rows.ConvertAll(r => r.Demand(_seals, head)).FindAll(r => r.Bytes is not null);
+        var found = rows.ToDictionary(r => r.Number);
+        return [.. numbers.Select(n => found.TryGetValue(n, out var row) ? row.Demand(_seals, head) : throw new MirrorBehindException())];
     }
 
     /// <summary>Events in their order.</summary>

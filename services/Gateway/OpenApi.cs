@@ -149,7 +149,11 @@ internal static class OpenApi
     {
         yield return ("/outbox/{id}", Own("get", "What became of a write.", "id"));
         yield return ("/events", Own("get", "Events as they come (text/event-stream); Last-Event-ID goes on."));
-        var dead = Own("get", "Events that a webhook did not take, at most 200; next, if there are more, is the after of the next page.", "name");
+        var dead = Own(
+            "get",
+            "Events that a webhook did not take, at most 200; next, if there are more, is the after of the next page.",
+            "name"
+        );
         dead["get"]!["parameters"]!.AsArray().Add(Query(JsonEndpoints.After, "string"));
         yield return ("/webhooks/{name}/dead-letters", dead);
         yield return ("/webhooks/{name}/replay", Own("post", "Sends a dead letter once more: { \"id\": … }.", "name"));

@@ -456,7 +456,11 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.Unimplemented)
         {
-            return Hinder(item, "METHOD_NOT_SERVED", $"{item.Service} runs an earlier version, without {item.Method}: have it brought up to date");
+            return Hinder(
+                item,
+                "METHOD_NOT_SERVED",
+                $"{item.Service} runs an earlier version, without {item.Method}: have it brought up to date"
+            );
         }
         catch (RpcException e)
             when (RefusedException.From(e) is { } refused

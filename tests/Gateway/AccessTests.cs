@@ -26,6 +26,40 @@ public class AccessTests(Services services)
     private JsonObject Call() => PlainJson.Write(services.Call());
 
     [Fact]
+    public void Its_own_certificate_is_made_anew_before_it_ends_also_while_it_runs()
+    {
+        var state = Directory.CreateTempSubdirectory("certificate").FullName;
+        // It has been up for so long that less than a month is left.
+        var clock = new Moved { By = TimeSpan.FromDays(-340) };
+        var certificate = new ServerCertificate(RunningGateway.SettingsFor(services, "kr/mfa", state), clock, Assert.Fail);
+        Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(24), DateTimeOffset.UtcNow.AddDays(26));
+        clock.By = TimeSpan.Zero;
+
+        var shown = certificate.Current.TargetCertificate;
+
+        Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
+        // Who reads the file again trusts what is shown from now on.
+        using var file = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(state, ServerCertificate.OwnName));
+        Assert.Equal(file.RawData, shown.RawData);
+        Directory.Delete(state, recursive: true);
+    }
+
+    [Fact]
+    public async Task Until_when_its_certificate_is_valid_is_seen()
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        var until = DateTimeOffset.Parse((string)(await gateway.Get("/status")).Body["certificate_until"]!);
+        Assert.InRange(until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
+    }
+
+    private sealed class Moved : TimeProvider
+    {
+        public TimeSpan By { get; set; }
+
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + By;
+    }
+
+    [Fact]
     public async Task Tokens_that_are_made_at_once_are_all_kept()
     {
         var folder = Directory.CreateTempSubdirectory("tokens").FullName;

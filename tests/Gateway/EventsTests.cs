@@ -267,7 +267,10 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
             Assert.True(entry.Privileged);
             entry.Parts.Single().Data = new Events
             {
-                Events_ = { new Event { Type = type, Case = services.Case } },
+                Events_ =
+                {
+                    new Event { Type = type, Case = services.Case },
+                },
             }.ToByteString();
             return entry;
         };
@@ -289,7 +292,9 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
                 Request = new CallsLinked(),
                 Bytes = ReadOnlyMemory<byte>.Empty,
                 AgreementVersion = 1,
-                Signature = participant.StartsWith("service/", StringComparison.Ordinal) ? null : new RequestSignature { Signature = "none" },
+                Signature = participant.StartsWith("service/", StringComparison.Ordinal)
+                    ? null
+                    : new RequestSignature { Signature = "none" },
                 Decide = (_, _) => Decision.Accept(services.Case, [Audience.Everybody], changes),
             },
             Cancel

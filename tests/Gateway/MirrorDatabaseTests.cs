@@ -3,8 +3,11 @@ using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
+using Ministries.Trust;
 using Npgsql;
 using static Ministries.Ministry.Tests.Services;
 
@@ -84,6 +87,79 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
             server.Stop();
             Directory.Delete(state, recursive: true);
         }
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task A_page_from_the_copy_reads_the_records_that_are_on_it_and_pages_have_each_record_once(Engine engine)
+    {
+        const int records = 2000,
+            bytes = 20_000;
+        const string one = "case_00000000000000000000000001",
+            other = "case_00000000000000000000000002";
+        var state = Directory.CreateTempSubdirectory("mirror").FullName;
+        var settings = RunningGateway.SettingsFor(_services, "kr/mfa", state) with { Mirror = await RunningGateway.MirrorOn(engine) };
+        using (var store = new MirrorStore(settings, TimeProvider.System))
+        {
+            var opening = await store.Open(Cancel);
+            var ids = Enumerable.Range(0, records).Select(i => $"pris_{i:D26}").ToList();
+            var seen = ids.Select((id, i) => Seen(id, i % 2 == 0 ? one : other)).ToList();
+            var progress = new MirrorProgress("custody", 1, 1, 0, DateTimeOffset.UtcNow, "", null);
+            foreach (var some in seen.Chunk(500))
+                await store.Add(opening, [], some, new Completeness(fromStart: true), progress, Cancel);
+            // Seen again, it stays where it was.
+            await store.Add(opening, [], [seen[0]], new Completeness(fromStart: true), progress, Cancel);
+
+            // PostgreSQL answers on other threads.
+            if (engine == Engine.Sqlite)
+            {
+                var before = GC.GetAllocatedBytesForCurrentThread();
+                var page = await Page(1, "", "");
+                Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, bytes, records * bytes / 4);
+                Assert.Equal(ids[0], Assert.Single(page.Prisoners).Prisoner_);
+            }
+            foreach (var (@case, expected) in ((string, IEnumerable<string>)[])[("", ids), (other, ids.Where((_, i) => i % 2 == 1))])
+            {
+                var (read, token) = (new List<string>(), "");
+                do
+                {
+                    var page = await Page(150, token, @case);
+                    Assert.InRange(page.Prisoners.Count, 1, 150);
+                    read.AddRange(page.Prisoners.Select(p => p.Prisoner_));
+                    token = page.NextPageToken;
+                } while (token.Length > 0);
+                Assert.Equal(expected, read);
+            }
+
+            async Task<ListPrisonersResponse> Page(int size, string token, string @case)
+            {
+                var request = new ListPrisonersRequest
+                {
+                    PageSize = size,
+                    PageToken = token,
+                    Case = @case,
+                };
+                var list = Contract.Find("custody", "ListPrisoners")!;
+                return ListPrisonersResponse.Parser.ParseFrom(
+                    (await Lists.Read(store, "custody", list, request, DateTimeOffset.MaxValue, Cancel)).Bytes
+                );
+            }
+        }
+        Directory.Delete(state, recursive: true);
+
+        static SeenRecord Seen(string id, string @case) =>
+            new(
+                RecordReference.Of(id, @case)!,
+                1,
+                new GetPrisonerResponse
+                {
+                    Prisoner = new Prisoner
+                    {
+                        Prisoner_ = id,
+                        Case = @case,
+                        Identity = new Types.V1.Sealed { Content = ByteString.CopyFrom(new byte[bytes]) },
+                    },
+                }.ToByteArray()
+            );
     }
 
     // In the middle of a batch, and while it is committed.

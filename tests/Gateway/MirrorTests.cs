@@ -326,7 +326,8 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         call.Account.Commitments.Clear();
         var logged = await _services.As("kr/mfa").CallLog.LogCallAsync(call, cancellationToken: Cancel);
         _services.Forged = entry =>
-            EntryHeader.Parser.ParseFrom(entry.Header) is var header && header.Method.EndsWith("/LogCall")
+            EntryHeader.Parser.ParseFrom(entry.Header) is var header
+            && header.Method.EndsWith("/LogCall")
             && header.Position == logged.Receipt.Position
                 ? Forge(entry)
                 : entry;

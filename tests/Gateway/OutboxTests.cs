@@ -411,14 +411,8 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
         Assert.True(found == 200, answer.ToJsonString());
         // The service had recorded it at the first attempt, and once.
-        var entry = await _services
-            .As("kr/mfa")
-            .LedgerOf("calllog")
-            .GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);
-        Assert.Equal(
-            (string?)answer["receipt"]!["position"],
-            $"{Ledger.V1.EntryHeader.Parser.ParseFrom(entry.Entry.Header).Position}"
-        );
+        var entry = await _services.As("kr/mfa").LedgerOf("calllog").GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);
+        Assert.Equal((string?)answer["receipt"]!["position"], $"{Ledger.V1.EntryHeader.Parser.ParseFrom(entry.Entry.Header).Position}");
         Assert.Equal("ANSWERED", (string?)(await Ended(key))["state"]);
 
         async Task<JsonObject> Ended(string id)

@@ -109,10 +109,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
                 return entry;
             entry.Privileged = true;
             foreach (var part in entry.Parts)
-                (part.Salt, part.Data) = (
-                    ByteString.Empty,
-                    part.Kind == PartKind.Events ? Renamed(part.Data) : part.Data
-                );
+                (part.Salt, part.Data) = (ByteString.Empty, part.Kind == PartKind.Events ? Renamed(part.Data) : part.Data);
             return entry;
         };
         _services.Later = answer =>
@@ -127,13 +124,12 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         {
             await using var gateway = await RunningGateway.Start(_services, "icrc");
             await Until(async () =>
-                (await gateway.Get("/status")).Body["mirror"]!.AsArray().Single(m => (string?)m!["service"] == "custody")!
-                    is var custody
+                (await gateway.Get("/status")).Body["mirror"]!.AsArray().Single(m => (string?)m!["service"] == "custody")! is var custody
                 && (custody["alarm"] is not null || (ulong)custody["next_position"]! > other.Prisoner.Identity.Position)
             );
-            var shown = (
-                await gateway.Get($"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={_services.Prisoners[0]}")
-            ).Body["prisoner"]!["identity"]!;
+            var shown = (await gateway.Get($"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={_services.Prisoners[0]}")).Body[
+                "prisoner"
+            ]!["identity"]!;
             Assert.Equal("OtherRecord", (string?)shown["@sealed"]!["fault"]);
             Assert.Null(shown["rank"]);
         }

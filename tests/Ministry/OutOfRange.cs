@@ -50,11 +50,7 @@ public static class OutOfRange
                 Capture = new CaptureCard { CaptureTime = captured, CapturePlace = Place },
             },
             new(notify.Case, notify.RequestId, "data", Hq),
-            [
-                .. ((string[])[Hq, "icrc"]).Select(id =>
-                    Recipient.Of(hq.Agreement.Participants.First(p => p.Id == id), now, "data")
-                ),
-            ]
+            [.. ((string[])[Hq, "icrc"]).Select(id => Recipient.Of(hq.Agreement.Participants.First(p => p.Id == id), now, "data"))]
         );
         await hq.Custody.NotifyBureauAsync(notify, cancellationToken: Cancel);
         return prisoner;

@@ -24,7 +24,7 @@ public enum AgreedTransferFault
     /// <summary>Somebody who must attest it has not, or an observer is not neutral.</summary>
     AttesterMissing,
 
-    /// <summary>Who attested it acts for a state between which he passes.</summary>
+    /// <summary>An attester acts for one of the states between which he passes.</summary>
     WitnessOfAParty,
 
     /// <summary>An attestation is not signed by the official, is of another content, or the participant did not vouch for the key.</summary>
@@ -66,7 +66,7 @@ public static class AgreedTransfers
         if (word.ExpireTime is null || word.ExpireTime <= decision.DecideTime)
             return AgreedTransferFault.TooOld;
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
-        // Whether there had to be a guardian, nobody is told but who may know that he is a minor.
+        // Whether a guardian had to be there is told only to those who may know that he is a minor.
         demanded.Remove(AttesterRole.Guardian);
         if (!word.Interpreted)
             demanded.Remove(AttesterRole.Interpreter);

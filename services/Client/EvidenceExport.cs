@@ -173,7 +173,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
                     ).Proof
                 );
         }
-        // Who keeps receipts by other means may have kept what shows the entry. It is nobody else's.
+        // A caller that keeps its receipts elsewhere may still have one that shows the entry. Nobody else has it.
         Receipts.Shorten(receipt);
         entry.Receipt = receipt;
     }

@@ -39,7 +39,7 @@ public sealed partial class MinistryClient
         CancellationToken cancel = default
     ) => AddOpenings(request, new(destination, prisoners), (service, method, get) => Call(service, method, get, cancel));
 
-    /// <summary>As the other, for who reads records in a way of his own.</summary>
+    /// <summary>As the other, for a caller who reads records in a way of his own.</summary>
     /// <param name="request">The request.</param>
     /// <param name="wish">What is shown.</param>
     /// <param name="read">Reads: the service's name, the method and its request.</param>

@@ -106,7 +106,7 @@ internal static class FileTimes
     {
         if (!File.Exists(path))
             return default;
-        // By its name, the time of a link itself would be told, and a secret that is renewed behind it would go unnoticed.
+        // Looking at the path would give the link's own time, so a secret renewed behind the link would go unnoticed.
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
         return File.GetLastWriteTimeUtc(file);
     }

@@ -575,7 +575,7 @@ public sealed class EvidenceVerification
     private static ByteString? Data(EvidenceEntry entry, PartKind kind) =>
         entry.Parts.FirstOrDefault(p => p.Kind == kind) is { Erased: false } part ? part.Data : null;
 
-    private static string Words(Reason reason) => $"{Reasons.NameOf(reason)}, missing is {Reasons.AboutOf(reason).Missing}";
+    private static string Words(Reason reason) => $"{Reasons.NameOf(reason)}; what is missing: {Reasons.AboutOf(reason).Missing}";
 
     private IEnumerable<(int Index, string Service, List<int> Entries)> Logs()
     {

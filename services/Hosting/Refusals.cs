@@ -81,7 +81,7 @@ public static class Refusals
         var status = new Status
         {
             Code = about.Code,
-            Message = $"{name}: missing is {info.Metadata["missing"]} ({info.Metadata["source"]})",
+            Message = $"{name}; what is missing: {info.Metadata["missing"]} ({info.Metadata["source"]})",
         };
         status.Details.Add(Any.Pack(info));
         if (refusal.Faults is { Count: > 0 } faults)

@@ -254,7 +254,7 @@ internal static class AgreementCommand
                 {
                     var (owner, official) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(code));
                     if (!change(owner.Officials, official))
-                        throw new FormatException($"nothing is changed: {owner.Id} lists {string.Join(", ", owner.Officials)}");
+                        throw new FormatException($"nothing to change: the codes of {owner.Id} are {string.Join(", ", owner.Officials)}");
                     return string.Join(", ", owner.Officials);
                 }
             )

@@ -64,7 +64,7 @@ public sealed record AgreementFault(AgreementWrong Wrong, string Missing, IReadO
 {
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Wrong}: missing is {Missing}; "
+        $"{Wrong}; what is missing: {Missing}; "
         + (Suppliers.Count == 0 ? "its author can supply it" : $"{string.Join(", ", Suppliers)} can supply it");
 }
 

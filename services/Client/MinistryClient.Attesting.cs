@@ -55,8 +55,23 @@ public sealed partial class MinistryClient
         CancellationToken cancel = default
     )
     {
-        ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(key);
+        var (opened, digest) = await OpenToAttest(request, cancel);
+        Attest(request, digest, key, vouched);
+        return opened;
+    }
+
+    /// <summary>The first half of <see cref="Attest(AttestStatementRequest, string, OfficialKey?, CancellationToken)"/>: all but the signature, so
+    /// that the official reads what he attests before he signs it.</summary>
+    /// <param name="request">The request.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>What is sealed in the statement, and the digest that he signs.</returns>
+    internal async Task<(Opened<StatementContent> Opened, ByteString Digest)> OpenToAttest(
+        AttestStatementRequest request,
+        CancellationToken cancel
+    )
+    {
+        ArgumentNullException.ThrowIfNull(request);
         var get = new GetStatementRequest { Statement = request.Statement };
         var read = await Custody.GetStatementAsync(get, cancellationToken: cancel);
         var statement = read.Statement;
@@ -80,10 +95,16 @@ public sealed partial class MinistryClient
             request.Prisoner = statement.Prisoner;
         if (request.Etag.Length == 0)
             request.Etag = read.Etag;
-        var digest = StatementDigests.Of(statement, ByteString.CopyFrom(SHA256.HashData(content.Content.Span)));
-        Attestations.Sign(request, digest, Agreement.TrustDomain, Participant.Id, key, vouched ?? Vouch(request.Actor.Official, key));
-        return opened;
+        return (opened, StatementDigests.Of(statement, ByteString.CopyFrom(SHA256.HashData(content.Content.Span))));
     }
+
+    /// <summary>The second half: the signature.</summary>
+    /// <param name="request">The request.</param>
+    /// <param name="digest">The digest.</param>
+    /// <param name="key">The official's key.</param>
+    /// <param name="vouched">The participant's word for that key; null: the client vouches for it.</param>
+    internal void Attest(AttestStatementRequest request, ByteString digest, Signer key, OfficialKey? vouched = null) =>
+        Attestations.Sign(request, digest, Agreement.TrustDomain, Participant.Id, key, vouched ?? Vouch(request.Actor.Official, key));
 
     private OfficialKey Vouch(string official, Signer key)
     {

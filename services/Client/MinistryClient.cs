@@ -110,7 +110,7 @@ public sealed record MinistrySettings
                 s =>
                     ServiceAddresses.Read(Needed(s.Variable))
                     ?? throw new FormatException(
-                        $"{s.Variable} must hold addresses such as https://127.0.0.1:7101, with commas between them"
+                        $"{s.Variable} must hold addresses such as https://127.0.0.1:7101; separate several with commas"
                     )
             );
         return In(Needed("MINISTRIES_FOLDER"), Needed("MINISTRIES_AS"), services);
@@ -158,9 +158,9 @@ public sealed record MinistrySettings
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
 /// within two seconds, and a write to a service that was connected to before once more and again until its deadline
 /// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED,
-/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED or UNAVAILABLE, or with a refusal
-/// that says after what time to come again (<see cref="RefusedException.RetryAfter"/>), may have been decided: send the same object again to
-/// learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
+/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL, or with a
+/// refusal that says after what time to come again (<see cref="RefusedException.RetryAfter"/>), may have been decided: send the same object
+/// again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
 /// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
 /// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
 /// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys in
@@ -377,7 +377,7 @@ public sealed partial class MinistryClient : IDisposable
         CancellationToken cancel = default
     ) => Follow(service, from, @case, untilNow, new Completeness(from == 0, @case), cancel);
 
-    /// <summary>As the other, for who keeps what it read and goes on later.</summary>
+    /// <summary>As the other, for a caller who keeps what it read and goes on later.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="from">The first position wanted.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -431,7 +431,7 @@ public sealed partial class MinistryClient : IDisposable
                 from = response.NextPosition;
                 if (response.Entry is { } entry && complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
                 {
-                    // Who reads what is there has been admitted to whatever he sees; who follows may have been just now.
+                    // A reader of existing entries was admitted to them before; a follower may have been admitted just now.
                     if (untilNow)
                         throw new EntryMissingException(service, missing);
                     await foreach (var earlier in Earlier(service, response, complete, missing, cancel))

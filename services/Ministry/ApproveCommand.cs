@@ -100,10 +100,11 @@ internal static class ApproveCommand
         var permissions = new Permissions(AgreementFile.Trust(connection.AgreementPath, null, connection.Shell.Time.GetUtcNow()).Agreement);
         var (owner, listed) = OwnerOf(key, permissions, connection.Shell.Time.GetUtcNow());
         Judge(connection, service, method, request, approvals, owner, listed, permissions);
-        var (screen, demanded) = (connection.Error, permissions.ApprovalsDemanded(Contract.NameOf(method)));
+        var (asks, demanded) = (!yes && connection.Shell.Asks, permissions.ApprovalsDemanded(Contract.NameOf(method)));
+        var screen = asks ? connection.Asking : connection.Error;
         screen.Paragraph(Comments.FirstOf(method), style: Style.Bold);
         new Fields(screen, whole: true).Write(request, 2, "approvals");
-        ShowSealed(connection, request, owner);
+        ShowSealed(connection, screen, request, owner);
         screen.Line(new Span("  for: ", Style.Dim), $"{owner.Id}, at {service}");
         screen.Line(new Span("  your key: ", Style.Dim), $"{listed.Id}, of {listed.Official}");
         screen.Line(
@@ -111,7 +112,7 @@ internal static class ApproveCommand
             $"{approvals.Count} so far; the agreement demands {demanded} beside the acting official"
         );
         var question = $"Approve it as {listed.Official}, in the office {office}?";
-        if (!yes && connection.Shell.Asks && !await connection.Ask(question, "nothing was signed", cancel))
+        if (asks && !await connection.Ask(question, "nothing was signed", cancel))
             return false;
         cancel.ThrowIfCancellationRequested();
         if (request.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } id && id.Accessor.GetValue(request) is "")
@@ -123,9 +124,8 @@ internal static class ApproveCommand
 
     // What is sealed is often the substance. Whoever has the participant's keys for sealing here sees it, and that it was sealed for this
     // request.
-    private static void ShowSealed(Connection connection, IMessage request, Participant owner)
+    private static void ShowSealed(Connection connection, Screen screen, IMessage request, Participant owner)
     {
-        var screen = connection.Error;
         var files = SealingKeyFile.AllIn(Path.Combine(connection.Folder, owner.Id));
         foreach (var place in Seals.WithPaths(request))
         {

@@ -13,8 +13,11 @@ internal static class CallCommands
         "A file (PKCS #8, PEM), secrets:NAME of the folder MINISTRIES_SECRETS_FOLDER (/run/secrets), or pkcs11:… of a key in a token.";
 
     /// <summary>The folder of <c>secrets:NAME</c>.</summary>
-    internal static string SecretsFolder =>
-        Environment.GetEnvironmentVariable("MINISTRIES_SECRETS_FOLDER") is { Length: > 0 } folder ? folder : KeySource.DefaultSecretsFolder;
+    internal static string SecretsFolder => GivenSecretsFolder ?? KeySource.DefaultSecretsFolder;
+
+    /// <summary>As <see cref="SecretsFolder"/>, as far as the variable says it; null: it does not.</summary>
+    internal static string? GivenSecretsFolder =>
+        Environment.GetEnvironmentVariable("MINISTRIES_SECRETS_FOLDER") is { Length: > 0 } folder ? folder : null;
 
     /// <summary>The verbs: short forms for daily work, then the services with all their methods.</summary>
     public static IEnumerable<Command> Create() =>
@@ -118,6 +121,7 @@ internal static class CallCommands
             when (e
                     is EntryMissingException
                         or InvalidReceiptException
+                        or ReceiptNotKeptException
                         or InvalidLogException
                         or InvalidEntryException
                         or InvalidDataException

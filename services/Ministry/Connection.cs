@@ -28,6 +28,7 @@ internal sealed class Connection : IDisposable
 
     private readonly SemaphoreSlim _places = new(MostCalls);
     private readonly ParseResult _result;
+    private readonly Lazy<Screen> _asking;
     private readonly Lazy<MinistryClient> _client;
 
     /// <summary>Reads the profile; connects nowhere.</summary>
@@ -57,6 +58,7 @@ internal sealed class Connection : IDisposable
             result.GetValue(Options.Json) ? OutputFormat.Json
             : format.Length == 0 ? OutputFormat.Table
             : SettingForms.Format(format)!.Value;
+        _asking = new(() => Shell.Asking is { } open ? new Screen(new Terminal(open()), Shell.ForAsking) : Error);
         _client = new(() => Open(but is null ? Settings() : but(Settings())));
     }
 
@@ -83,6 +85,9 @@ internal sealed class Connection : IDisposable
 
     /// <summary>Where everything else goes.</summary>
     public Screen Error { get; }
+
+    /// <summary>Where a person is shown what he is asked.</summary>
+    public Screen Asking => _asking.Value;
 
     /// <summary>How the answer is written.</summary>
     public OutputFormat Format { get; }
@@ -120,7 +125,7 @@ internal sealed class Connection : IDisposable
     /// <exception cref="OperationCanceledException">He interrupted it instead of answering.</exception>
     public async Task<bool> Ask(string question, string otherwise, CancellationToken cancel)
     {
-        Error.Lines($"{question} [y/N] ");
+        Asking.Lines($"{question} [y/N] ");
         string? answer;
         try
         {
@@ -130,13 +135,13 @@ internal sealed class Connection : IDisposable
         }
         catch (OperationCanceledException)
         {
-            Error.Line();
-            Error.Line(otherwise);
+            Asking.Line();
+            Asking.Line(otherwise);
             throw;
         }
         var yes = answer?.Trim() is "y" or "Y" or "yes" or "Yes";
         if (!yes)
-            Error.Line(otherwise);
+            Asking.Line(otherwise);
         return yes;
     }
 
@@ -152,6 +157,28 @@ internal sealed class Connection : IDisposable
     /// <summary>Who says a setting; empty: nobody.</summary>
     public string SourceOf(string name, Option<string>? option = null) => Said(name, option).Source;
 
+    /// <summary>What options and variables say of who calls a service and where it is, as options with a space before each: for a line that
+    /// does the same in another shell. What the profile says, it says there too.</summary>
+    /// <param name="service">The service.</param>
+    /// <param name="participant">The participant that must call; empty: who calls now.</param>
+    public string OptionsFor(string service, string participant)
+    {
+        var caller = GivenOf("as", Options.As);
+        if (participant.Length > 0 && (caller is not null || ValueOf("as") != participant))
+            caller = participant;
+        (Option Option, string? Value)[] said =
+        [
+            (Options.Profile, GivenOf("profile", Options.Profile)),
+            (Options.Folder, WholePath(GivenOf("folder", Options.Folder))),
+            (Options.As, caller),
+            (Options.Receipts, WholePath(GivenOf("receipts", Options.Receipts))),
+            (Options.Address, (AddressOption(service) ?? GivenOf(service)) is { } address ? $"{service}={address}" : null),
+        ];
+        return string.Concat(said.Where(s => s.Value is not null).Select(s => $" {s.Option.Name} {Shell.Word(s.Value!)}"));
+
+        static string? WholePath(string? path) => path is null ? null : Path.GetFullPath(path);
+    }
+
     /// <summary>The addresses of a service, and who says so.</summary>
     /// <exception cref="FormatException">They are not of their form.</exception>
     public (IReadOnlyList<Uri> Addresses, string Source) AddressesOf(string service)
@@ -161,14 +188,13 @@ internal sealed class Connection : IDisposable
                 throw new FormatException(
                     $"--address {given}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}"
                 );
-        var option = (_result.GetValue(Options.Address) ?? []).LastOrDefault(a => a.StartsWith($"{service}=", StringComparison.Ordinal));
-        var (text, source, _) = option is not null ? (option[(service.Length + 1)..], "--address", false) : Said(service, null);
+        var (text, source, _) = AddressOption(service) is { } option ? (option, "--address", false) : Said(service, null);
         if (text.Length == 0)
             (text, source) = (Standard[service], "no option, variable or profile says another");
         return (
             ServiceAddresses.Read(text)
                 ?? throw new FormatException(
-                    $"{source}: {service}={text} is not https://HOST:PORT; several addresses have commas between them"
+                    $"{source}: {service}={text} is not https://HOST:PORT; separate several addresses with commas"
                 ),
             source
         );
@@ -271,6 +297,11 @@ internal sealed class Connection : IDisposable
             _client.Value.Dispose();
         _places.Dispose();
     }
+
+    private string? AddressOption(string service) =>
+        (_result.GetValue(Options.Address) ?? []).LastOrDefault(a => a.StartsWith($"{service}=", StringComparison.Ordinal)) is { } given
+            ? given[(service.Length + 1)..]
+            : null;
 
     private NotReachedException NotReached(string service, Exception e)
     {

@@ -115,7 +115,7 @@ internal static class Options
     {
         Description =
             "Where the key is of the official who was present and signs. First the statement is opened and its commitments are made again; if "
-            + $"they differ, nothing is signed. {CallCommands.KeyLocation}",
+            + $"they differ, nothing is signed. On a terminal he reads it and is asked before he signs. {CallCommands.KeyLocation}",
         HelpName = "location",
     };
 

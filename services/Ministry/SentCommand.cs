@@ -61,8 +61,9 @@ internal static class SentCommand
                 ["request_id"] = s.Id,
                 ["service"] = s.Service,
                 ["method"] = s.Method,
+                ["participant"] = s.Participant,
                 ["time"] = s.Time.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
-                ["command"] = Outbox.Again(s.Service, s.Verb, s.Id),
+                ["command"] = Again(connection, s),
             }),
         ]);
         if (Answers.WriteData(connection, data))
@@ -74,8 +75,12 @@ internal static class SentCommand
         {
             screen.Line(new Span(write.Id, Style.Bold), $"  {write.Service} {write.Verb}");
             screen.Paragraph($"sent {screen.Time(write.Time)}", 2, Style.Dim);
-            screen.Paragraph($"again: {Outbox.Again(write.Service, write.Verb, write.Id)}", 2, Style.Dim);
+            // In one line, so that it can be copied.
+            screen.Line("  ", new Span($"again: {Again(connection, write)}", Style.Dim));
         }
         return ExitCodes.Done;
     }
+
+    private static string Again(Connection connection, SentWrite write) =>
+        Outbox.Again(connection, write.Service, write.Verb, write.Id, write.Participant);
 }

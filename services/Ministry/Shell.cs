@@ -8,18 +8,21 @@ internal sealed record Shell
     /// <summary>The value of an environment variable; null: it is not set.</summary>
     public required Func<string, string?> Variable { get; init; }
 
-    /// <summary>Standard input. .NET changes the mode of a terminal when it first opens it, so that is done only by who reads.</summary>
+    /// <summary>Standard input. .NET changes the mode of a terminal when it first opens it, so that is done only when something is read.</summary>
     public required Func<TextReader> Input { get; init; }
 
     /// <summary>All of standard input, for a value that is read from it; null: that of <see cref="Input"/>.</summary>
     public Func<CancellationToken, Task<string>>? WholeInput { get; init; }
 
-    /// <summary>Whether a person can be asked: standard error is a terminal, and so is standard input or the terminal of the session.
+    /// <summary>Whether a person can be asked: standard error or standard input is a terminal, and for the other the session has one.
     /// </summary>
     public bool Asks { get; init; }
 
     /// <summary>Where a person answers, if that is not standard input: that may hold a value.</summary>
     public Func<TextReader>? Person { get; init; }
+
+    /// <summary>Where a person is shown what he is asked, if that is not standard error: it may go into a file.</summary>
+    public Func<TextWriter>? Asking { get; init; }
 
     /// <summary>Whether standard output is a terminal; of <see cref="ForErrors"/>, whether standard error is one.</summary>
     public bool IsTerminal { get; init; }
@@ -38,6 +41,9 @@ internal sealed record Shell
 
     /// <summary>The same with standard error in the place of standard output.</summary>
     public Shell ForErrors => this with { IsTerminal = IsErrorTerminal, Columns = ErrorColumns };
+
+    /// <summary>The same with <see cref="Asking"/> in the place of standard output.</summary>
+    public Shell ForAsking => this with { IsTerminal = true, Columns = Columns ?? 80 };
 
     /// <summary>The zone in which times are shown.</summary>
     public TimeZoneInfo Zone { get; init; } = TimeZoneInfo.Local;
@@ -58,14 +64,17 @@ internal sealed record Shell
         var set = int.TryParse(Environment.GetEnvironmentVariable("COLUMNS"), out var columns) && columns > 0 ? columns : (int?)null;
         var (output, error) = (!Console.IsOutputRedirected, !Console.IsErrorRedirected);
         var window = set is null && (output || error) && Console.WindowWidth is > 0 and var width ? width : (int?)null;
-        var person = error && Console.IsInputRedirected ? Session() : null;
+        var typed = !Console.IsInputRedirected;
+        var person = error && !typed ? Session(FileAccess.Read) : null;
+        var asking = typed && !error ? Session(FileAccess.Write) : null;
         return new Shell
         {
             Variable = Environment.GetEnvironmentVariable,
             Input = () => Console.In,
             WholeInput = cancel => Ledger.PlainText.Read("-", cancel),
-            Asks = error && (person is not null || !Console.IsInputRedirected),
-            Person = person,
+            Asks = error && typed || (person ?? asking) is not null,
+            Person = person is null ? null : () => new StreamReader(person()),
+            Asking = asking is null ? null : () => new StreamWriter(asking()) { AutoFlush = true },
             IsTerminal = output,
             Columns = set ?? (output ? window : null),
             IsErrorTerminal = error,
@@ -78,21 +87,24 @@ internal sealed record Shell
         Task.Run(() => WholeInput is { } whole ? whole(cancel) : Task.FromResult(Input().ReadToEnd()), CancellationToken.None)
             .WaitAsync(cancel);
 
-    // The terminal of the session, at which a person may sit though standard input comes from elsewhere; null: there is none.
-    private static Func<TextReader>? Session()
+    // The terminal of the session, at which a person may sit though standard input comes from elsewhere, or standard error goes elsewhere;
+    // null: there is none.
+    private static Func<FileStream>? Session(FileAccess access)
     {
         const string Terminal = "/dev/tty";
         try
         {
             if (OperatingSystem.IsWindows())
                 return null;
-            File.OpenRead(Terminal).Dispose();
-            return () => new StreamReader(File.OpenRead(Terminal));
+            Open().Dispose();
+            return Open;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }
+
+        FileStream Open() => new(Terminal, FileMode.Open, access, FileShare.ReadWrite, bufferSize: 0);
     }
 
     /// <summary>That in which a verb was started.</summary>

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Sealing;
@@ -104,6 +105,35 @@ public sealed class AttestTests(Services services) : IClassFixture<Services>
                 .. (string[])["custody", "attest-statement", "--statement", statement, "--role", "interpreter", "--sign-with", key],
                 .. (string[])["--actor.office", "delegation", "--actor.official", Interpreter, "--actor.authority", "order-1", "--yes"],
             ];
+    }
+
+    [Fact]
+    public async Task An_official_reads_what_he_attests_before_he_signs_wherever_it_goes_then()
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var key = Path.Combine(services.Folder, "icrc", "officials", $"{Trust.Pki.OfficialOf("icrc", 2)}.key");
+        var icrc = new CommandRunner(services) { As = "icrc" };
+        string[] attest =
+        [
+            .. (string[])["custody", "attest-statement", "--statement", await Record(["icrc"], _ => { }), "--role", "interpreter"],
+            .. (string[])["--actor.office", "delegation", "--actor.official", Interpreter, "--actor.authority", "order-1"],
+            .. (string[])["--sign-with", key],
+        ];
+
+        var no = await (icrc with { Typed = "n\n" }).Run([.. attest, "--out", file]);
+        Assert.Equal(ExitCodes.Declined, no.Code);
+        Assert.Contains("Invented words.", no.Error);
+        Assert.Contains("nothing was signed", no.Error);
+        Assert.False(File.Exists(file));
+
+        var shown = await icrc.Succeed([.. attest, "--dry-run", "-j"]);
+        Assert.Contains("Invented words.", shown.Error);
+        Assert.Null(JsonNode.Parse(shown.Output)!["request"]!["signature"]);
+
+        await (icrc with { Typed = "y\n" }).Succeed([.. attest, "--out", file]);
+        Assert.NotNull(JsonNode.Parse(await File.ReadAllTextAsync(file, Cancel))!["signature"]);
+        Assert.Equal(ExitCodes.Declined, (await (icrc with { Typed = "n\n" }).Run(attest)).Code);
+        await (icrc with { Typed = "y\n" }).Succeed(attest);
     }
 
     private static StatementContent Content() =>

@@ -1,7 +1,10 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;
@@ -291,6 +294,161 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
     }
 
+    /// <summary>The service commits before it fails, or not: nobody knows.</summary>
+    [Fact]
+    public async Task A_write_at_which_the_service_failed_is_kept_and_is_the_same_then()
+    {
+        var recorded = 0ul;
+        services.Later = answer =>
+        {
+            if (answer is not LogCallResponse logged)
+                return answer;
+            recorded = logged.Receipt.Position;
+            var info = new Google.Rpc.ErrorInfo { Reason = "INTERNAL", Domain = Refusals.Domain };
+            throw new Google.Rpc.Status
+            {
+                Code = (int)Google.Rpc.Code.Internal,
+                Details = { Google.Protobuf.WellKnownTypes.Any.Pack(info) },
+            }.ToRpcException();
+        };
+        var failed = await Kr.Run(LogCall);
+        services.Later = null;
+        Assert.Equal(ExitCodes.WasRefused, failed.Code);
+        Assert.Contains("refused: INTERNAL", failed.Error);
+        var id = IdIn(failed);
+        Assert.Contains(id, (await Kr.Succeed("sent")).Output);
+        Assert.Contains($"at position {recorded}\n", (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
+        Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+    }
+
+    /// <summary>The service refuses for these before it looks for the answer that it gave.</summary>
+    [Theory]
+    [InlineData(Reason.SignatureExpired)]
+    [InlineData(Reason.SignatureKeyUnknown)]
+    [InlineData(Reason.CertificateNotAccepted)]
+    [InlineData(Reason.RequestInvalid)]
+    [InlineData(Reason.NotGranted)]
+    public async Task A_write_without_an_answer_is_not_forgotten_because_it_is_refused_when_it_is_sent_again(Reason reason)
+    {
+        var id = IdIn(await Refused(Reason.Overloaded, LogCall));
+        var refused = await Refused(reason, ["calllog", "log-call", "--request-id", id]);
+        Assert.Equal(ExitCodes.WasRefused, refused.Code);
+        Assert.Equal(id, IdIn(refused));
+        Assert.Contains(id, (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
+    }
+
+    [Fact]
+    public async Task A_refusal_that_is_the_answer_for_ever_ends_the_waiting()
+    {
+        var id = IdIn(await Refused(Reason.Overloaded, LogCall));
+        var refused = await Refused(Reason.Stale, ["calllog", "log-call", "--request-id", id]);
+        Assert.DoesNotContain("request_id: ", refused.Error);
+        Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+        // Of a new write it is enough that the service decided.
+        Assert.DoesNotContain("request_id: ", (await Refused(Reason.RequestInvalid, LogCall)).Error);
+        // One whose caller was refused can be sent as it is once that is mended.
+        Assert.Contains(IdIn(await Refused(Reason.SignatureExpired, LogCall)), (await Kr.Succeed("sent")).Output);
+    }
+
+    [Fact]
+    public async Task A_write_whose_receipt_cannot_be_kept_ends_with_its_id_and_is_the_same_then()
+    {
+        var receipts = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var recorded = 0ul;
+        services.Later = answer =>
+        {
+            if (answer is not LogCallResponse logged)
+                return answer;
+            recorded = logged.Receipt.Position;
+            Directory.Move(receipts, $"{receipts}-aside");
+            File.WriteAllText(receipts, "");
+            return answer;
+        };
+        var ended = await Kr.Run([.. LogCall, "--receipts", receipts]);
+        services.Later = null;
+        File.Delete(receipts);
+        Directory.Move($"{receipts}-aside", receipts);
+        Assert.Equal(ExitCodes.WasRefused, ended.Code);
+        Assert.Contains("its receipt cannot be kept", ended.Error);
+        Assert.Contains("It was recorded.", ended.Error);
+        string[] again = ["calllog", "log-call", "--request-id", IdIn(ended), "--receipts", receipts];
+        Assert.Contains($"at position {recorded}\n", (await Kr.Succeed(again)).Output);
+        Assert.Equal([$"calllog-{recorded}.json"], Directory.GetFiles(receipts).Select(Path.GetFileName));
+    }
+
+    [Fact]
+    public async Task A_write_whose_receipt_proves_nothing_ends_with_its_id_and_is_kept()
+    {
+        services.Later = answer =>
+        {
+            if (answer is LogCallResponse logged)
+                logged.Call = "call_0";
+            return answer;
+        };
+        var ended = await Kr.Run(LogCall);
+        services.Later = null;
+        Assert.Equal(ExitCodes.WasRefused, ended.Code);
+        Assert.Contains("proves nothing", ended.Error);
+        Assert.Contains(IdIn(ended), (await Kr.Succeed("sent")).Output);
+    }
+
+    [Fact]
+    public async Task A_write_that_waits_takes_no_other_content_and_is_asked_about()
+    {
+        var id = IdIn(await Refused(Reason.Overloaded, LogCall));
+        string[] again = ["calllog", "log-call", "--request-id", id];
+        var (file, before) = (Path.Combine(services.Folder, Path.GetRandomFileName()), await Calls());
+        await File.WriteAllTextAsync(file, "{}", Cancel);
+        foreach (
+            var other in (string[][])
+                [
+                    ["--subject", "transfer"],
+                    ["--json", file],
+                    ["--account.minutes.to", "kr/mfa"],
+                ]
+        )
+        {
+            var ran = await Kr.Run([.. again, .. other]);
+            Assert.Equal(ExitCodes.WrongInput, ran.Code);
+            Assert.Contains($"{id} waits and is sent as it was: leave out {other[0]}", ran.Error);
+        }
+        var no = await (Kr with { Typed = "n\n" }).Run(again);
+        Assert.Equal(ExitCodes.Declined, no.Code);
+        Assert.Contains("channel: telephone", no.Error);
+        Assert.Contains("it was not sent again", no.Error);
+        Assert.Equal(id, IdIn(no));
+        Assert.Equal(before, await Calls());
+        await (Kr with { Typed = "y\n" }).Succeed(again);
+        Assert.Equal(before + 1, await Calls());
+    }
+
+    [Fact]
+    public async Task The_line_that_sends_a_write_again_does_so_in_any_shell_and_only_as_its_participant()
+    {
+        var receipts = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var shared = Kr with { Variables = new Dictionary<string, string> { ["MINISTRIES_RECEIPTS"] = receipts } };
+        var told = await Refused(Reason.Overloaded, LogCall, shared);
+        var (id, line) = (IdIn(told), told.Error.Split('\n').Single(l => l.StartsWith("  ministry ", StringComparison.Ordinal)).Trim());
+
+        // Another participant with the same folder sees whose it is.
+        var other = shared with
+        {
+            As = "ua/mfa",
+        };
+        var ran = await other.Run("calllog", "log-call", "--request-id", id);
+        Assert.Equal(ExitCodes.WrongInput, ran.Code);
+        Assert.Contains("of a write of kr/mfa, not of ua/mfa", ran.Error);
+        Assert.Contains($"  again: {line}\n", (await other.Succeed("sent")).Output);
+        var listed = Assert.Single(JsonNode.Parse((await other.Succeed("sent", "-j")).Output)!.AsArray())!;
+        Assert.Equal(("kr/mfa", line), ((string)listed["participant"]!, (string)listed["command"]!));
+
+        var words = await Processes.Output(new ProcessStartInfo("bash", ["-c", $"printf '%s\\n' {line}"]));
+        string[] unset = ["FOLDER", "CALLLOG", "CUSTODY", "CONSULAR"];
+        var empty = new CommandRunner(services) { Variables = unset.ToDictionary(name => $"MINISTRIES_{name}", _ => "") };
+        Assert.Contains(id, (await empty.Succeed(words.Split('\n')[1..^1])).Output);
+        Assert.DoesNotContain(id, (await other.Succeed("sent")).Output);
+    }
+
     [Fact]
     public async Task A_write_without_an_answer_is_not_sent_where_it_is_only_to_be_shown()
     {
@@ -390,6 +548,23 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.Equal(ExitCodes.Declined, await terminal.End());
         Assert.Contains("nothing was sent", terminal.Shown);
         Assert.Equal(before + 1, await Calls());
+    }
+
+    [Fact]
+    public async Task A_person_is_asked_though_errors_go_into_a_file()
+    {
+        var (file, before) = (Path.Combine(services.Folder, Path.GetRandomFileName()), await Calls());
+        using var terminal = new PseudoTerminal(
+            services,
+            $"{PseudoTerminal.Line(["ministry", .. LogCall])} 2>{file}",
+            ("MINISTRIES_ZONE", "Asia/Seoul")
+        );
+        await terminal.Until("[y/N]");
+        Assert.Contains("telephone", terminal.Shown);
+        await terminal.Type("n\n");
+        Assert.Equal(ExitCodes.Declined, await terminal.End());
+        Assert.Contains("nothing was sent", terminal.Shown);
+        Assert.Equal(before, await Calls());
     }
 
     [Fact]
@@ -616,6 +791,22 @@ public class VerbTests(Services services) : IClassFixture<Services>
                 ["MINISTRIES_TIMEOUT"] = "1",
             },
         };
+
+    private static string IdIn(Ran ran) => ran.Error.Split("request_id: ")[1].Split('\n')[0];
+
+    // Runs something while the call log refuses every call that is logged.
+    private async Task<Ran> Refused(Reason reason, string[] words, CommandRunner? runner = null)
+    {
+        services.Before = request => request is LogCallRequest ? throw new Refusal(reason).ToException() : Task.CompletedTask;
+        try
+        {
+            return await (runner ?? Kr).Run(words);
+        }
+        finally
+        {
+            services.Before = null;
+        }
+    }
 
     // While something runs, the call log answers no write.
     private async Task<Ran> Unanswered(Func<Task<Ran>> run, Action? arrived = null)

@@ -1,10 +1,13 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Gateway;
+using Ministries.Keys;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 using PlainText = Ministries.Ledger.PlainText;
@@ -27,20 +30,13 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     /// <returns>The exit code.</returns>
     public async Task<int> Run(CancellationToken cancel)
     {
+        var id = verb.IsWrite ? result.GetValue(Options.RequestId) ?? "" : "";
+        if (id.Length > 0 && Outbox.Find(connection, verb, id) is { } sent)
+            return await SendAgain(sent, id, cancel);
         var values = new FlagValue(connection.Shell.Zone, connection.Shell.Time.GetUtcNow(), file => ReadFile(file, cancel));
         var (request, seals) = await verb.Build(result, values, cancel);
-        // A write that was sent and not answered is sent again as it was.
-        if (verb.IsWrite && result.GetValue(Options.RequestId) is { Length: > 0 } id)
-        {
-            if (Outbox.Find(connection, verb, id) is { } sent)
-            {
-                if (await Shown(sent) is not { } code)
-                    return await Send(sent, cancel);
-                SayAgain(id);
-                return code;
-            }
+        if (id.Length > 0)
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, id);
-        }
         FillActor(request);
         Check(
             request,
@@ -53,11 +49,44 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             await connection.Client.AddOpenings(request, wish, (service, method, get) => connection.Call(service, method, get, cancel));
         await Seal(request, seals, cancel);
         await Wrap(request, cancel);
-        await Attest(request, cancel);
+        if (
+            request is AttestStatementRequest { Signature.IsEmpty: true } attest
+            && result.GetValue(Options.SignWith) is { Length: > 0 } key
+        )
+            return await Attest(attest, key, cancel);
+        NameRequest(request);
+        Check(request, []);
+        return await Shown(request)
+            ?? (await Confirmed(request, Sending, "nothing was sent", cancel) ? await Send(request, cancel) : ExitCodes.Declined);
+    }
+
+    private void NameRequest(IMessage request)
+    {
         if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());
-        Check(request, []);
-        return await Shown(request) ?? (await Confirmed(request, cancel) ? await Send(request, cancel) : ExitCodes.Declined);
+    }
+
+    // A write that was sent and not answered is sent again as it was.
+    private async Task<int> SendAgain(IMessage sent, string id, CancellationToken cancel)
+    {
+        string[] ignored =
+        [
+            .. verb
+                .Command.Options.Except([.. Options.OfConnection, .. Options.OfWrites.Where(o => o != Options.RequestFile)])
+                .Select(result.GetResult)
+                .OfType<OptionResult>()
+                .Where(given => !given.Implicit)
+                .Select(given => given.IdentifierToken?.Value ?? given.Option.Name),
+        ];
+        if (ignored.Length > 0)
+            throw new FormatException(
+                $"{id} waits and is sent as it was: leave out {string.Join(", ", ignored)}, or forget it with `ministry sent drop {id}`"
+            );
+        var code = await Shown(sent);
+        if (code is null && await Confirmed(sent, Sending, "it was not sent again", cancel))
+            return await Send(sent, cancel);
+        SayAgain(id);
+        return code ?? ExitCodes.Declined;
     }
 
     // ---- the request -----------------------------------------------------------------------------------------------------------
@@ -182,20 +211,39 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     private static IEnumerable<string> SignatureIn(IMessage request) =>
         request is AttestStatementRequest ? ["digest", "signature", "official_key"] : [];
 
-    private async Task Attest(IMessage request, CancellationToken cancel)
+    // He is asked before he signs, wherever the request goes then. Where it is only to be shown, he does not sign.
+    private async Task<int> Attest(AttestStatementRequest request, string key, CancellationToken cancel)
     {
-        if (
-            request is AttestStatementRequest { Signature.IsEmpty: true } attest
-            && result.GetValue(Options.SignWith) is { Length: > 0 } key
-        )
-            _attested = (
-                await connection.Reach(
-                    verb.Service,
-                    () => connection.Client.Attest(attest, key, attest.OfficialKey, cancel),
-                    "the statement",
-                    cancel
-                )
-            ).Message;
+        using var official = KeySource.Open(key, CallCommands.SecretsFolder);
+        var (opened, digest) = await connection.Reach(
+            verb.Service,
+            () => connection.Client.OpenToAttest(request, cancel),
+            "the statement",
+            cancel
+        );
+        _attested = opened.Message;
+        NameRequest(request);
+        Check(request, [.. SignatureIn(request)]);
+        var (isKept, shows) = (result.GetValue(Options.Out) is { Length: > 0 }, result.GetValue(Options.DryRun));
+        if (shows && !isKept)
+        {
+            ShowAttested(connection.Error);
+            return DryRun.Show(connection, verb, request);
+        }
+        var question = isKept ? $"Sign it as {request.Actor.Official}?" : $"Sign it as {request.Actor.Official}? {Sending}";
+        if (!await Confirmed(request, question, "nothing was signed, and nothing was sent", cancel))
+            return ExitCodes.Declined;
+        connection.Client.Attest(request, digest, official, request.OfficialKey);
+        Check(request, []);
+        return await Shown(request) ?? await Send(request, cancel);
+    }
+
+    private void ShowAttested(Screen screen)
+    {
+        if (_attested is null)
+            return;
+        screen.Paragraph("What is attested, as it is sealed in the statement:", 2, Style.Bold);
+        new Fields(screen, whole: true).Write(_attested, 4, "wish_secret");
     }
 
     // ---- what becomes of it ------------------------------------------------------------------------------------------------------
@@ -220,18 +268,14 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     }
 
     // Every write stays in the ledger for ever, so every write is asked about.
-    private async Task<bool> Confirmed(IMessage request, CancellationToken cancel)
+    private async Task<bool> Confirmed(IMessage request, string question, string otherwise, CancellationToken cancel)
     {
         if (result.GetValue(Options.Yes) || !connection.Shell.Asks)
             return true;
-        var screen = connection.Error;
+        var screen = connection.Asking;
         screen.Paragraph(Comments.FirstOf(verb.Method), style: Style.Bold);
         new Fields(screen, whole: false).Write(request, 2, "request_id", "etag", "approvals");
-        if (_attested is not null)
-        {
-            screen.Paragraph("What is attested, as it is sealed in the statement:", 2, Style.Bold);
-            new Fields(screen, whole: true).Write(_attested, 4, "wish_secret");
-        }
+        ShowAttested(screen);
         if (request.Descriptor.FindFieldByNumber(4) is { Name: "approvals" } field)
             screen.Line(
                 new Span("  approvals: ", Style.Dim),
@@ -243,15 +287,18 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
                     new Span($"  {source.Kind.Name} now: ", Style.Dim),
                     new Fields(screen, true).InLine(source.Kind.In(answer), state, false)
                 );
-        var question = $"Send it as {connection.Client.Participant.Id}? It stays in the ledger.";
-        return await connection.Ask(question, "nothing was sent", cancel);
+        return await connection.Ask(question, otherwise, cancel);
     }
+
+    private string Sending => $"Send it as {connection.Client.Participant.Id}? It stays in the ledger.";
 
     private uint Demanded => new Permissions(connection.Client.Agreement).ApprovalsDemanded(Contract.NameOf(verb.Method));
 
     private async Task<int> Send(IMessage request, CancellationToken cancel)
     {
         var id = (string)verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request);
+        // If the caller's files cannot be read, nothing is sent, so nothing is kept.
+        var client = connection.Client;
         var isNew = Outbox.Keep(connection, verb, id, request);
         IMessage answer;
         try
@@ -261,38 +308,64 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         catch (Exception e) when (e is NotReachedException or OperationCanceledException)
         {
             // It may have been sent by an earlier command, in which case it stays.
-            if (isNew && !connection.Client.HasConnected(verb.Service))
+            if (isNew && !client.HasConnected(verb.Service))
             {
-                Outbox.Forget(connection, id);
+                Forget(id);
                 connection.Error.Line("nothing was sent");
                 throw;
             }
             SayAgain(id);
             throw;
         }
-        // An attempt before it may have been recorded, whose answer was lost. With a new id it would be made twice.
-        catch (RefusedException e) when (e.StatusCode is StatusCode.Unavailable || e.RetryAfter is not null)
+        catch (RefusedException e) when (Decides(e, isNew))
+        {
+            Forget(id);
+            await ShowChanges(e, cancel);
+            throw;
+        }
+        catch (Exception e) when (e is RefusedException or InvalidReceiptException or InvalidLogException)
         {
             SayAgain(id);
             throw;
         }
-        catch (RefusedException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            Outbox.Forget(connection, id);
-            await ShowChanges(e, cancel);
-            throw;
+            // The client keeps a receipt once it has proved it.
+            SayAgain(id, "It was recorded. To get its receipt, send the same write again");
+            throw new ReceiptNotKeptException(e);
         }
-        Outbox.Forget(connection, id);
+        Forget(id);
         Show(answer, id);
         return ExitCodes.Done;
     }
 
-    private void SayAgain(string id)
+    // Whether a refusal says what becomes of the write. A fault of the service may come after it was recorded. So may a refusal of who calls, or
+    // one that asks for another attempt, where the answer of an attempt before was lost. With a new id the write would be made twice.
+    private static bool Decides(RefusedException e, bool isNew) =>
+        e is { RetryAfter: null, StatusCode: not (StatusCode.Unavailable or StatusCode.Internal or StatusCode.Unauthenticated) }
+        // An earlier command may have had it recorded. What the service does not keep as an answer, and what is not granted, it may refuse before
+        // it looks for the answer that it gave.
+        && (isNew || Reasons.Find(e.Reason) is { } reason and not (Reason.Unspecified or Reason.NotGranted) && Reasons.IsKept(reason));
+
+    // A write that cannot be forgotten is answered all the same. Sent again, it is the same write.
+    private void Forget(string id)
+    {
+        try
+        {
+            Outbox.Forget(connection, id);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            connection.Error.Line(new Span($"{id} no longer waits, and `ministry sent` still lists it: {e.Message}", Style.Warning));
+        }
+    }
+
+    private void SayAgain(string id, string known = "It is not known whether it was recorded. To send the same write again")
     {
         connection.Error.Paragraph($"request_id: {id}");
-        connection.Error.Paragraph(
-            $"It is not known whether it was recorded. To send the same write again: {Outbox.Again(verb.Service, verb.Command.Name, id)}"
-        );
+        connection.Error.Paragraph($"{known}:");
+        // In one line, so that it can be copied.
+        connection.Error.Line($"  {Outbox.Again(connection, verb.Service, verb.Command.Name, id, connection.As)}");
     }
 
     // The record changed between reading it and writing: what changed is shown, because somebody must decide again. Where it cannot be read
@@ -363,3 +436,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         return ExitCodes.Done;
     }
 }
+
+/// <summary>A write was recorded, and its receipt cannot be kept.</summary>
+/// <param name="inner">Why not.</param>
+internal sealed class ReceiptNotKeptException(Exception inner) : Exception($"its receipt cannot be kept: {inner.Message}", inner);

@@ -108,6 +108,8 @@ internal sealed class Doctor(Connection connection)
     {
         yield return OfCertificate(settings, agreement);
         yield return OfRequestsKey(settings, participant);
+        if (connection.ValueOf("official") is { Length: > 0 } official && !participant.Officials.Contains(official))
+            yield return OfOfficial(official, participant);
         foreach (var finding in OfSealingKeys(settings, participant))
             yield return finding;
     }
@@ -267,6 +269,19 @@ internal sealed class Doctor(Connection connection)
         }
     }
 
+    private Finding OfOfficial(string official, Participant participant)
+    {
+        var near = Suggestion.Nearest(official, participant.Officials);
+        return new(
+            "official",
+            Health.Wrong,
+            $"{connection.SourceOf("official")}: the agreement does not list {official} for {participant.Id}, so that every write of his is refused",
+            near is null
+                ? "`ministry config set official …` names one whom it lists; or list him: ministry agreement add-official"
+                : $"did you mean {near}? `ministry config set official {Shell.Word(near)}`"
+        );
+    }
+
     private IEnumerable<Finding> OfSealingKeys(MinistrySettings settings, Participant participant)
     {
         const string Subject = "key for sealing";
@@ -317,9 +332,8 @@ internal sealed class Doctor(Connection connection)
     {
         try
         {
-            PrivateFiles.MakeFolder(connection.Receipts);
             // A folder may be there, and refuse a file.
-            var trial = Path.Combine(connection.Receipts, $"trial-{Guid.NewGuid():N}");
+            var trial = Path.Combine(Nearest(connection.Receipts), $"trial-{Guid.NewGuid():N}");
             PrivateFiles.Open(trial, FileMode.CreateNew).Dispose();
             File.Delete(trial);
             var waiting = Outbox.All(connection);
@@ -345,6 +359,16 @@ internal sealed class Doctor(Connection connection)
                 "name a folder that you can write: --receipts, or `ministry config set receipts …`"
             );
         }
+    }
+
+    // The folder; where it is not there, the nearest above it, in which it is made with the first receipt.
+    private static string Nearest(string folder)
+    {
+        var nearest = Path.GetFullPath(folder);
+        for (; !Directory.Exists(nearest); nearest = Path.GetDirectoryName(nearest)!)
+            if (File.Exists(nearest))
+                throw new IOException($"{nearest} is not a folder");
+        return nearest;
     }
 
     private async IAsyncEnumerable<Finding> OfService(
@@ -382,7 +406,7 @@ internal sealed class Doctor(Connection connection)
         }
         catch (RefusedException e)
         {
-            wrong = new(service, Health.Wrong, $"it refuses you: {e.Reason}, for want of {e.Missing}", e.Unlock);
+            wrong = new(service, Health.Wrong, $"it refuses you: {e.Reason}; what is missing: {e.Missing}", e.Unlock);
         }
         catch (RpcException e)
         {

@@ -183,6 +183,30 @@ public class DoctorTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task A_folder_for_receipts_that_is_not_there_yet_is_looked_for_and_not_made()
+    {
+        var above = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var receipts = Path.Combine(above, "receipts");
+        var ran = await new CommandRunner(services) { As = "kr/mfa" }.Run("doctor", "-j", "--receipts", receipts);
+        Assert.Equal("well", Found(ran, "receipts")["health"]!.ToString());
+        Assert.False(Directory.Exists(above));
+    }
+
+    [Fact]
+    public async Task An_official_whom_the_agreement_does_not_list_is_found()
+    {
+        var ran = await new CommandRunner(services)
+        {
+            As = "kr/mfa",
+            Variables = new Dictionary<string, string> { ["MINISTRIES_OFFICIAL"] = "o-177" },
+        }.Run("doctor", "-j");
+        Assert.Equal(1, ran.Code);
+        Assert.Equal("wrong", Found(ran, "official")["health"]!.ToString());
+        Assert.StartsWith("MINISTRIES_OFFICIAL: the agreement does not list o-177 for kr/mfa", Found(ran, "official")["what"]!.ToString());
+        Assert.Contains("o-17", Found(ran, "official")["remedy"]!.ToString());
+    }
+
+    [Fact]
     public async Task A_later_agreement_at_a_service_is_found()
     {
         await using var later = new Services();

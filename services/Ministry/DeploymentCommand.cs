@@ -99,7 +99,7 @@ internal static class DeploymentCommand
             catch (Exception e)
                 when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
             {
-                return CallCommands.Failed(result, null, ExitCodes.WasRefused, e.Message);
+                return CallCommands.Failed(result, null, ExitCodes.WrongInput, e.Message);
             }
         });
         return init;
@@ -162,12 +162,21 @@ internal static class DeploymentCommand
                 catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
                 {
                     var why = e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message;
-                    return CallCommands.Failed(result, null, ExitCodes.WasRefused, why);
+                    return CallCommands.Failed(result, null, CodeOf(e), why);
                 }
             }
         );
         return tables;
     }
+
+    // A database that answered has refused.
+    private static int CodeOf(Exception e) =>
+        e switch
+        {
+            IOException or UnauthorizedAccessException or { InnerException: ArgumentException } => ExitCodes.WrongInput,
+            Ledger.LedgerUnavailableException { InnerException: not Npgsql.PostgresException } => ExitCodes.NotReached,
+            _ => ExitCodes.WasRefused,
+        };
 
     /// <summary>Where the services find what they use.</summary>
     /// <param name="Databases">The hosts of PostgreSQL.</param>
@@ -288,7 +297,7 @@ internal static class DeploymentCommand
     {
         var (name, home) = ($"gateway-{participant.Replace('/', '-')}", Path.Combine(authorities, participant));
         if (!File.Exists(Path.Combine(home, "requests.key")))
-            throw new FormatException($"{participant} is no participant of the agreement that writes");
+            throw new FormatException($"{participant} is not a participant that may write");
         var to = Path.Combine(folder, name);
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
         foreach (var file in (string[])["system.pem", "system.key", "requests.key", "sealing.key"])

@@ -49,7 +49,7 @@ internal static class PkiCommand
             }
             catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
             {
-                return CallCommands.Failed(result, null, ExitCodes.WasRefused, e.Message);
+                return CallCommands.Failed(result, null, ExitCodes.WrongInput, e.Message);
             }
         });
         return new Command("pki", "Keys, certificates and the agreement of a development set-up.") { init };

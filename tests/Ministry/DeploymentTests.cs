@@ -150,6 +150,30 @@ public sealed class DeploymentTests : IDisposable
         Assert.Equal(48, File.ReadAllText(In("rabbitmq/cookie")).Length);
     }
 
+    [Fact]
+    public async Task A_folder_or_an_option_that_cannot_be_used_is_wrong_input_and_a_database_that_is_away_was_not_reached()
+    {
+        var (file, connections) = (In("file"), Directory.CreateDirectory(In("connections")).FullName);
+        await File.WriteAllTextAsync(file, "", TestContext.Current.CancellationToken);
+        Assert.Equal(ExitCodes.WrongInput, Run("pki", "init", "--out", file));
+        Assert.Equal(ExitCodes.WrongInput, Run("deployment", "init", "--out", file));
+        Assert.Equal(ExitCodes.WrongInput, Run("deployment", "init", "--out", In("made"), "--gateway", "kr/nobody"));
+        Assert.Equal(ExitCodes.WrongInput, Run("deployment", "tables", "--connections", In("none")));
+        Assert.Equal(ExitCodes.WrongInput, Tables("no connection string"));
+        Assert.Equal(ExitCodes.NotReached, Tables($"Host=127.0.0.1;Port={Fixtures.Ports.Free()};Username=nobody;Database=none"));
+
+        int Tables(string connection)
+        {
+            File.WriteAllText(Path.Combine(connections, "calllog"), connection);
+            return Run("deployment", "tables", "--connections", connections);
+        }
+
+        static int Run(params string[] words) =>
+            new RootCommand { PkiCommand.Create(), DeploymentCommand.Create() }
+                .Parse(words)
+                .Invoke();
+    }
+
     [Theory]
     [InlineData("pki"), InlineData("deployment")]
     public async Task Nobody_else_can_put_a_file_in_a_folder_that_is_made_whatever_the_umask(string verb)

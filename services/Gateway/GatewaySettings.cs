@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Trust;
 
@@ -28,6 +29,9 @@ public sealed record GatewaySettings
     /// <summary>Where the participant's key for requests is; null: the folder's <c>requests.key</c>.</summary>
     public string? RequestsKey { get; init; }
 
+    /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
+    public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
+
     /// <summary>Where it listens (HTTPS): an address, or a name, at all addresses of which it listens. Default: port 7120 of this machine alone.
     /// At any other address, <see cref="Certificate"/> and at least one of <see cref="Tokens"/>, <see cref="Systems"/> and
     /// <see cref="Officials"/> must be set.</summary>
@@ -41,7 +45,7 @@ public sealed record GatewaySettings
     /// </summary>
     public string? Certificate { get; init; }
 
-    /// <summary>File of the certificate's key (PEM).</summary>
+    /// <summary>Where the certificate's key is (PEM): a file, or <c>secrets:NAME</c>.</summary>
     public string? CertificateKey { get; init; }
 
     /// <summary>File of the tokens of systems (<see cref="TokenFile"/>); null: it makes one token for this machine, <c>local.token</c> in
@@ -111,7 +115,7 @@ public sealed record GatewaySettings
         public override IReadOnlyList<Uri> Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) =>
             reader.TokenType == JsonTokenType.String && ServiceAddresses.Read(reader.GetString()!) is { } addresses
                 ? addresses
-                : throw new JsonException("an address of a service must be such as https://custody:7100, several with commas between them");
+                : throw new JsonException("an address of a service must be such as https://custody:7100, separate several with commas");
 
         public override void Write(Utf8JsonWriter writer, IReadOnlyList<Uri> value, JsonSerializerOptions options) =>
             writer.WriteStringValue(string.Join(',', value));
@@ -146,6 +150,7 @@ public sealed record GatewaySettings
             return client with
             {
                 RequestsKey = RequestsKey ?? client.RequestsKey,
+                SecretsFolder = SecretsFolder,
                 SeenFolder = Path.Combine(State, "seen"),
                 Propagator = new OwnSpans(this),
                 // The outbox repeats them, and has a place for other writes meanwhile.

@@ -227,7 +227,10 @@ internal sealed class WitnessBeside(GatewaySettings settings, TimeProvider time,
     public Task StartAsync(CancellationToken cancellationToken)
     {
         _host = WitnessServer.Build(
-            WitnessSettings.In(settings.Folder, settings.Participant, Path.Combine(settings.State, "witness"), settings.Witness!),
+            WitnessSettings.In(settings.Folder, settings.Participant, Path.Combine(settings.State, "witness"), settings.Witness!) with
+            {
+                SecretsFolder = settings.SecretsFolder,
+            },
             time,
             logging => logging.Services.AddSingleton(logs)
         );

@@ -15,7 +15,8 @@ internal static class ServeCommand
         {
             HelpName = "file",
             Description =
-                "The gateway's settings (JSON). The options and variables of folder and participant go before them; a profile is not used.",
+                "The gateway's settings (JSON). The options and variables of folder and participant, and MINISTRIES_SECRETS_FOLDER, go before "
+                + "them; a profile is not used.",
         };
         var state = new Option<string?>("--state")
         {
@@ -163,6 +164,7 @@ internal static class ServeCommand
         {
             Participant = connection.GivenOf("as", Options.As) ?? settings.Participant,
             Folder = connection.GivenOf("folder", Options.Folder) ?? settings.Folder,
+            SecretsFolder = CallCommands.GivenSecretsFolder ?? settings.SecretsFolder,
             State = state ?? settings.State,
             Listen = listen ?? settings.Listen,
             Otlp = settings.Otlp ?? Collector(),

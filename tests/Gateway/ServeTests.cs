@@ -97,6 +97,23 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         return (process.ExitCode, said.Trim());
     }
 
+    [Theory, InlineData(true), InlineData(false)]
+    public async Task Its_keys_are_found_in_the_folder_of_secrets_that_a_variable_or_a_setting_names(bool variable)
+    {
+        var secrets = Directory.CreateDirectory(Path.Combine(_state, "secrets")).FullName;
+        File.Copy(Path.Combine(_services.Folder, "kr/mfa/requests.key"), Path.Combine(secrets, "requests"));
+        var file = await Settings(mirror: null);
+        var settings = JsonNode.Parse(await File.ReadAllTextAsync(file, Cancel))!.AsObject();
+        settings["requestsKey"] = "secrets:requests";
+        // The variable goes before the setting.
+        settings["secretsFolder"] = variable ? _state : secrets;
+        await File.WriteAllTextAsync(file, settings.ToJsonString(), Cancel);
+        await Listens(Start(["serve", "--settings", file, "--listen", _address.ToString()], variable ? secrets : null));
+        var key = Guid.NewGuid().ToString();
+        await Log(key);
+        await Until(async () => (string?)(await Curl([$"/outbox/{key}"]))["state"] == "ANSWERED");
+    }
+
     [Fact]
     public async Task Wrong_settings_are_told_in_one_line()
     {
@@ -316,7 +333,11 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
     private async Task<Process> Serve(MirrorSettings? mirror = null, WebhookSettings? webhook = null)
     {
         var settings = await Settings(mirror is null ? null : new JsonObject { ["connection"] = mirror.Connection }, webhook);
-        var process = Start(["serve", "--settings", settings, "--listen", _address.ToString()]);
+        return await Listens(Start(["serve", "--settings", settings, "--listen", _address.ToString()]));
+    }
+
+    private static async Task<Process> Listens(Process process)
+    {
         // It says where it is once it listens; its log follows.
         for (var line = ""; !line.StartsWith("kr/mfa at ", StringComparison.Ordinal); )
             line = await process.StandardOutput.ReadLineAsync(Cancel) ?? throw new InvalidOperationException("it ended");
@@ -324,19 +345,20 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         return process;
     }
 
-    private Process Start(string[] arguments)
+    private Process Start(string[] arguments, string? secrets = null)
     {
-        var process = Process.Start(
-            // A process that reaches its limit is told so by a signal, which would end it, and by the failure of its write.
-            new ProcessStartInfo(
-                "/bin/sh",
-                ["-c", "trap '' XFSZ; exec \"$@\"", "sh", "dotnet", Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments]
-            )
-            {
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-            }
-        )!;
+        // A process that reaches its limit is told so by a signal, which would end it, and by the failure of its write.
+        var start = new ProcessStartInfo(
+            "/bin/sh",
+            ["-c", "trap '' XFSZ; exec \"$@\"", "sh", "dotnet", Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments]
+        )
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        if (secrets is not null)
+            start.Environment["MINISTRIES_SECRETS_FOLDER"] = secrets;
+        var process = Process.Start(start)!;
         _started.Add(process);
         return process;
     }

@@ -102,6 +102,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         var command = pending.Command;
         var id = (command.Participant, command.RequestId);
         var digest = Digests.OfRequest(command.Method, command.Bytes.Span);
+        pending.Note(hasFailed: false);
         try
         {
             if (answered.TryGetValue(id, out var old))
@@ -120,11 +121,14 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
                 );
             else if (WasTakenIn(command))
                 _answers.Add((pending, () => new Outcome(null, _now, null, null, Repeated: true)));
+            else if (command.Link is { Previous.HasFailed: true })
+                throw new CommandHeldBackException();
             else
                 await Decide(pending, place, preview, digest);
         }
         catch (LedgerException e)
         {
+            pending.Note(hasFailed: true);
             _faults.Add((pending, e));
         }
     }
@@ -149,6 +153,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         var effect = await _decider.Decide(command, preview, position);
         if (effect.Decision.Refusal is { } refusal && !(command.StoresRefusal && Reasons.IsKept(refusal.Reason)))
         {
+            pending.Note(hasFailed: true);
             _answers.Add((pending, () => new Outcome(null, _now, null, refusal, Repeated: false)));
             return;
         }

@@ -48,6 +48,9 @@ public sealed class Command
     /// another service's event; null: it takes no part in the numbering (a participant's request, a duty, a replay).</summary>
     public IntakeNumber? Intake { get; init; }
 
+    /// <summary>Its place in a chain of commands, none of which overtakes the one before it; null: it is in none.</summary>
+    public ChainLink? Link { get; init; }
+
     /// <summary>The W3C traceparent of the span that submits it.</summary>
     public string TraceParent { get; init; } = "";
 

@@ -59,6 +59,9 @@ public sealed class EventGapException(string producer, string type, ulong last, 
     public ulong Sequence { get; } = sequence;
 }
 
+/// <summary>The command before it in its chain has failed (<see cref="ChainLink"/>). Nothing was recorded, and its rule did not run.</summary>
+public sealed class CommandHeldBackException() : LedgerException("the command before it has failed");
+
 /// <summary>A record was written by a newer version of the software, which this one would misread.</summary>
 /// <param name="kind">The kind of record.</param>
 /// <param name="found">The version of the fold that wrote it.</param>

@@ -40,11 +40,23 @@ internal sealed class PendingCommand(Command command, long since)
         Span?.SetStatus(ActivityStatusCode.Error);
         Span?.SetTag("error.type", fault.GetType().Name);
         Span?.Dispose();
-        // The consumer fills a gap and sends the event again: a gap is no failure.
-        if (fault is not EventGapException)
+        // Neither is a failure: the consumer fills a gap, or waits for the event before this one, and sends the event again.
+        if (fault is not (EventGapException or CommandHeldBackException))
             Measures.Failed(fault);
+        Note(hasFailed: true);
         _done.TrySetException(fault);
     }
 
-    public void Cancel(CancellationToken cancel) => _done.TrySetCanceled(cancel);
+    public void Cancel(CancellationToken cancel)
+    {
+        Note(hasFailed: true);
+        _done.TrySetCanceled(cancel);
+    }
+
+    /// <summary>Tells the commands behind it in its chain at once how it is with it.</summary>
+    public void Note(bool hasFailed)
+    {
+        if (Command.Link is { } link)
+            link.HasFailed = hasFailed;
+    }
 }

@@ -202,6 +202,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <exception cref="LedgerInconsistentException">The database must not be served from; nothing was recorded.</exception>
     /// <exception cref="CommandFailedException">Its rule failed.</exception>
     /// <exception cref="EventGapException">Events before this one have not been taken in.</exception>
+    /// <exception cref="CommandHeldBackException">The command before it in its chain has failed.</exception>
     /// <exception cref="NewerFoldException">It touches a record written by newer software.</exception>
     public Task<Outcome> Commit(Command command, CancellationToken cancel) => _committer.Submit(command, cancel);
 

@@ -92,6 +92,12 @@ public sealed class BusFixture : IAsyncDisposable
     /// <summary>Decides on a call in the consular service; null: the call is noted.</summary>
     public Func<CallLogged, Refusal?>? OnCall { get; set; }
 
+    /// <summary>Decides on an event in the consular service; null: as ever.</summary>
+    public Func<IMessage, RuleContext, Decision?>? Decides { get; set; }
+
+    /// <summary>The version of <see cref="Noted"/> that the consular service has.</summary>
+    public StreamKind<CallLogged> NotedKind { get; set; } = Noted;
+
     /// <summary>What the consular service asks before it notes a readout.</summary>
     public Func<CancellationToken, Task>? OnAsk { get; set; }
 
@@ -129,17 +135,20 @@ public sealed class BusFixture : IAsyncDisposable
         new()
         {
             Name = "consular",
-            Streams = [Noted],
+            Streams = [NotedKind],
             Map = _ => { },
             Reactions =
             [
                 Reaction.To<CallLogged>(
                     "calllog",
-                    (e, context) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(e.Case, e.Call, context)
+                    (e, context) =>
+                        Decides?.Invoke(e, context) is { } decision ? decision
+                        : OnCall?.Invoke(e) is { } refusal ? refusal
+                        : Note(e.Case, e.Call, context)
                 ),
                 Reaction.To<ReadoutSubmitted>(
                     "calllog",
-                    (e, context) => Note(e.Case, e.Call, context),
+                    (e, context) => Decides?.Invoke(e, context) is { } decision ? decision : Note(e.Case, e.Call, context),
                     async (_, _, cancel) =>
                     {
                         if (OnAsk is { } ask)
@@ -167,6 +176,8 @@ public sealed class BusFixture : IAsyncDisposable
                 Heard = DatabaseOf is null ? [] : await Ask(service, checkpoint),
                 Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
                 Time = TimeOf(service),
+                // A test's clock does not agree with the database's.
+                ComparesDatabaseClock = TimeOf(service) != Clock,
                 CoverInterval = TimeOf(service) == Clock ? Interval : default,
                 CoverLeaves = Leaves,
             },
@@ -290,7 +301,7 @@ public sealed class BusFixture : IAsyncDisposable
 
     /// <summary>The events that had their effect in the consular service, in order.</summary>
     public async Task<IReadOnlyList<string>> Effects() =>
-        [.. (await (await Ledger(Consular)).Find(Noted, "all", null, TestContext.Current.CancellationToken))?.State.Prisoners ?? []];
+        [.. (await (await Ledger(Consular)).Find(NotedKind, "all", null, TestContext.Current.CancellationToken))?.State.Prisoners ?? []];
 
     public async Task UntilEffects(params IReadOnlyList<string> expected)
     {
@@ -369,9 +380,20 @@ public sealed class BusFixture : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private static Decision Note(string @case, string call, RuleContext context)
+    /// <summary>Notes an event in a record.</summary>
+    public static Decision Note(
+        string @case,
+        string call,
+        RuleContext context,
+        string record = "all",
+        params IReadOnlyList<string> audience
+    )
     {
-        context.Find(Noted, "all");
-        return Decision.Accept(@case, [], [new Change(new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);
+        context.Find(Noted, record);
+        return Decision.Accept(
+            @case,
+            audience,
+            [new Change(new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id(record)])]
+        );
     }
 }

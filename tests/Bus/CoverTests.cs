@@ -1,5 +1,6 @@
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
+using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -12,11 +13,13 @@ public sealed class CoverTests
 {
     private readonly SteppedClock _clock = new();
 
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
     private static async Task Tick(ServiceLedger ledger, SteppedClock clock)
     {
         var size = ledger.Size;
         clock.Step(BusFixture.Interval);
-        await ledger.WaitForMore(size, TestContext.Current.CancellationToken);
+        await ledger.WaitForMore(size, Cancel);
     }
 
     [Fact]
@@ -67,6 +70,80 @@ public sealed class CoverTests
         await Tick(ledger, _clock);
         Assert.Equal(sent, await fixture.Effects());
         Assert.Equal([0, 0, 0, 3], before);
+    }
+
+    // It takes in together what waits for it in the producer's ledger. By its clock, the events are not old enough otherwise.
+    private BusFixture Reading(int leaves = 8) =>
+        new(null, o => o with { FillAge = TimeSpan.FromDays(-3650), FirstDelay = TimeSpan.FromMilliseconds(5) })
+        {
+            Clock = _clock,
+            Leaves = leaves,
+        };
+
+    /// <summary>A rule decides on what is in memory before the lock is held, to find what it needs. Of a record that is not, it decides
+    /// another thing than it will, and that must hold nothing back.</summary>
+    [Fact]
+    public async Task Events_about_records_that_are_not_in_memory_are_committed_together()
+    {
+        const int Cases = 20;
+        await using var fixture = Reading(leaves: 32);
+        fixture.Decides = (e, context) =>
+            e is not CallLogged call ? null
+            : context.Find(BusFixture.Noted, call.Case) is null ? Decision.Refuse(Reason.NotFound)
+            : BusFixture.Note(call.Case, call.Call, context, call.Case);
+        var ledger = await fixture.Ledger(fixture.Consular);
+        for (var i = 0; i < Cases; i++)
+            await Begin(ledger, BusFixture.Noted, $"case_{i}");
+        await fixture.Close(fixture.Consular);
+
+        for (var i = 0; i < Cases; i++)
+            await fixture.Publish(call => new CallLogged { Case = $"case_{i}", Call = call });
+        await fixture.Start(fixture.Consular);
+        ledger = await fixture.Ledger(fixture.Consular);
+        await BusFixture.Until(() => ledger.QueueLength == Cases, "all wait for their commit");
+        await Tick(ledger, _clock);
+        for (var i = 0; i < Cases; i++)
+            Assert.Equal(2, (await ledger.Find(BusFixture.Noted, $"case_{i}", null, Cancel))!.State.Prisoners.Count);
+        Assert.DoesNotContain(fixture.Warnings, w => w.Contains("cannot take in", StringComparison.Ordinal));
+    }
+
+    /// <summary>What its rule accepts can fail after it: its record's fold, or a limit on what is stored.</summary>
+    [Fact]
+    public async Task No_event_overtakes_one_that_fails_after_its_rule_accepted_it()
+    {
+        await using var fixture = Reading();
+        var fails = true;
+        fixture.Decides = (e, context) =>
+            e is ReadoutSubmitted readout && Volatile.Read(ref fails)
+                ? BusFixture.Note(readout.Case, readout.Call, context, "all", new string('x', 301))
+                : null;
+        List<string> sent = [await fixture.Submit(), await fixture.Log()];
+        await FailsAndIsTriedAgain(fixture, sent, () => Volatile.Write(ref fails, false));
+    }
+
+    /// <summary>The second one fails because it is not the next one of its type. The third one, of another type, is the next one of
+    /// its own.</summary>
+    [Fact]
+    public async Task No_event_overtakes_one_that_fails_because_one_before_it_failed()
+    {
+        await using var fixture = Reading();
+        var refuses = true;
+        fixture.Decides = (e, _) => e is ReadoutSubmitted && Volatile.Read(ref refuses) ? Decision.Refuse(Reason.NotFound) : null;
+        List<string> sent = [await fixture.Submit(), await fixture.Submit(), await fixture.Log()];
+        await FailsAndIsTriedAgain(fixture, sent, () => Volatile.Write(ref refuses, false));
+    }
+
+    private async Task FailsAndIsTriedAgain(BusFixture fixture, IReadOnlyList<string> sent, Action mend)
+    {
+        await fixture.Start(fixture.Consular);
+        var ledger = await fixture.Ledger(fixture.Consular);
+        await BusFixture.Until(() => ledger.QueueLength == sent.Count, "all wait for their commit");
+        await Tick(ledger, _clock);
+        Assert.Empty(await fixture.Effects());
+        mend();
+        await BusFixture.Until(() => ledger.QueueLength == sent.Count, "all are tried again");
+        await Tick(ledger, _clock);
+        Assert.Equal(sent, await fixture.Effects());
     }
 
     // A record whose duty fell due at the time, and the duty that records it.
@@ -151,8 +228,8 @@ public sealed class CoverTests
         Assert.Equal(0, ledger.QueueLength);
         // By the clock that is right, none is due.
         _clock.Set = TimeSpan.Zero;
-        Assert.Empty(await ledger.ListDue(_clock.GetUtcNow(), 0, 10, TestContext.Current.CancellationToken));
+        Assert.Empty(await ledger.ListDue(_clock.GetUtcNow(), 0, 10, Cancel));
         await Tick(ledger, _clock);
-        Assert.Equal("waits", (await ledger.Find(kind, "one", null, TestContext.Current.CancellationToken))!.State.Call);
+        Assert.Equal("waits", (await ledger.Find(kind, "one", null, Cancel))!.State.Call);
     }
 }

@@ -193,7 +193,8 @@ public static class Counting
         string requestId,
         Func<View, DateTimeOffset, Decision> rule,
         bool storesRefusal = true,
-        IntakeNumber? intake = null
+        IntakeNumber? intake = null,
+        ChainLink? link = null
     )
     {
         var request = new PartyAdmitted { Case = "decides" };
@@ -208,6 +209,7 @@ public static class Counting
             Decide = rule,
             StoresRefusal = storesRefusal,
             Intake = intake,
+            Link = link,
         };
     }
 

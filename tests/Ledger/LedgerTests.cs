@@ -780,6 +780,52 @@ public abstract class LedgerTests
     }
 
     [Fact]
+    public async Task A_command_has_no_effect_where_the_one_before_it_in_its_chain_failed()
+    {
+        await using var ledger = await Open();
+        Command Of(string id, ChainLink link, Func<Decision> rule) => Decides("service/x", id, (_, _) => rule(), false, link: link);
+        Decision Good(string counter) => Decision.Accept("case_1", [], [Change(counter)]);
+        Dictionary<string, Func<Decision>> failures = new()
+        {
+            ["refused"] = () => Refused,
+            ["its rule"] = () => throw new InvalidOperationException(),
+            ["its fold"] = () => Decision.Accept("case_1", [], [new Change(new Custody.V1.CaseClosed(), [Kind.Id("c")])]),
+        };
+        foreach (var (name, failure) in failures)
+        {
+            var first = new ChainLink(null);
+            var second = new ChainLink(first);
+            var third = new ChainLink(second);
+            var outcomes = await Together(
+                ledger,
+                Of($"{name}/1", first, failure),
+                Of($"{name}/2", second, () => Good("c")),
+                Of($"{name}/3", third, () => Good("c"))
+            );
+            Assert.NotEqual(name == "refused", outcomes[0].IsFaulted);
+            foreach (var behind in outcomes[1..])
+                await Assert.ThrowsAsync<CommandHeldBackException>(() => behind);
+            // The last try counts, also for the one behind it.
+            outcomes = await Together(ledger, Of($"{name}/1", first, () => Good("c")), Of($"{name}/2", second, () => Good("c")));
+            Assert.All(outcomes, o => Assert.Null(o.Result.Refusal));
+            second.Release();
+            Assert.Null((await ledger.Commit(Of($"{name}/3", third, () => Good("c")), Cancel)).Refusal);
+        }
+    }
+
+    /// <summary>The next batch may begin before a caller hears of the one before.</summary>
+    [Fact]
+    public void A_chain_knows_at_once_of_a_command_that_failed()
+    {
+        foreach (var fail in (Action<PendingCommand>[])[p => p.Fail(new LedgerClosedException()), p => p.Cancel(new(canceled: true))])
+        {
+            var link = new ChainLink(null);
+            fail(new PendingCommand(Decides("service/x", "1", (_, _) => Refused, link: link), 0));
+            Assert.True(link.HasFailed);
+        }
+    }
+
+    [Fact]
     public async Task Own_events_are_numbered_and_foreign_ones_are_not_published()
     {
         await using var ledger = await Open();

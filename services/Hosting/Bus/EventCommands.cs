@@ -21,7 +21,7 @@ internal sealed partial class EventCommands(
     ILogger<EventCommands> log
 )
 {
-    // Why an attempt had no effect although the event is sound: something that it needs is out of reach, or an earlier event failed.
+    // Why an attempt had no effect although the event is sound: something that it needs is out of reach, or an event before it failed.
     private const string Unavailable = "UNAVAILABLE",
         HeldBack = "HELD_BACK";
 
@@ -60,6 +60,7 @@ internal sealed partial class EventCommands(
                 or CommitOutcomeUnknownException
                 or ClockNotTrustedException
                 or LedgerInconsistentException
+                or CommandHeldBackException
                 or RpcException
                 or DbException
                 or IOException
@@ -77,20 +78,20 @@ internal sealed partial class EventCommands(
 
     /// <summary>Puts an event's command into the ledger's queue.</summary>
     /// <param name="recorded">The event.</param>
-    /// <param name="behind">The step before it, if that is still running; null: none is.</param>
+    /// <param name="previous">The step before it, if that is still running; null: none is.</param>
     /// <param name="patience">How much longer its question to another service may stay unanswered.</param>
     /// <param name="describe">Adds to its span how the event came and how often it was tried.</param>
     /// <param name="stop">Stops.</param>
     /// <returns>The step, and why it had no effect where that is known already.</returns>
     public async ValueTask<(EventStep Step, StepFailure? Failure)> Begin(
         RecordedEvent recorded,
-        EventStep? behind,
+        EventStep? previous,
         TimeSpan patience,
         Action<Activity?> describe,
         CancellationToken stop
     )
     {
-        var step = new EventStep(_reactions[recorded.Event.Type], recorded, behind) { Patience = patience, Span = Start(recorded) };
+        var step = new EventStep(_reactions[recorded.Event.Type], recorded, previous) { Patience = patience, Span = Start(recorded) };
         describe(step.Span);
         try
         {
@@ -131,9 +132,9 @@ internal sealed partial class EventCommands(
         using var span = step.Span;
         if (outcome.Refusal is { } refusal)
         {
-            var failure = new StepFailure(step, step.HeldBack ? null : step.Failed ?? Refusals.NameOf(refusal.Reason));
-            span.Fail(failure.Reason ?? HeldBack, null);
-            return failure;
+            var reason = Refusals.NameOf(refusal.Reason);
+            span.Fail(reason, null);
+            return new StepFailure(step, reason);
         }
         span?.SetTag("ministries.position", (long?)outcome.Position);
         if (outcome.Repeated)
@@ -156,7 +157,7 @@ internal sealed partial class EventCommands(
         {
             await Prepare(step, cancel);
             var outcome = await ledger.Commit(CommandOf(step, replay: true), cancel);
-            var reason = outcome.Refusal is { } refusal ? step.Failed ?? Refusals.NameOf(refusal.Reason) : null;
+            var reason = outcome.Refusal is { } refusal ? Refusals.NameOf(refusal.Reason) : null;
             if (reason is not null)
                 span.Fail(reason, null);
             return reason;
@@ -211,7 +212,7 @@ internal sealed partial class EventCommands(
     private static StepFailure Failed(EventStep step, Exception e)
     {
         var failure = new StepFailure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
-        step.Span.Fail(failure.Reason ?? Unavailable, e);
+        step.Span.Fail(failure.Reason ?? (e is CommandHeldBackException ? HeldBack : Unavailable), e);
         step.Span?.Dispose();
         return failure;
     }
@@ -258,6 +259,7 @@ internal sealed partial class EventCommands(
             Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
             StoresRefusal = false,
             Intake = replay ? null : NumberOf(recorded),
+            Link = step.Link,
             TraceParent = step.Span?.Id ?? recorded.Traceparent,
             TraceState = step.Span?.TraceStateString ?? recorded.Tracestate,
             Decide = (view, now) => Decide(step, view, now, inForce, replay),
@@ -267,13 +269,7 @@ internal sealed partial class EventCommands(
     private Decision Decide(EventStep step, View view, DateTimeOffset now, Permissions inForce, bool replay)
     {
         // A rule may run more than once (decision 0004), and only its last run counts.
-        (step.HeldBack, step.Failed) = (false, null);
-        // A step behind a failed one is held back, because it would overtake it.
-        if (step.Behind is { HasFailed: true })
-        {
-            (step.Refused, step.HeldBack) = (true, true);
-            return Decision.Refuse(Errors.V1.Reason.Unavailable);
-        }
+        step.Failed = null;
         var recorded = step.Recorded;
         try
         {
@@ -290,12 +286,11 @@ internal sealed partial class EventCommands(
                 Secrets = ledger.Secrets,
             };
             var decision = step.Reaction.Decide(step.Message!, context);
-            step.Refused = decision.Refusal is not null;
             return replay && decision.Refusal is null ? DeadLetters.Settle(decision, recorded.Origin) : decision;
         }
         catch (Exception)
         {
-            (step.Refused, step.Failed) = (true, "RULE_FAILED");
+            step.Failed = "RULE_FAILED";
             throw;
         }
     }

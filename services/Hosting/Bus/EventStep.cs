@@ -8,8 +8,8 @@ namespace Ministries.Hosting.Bus;
 /// <summary>One attempt to take an event into the ledger.</summary>
 /// <param name="reaction">What the service does about the event.</param>
 /// <param name="recorded">The event.</param>
-/// <param name="behind">The step before it, if that is still running; null: none is.</param>
-internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, EventStep? behind)
+/// <param name="previous">The step before it, if that is still running; null: none is.</param>
+internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, EventStep? previous)
 {
     /// <summary>What the service does about the event.</summary>
     public Reaction Reaction => reaction;
@@ -17,8 +17,8 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>The event.</summary>
     public RecordedEvent Recorded => recorded;
 
-    /// <summary>The step before it, if that is still running; null: none is.</summary>
-    public EventStep? Behind { get; set; } = behind;
+    /// <summary>Its place behind the step before it, which it must not overtake.</summary>
+    public ChainLink Link { get; } = new(previous?.Link);
 
     /// <summary>The event, parsed.</summary>
     public IMessage? Message { get; set; }
@@ -38,17 +38,8 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>Its commit, once it is queued.</summary>
     public Task<Outcome>? Commit { get; set; }
 
-    /// <summary>Set by the rule's last run: the committer runs rules in order, so the next step's rule sees it.</summary>
-    public volatile bool Refused;
-
-    /// <summary>True where the rule did not run, because the step before it failed.</summary>
-    public volatile bool HeldBack;
-
     /// <summary>Why it could not be processed; null: the software was not at fault.</summary>
     public volatile string? Failed;
-
-    /// <summary>Whether the step has failed. Then no step behind it may have its effect.</summary>
-    public bool HasFailed => Refused || Commit is { IsCompleted: true, IsCompletedSuccessfully: false };
 }
 
 /// <summary>Why a step had no effect.</summary>

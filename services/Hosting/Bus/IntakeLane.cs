@@ -277,7 +277,7 @@ internal sealed partial class IntakeLane(
             Took(turn.Recorded);
             // A step that has ended holds nothing back, and its memory can be freed.
             if (window.Count > 0)
-                window.Oldest.Behind = null;
+                window.Oldest.Link.Release();
         }
         return (succeeded, first, behind);
     }
@@ -291,7 +291,7 @@ internal sealed partial class IntakeLane(
         catch (EventGapException)
         {
             // Another replica may have taken events in, so the ledger is asked again.
-            if (step.Behind is null)
+            if (step.Link.Previous is null)
                 await ReadTaken(stop);
             return new StepFailure(step, null);
         }

@@ -36,12 +36,12 @@ public static class Dossiers
             .On<CustodyTransferred>(
                 (d, e, entry) =>
                 {
-                    Passed(d, e.ToPower);
+                    Passed(d, [.. e.RelievedPowers, e.ToPower]);
                     // What one power denied, another one decides on anew.
                     EndDenials(d, _ => true, entry);
                 }
             )
-            .On<DepartureRecorded>((d, _, _) => Passed(d, ""))
+            .On<DepartureRecorded>((d, _, _) => Passed(d, []))
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
             .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
@@ -160,8 +160,9 @@ public static class Dossiers
         Find(dossier, e.Transfer).DetainingPower = e.DetainingPower;
     }
 
-    // From here on another power answers for him, or none: what it agrees to is another departure.
-    private static void Passed(Dossier dossier, string toPower)
+    // From here on another power answers for him, or none: what it agrees to is another departure. Those that have him back, or to which he
+    // came after one that has, answer for no transfer any more.
+    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved)
     {
         foreach (var transfer in dossier.Transfers)
             switch (transfer.State)
@@ -169,8 +170,7 @@ public static class Dossiers
                 case TransferState.HandedOver:
                     Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
                     break;
-                // He is back, by whatever way.
-                case TransferState.ReturnRequested when toPower.Length > 0 && transfer.DetainingPower == toPower:
+                case TransferState.Monitored or TransferState.ReturnRequested when relieved.Contains(transfer.DetainingPower):
                     Move(dossier, transfer.Transfer, TransferState.Returned, ends: true);
                     break;
                 // He is on no other way any more.

@@ -157,7 +157,7 @@ public static class Reactions
             .. DossiersOf(context, @case, prisoner)
                 .SelectMany(of =>
                     Found(context, of.Dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
-                        .Where(t => t.State is State.HandedOver or State.ReturnRequested || TransferFold.IsOvertaken(t))
+                        .Where(t => t.State is State.HandedOver || TransferFold.IsWatched(t) || TransferFold.IsOvertaken(t))
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),

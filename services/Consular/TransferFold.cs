@@ -1,4 +1,5 @@
 using Google.Protobuf.Collections;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
@@ -27,8 +28,8 @@ internal static class TransferFold
             .On<TransferResumed>(Resumed)
             .On<TransferRequestWithdrawn>(Withdrawn)
             .On<CustodyTransferred>(Passed)
-            .On<StatusRecorded>(CustodyWentOn)
-            .On<DepartureRecorded>((transfer, e, _) => Monitored(transfer, e.Breaches))
+            .On<StatusRecorded>(CustodyChanged)
+            .On<DepartureRecorded>(Departed)
             .On<TreatmentFailureReported>(FailureReported)
             .On<CorrectiveMeasuresRecorded>(MeasuresRecorded)
             .On<ReturnRequested>(ReturnAsked)
@@ -185,27 +186,53 @@ internal static class TransferFold
     // Whoever holds him now must return him. A return that another power confirmed does not count for this one.
     private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
+        // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
+        // power answers for nothing that happens to him now.
+        if (IsWatched(transfer) && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower))
+        {
+            (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
+            transfer.ReturnConfirmations.Clear();
+            StopClock(transfer);
+            StopClockOfReturn(transfer);
+            return;
+        }
         Monitored(transfer, e.Breaches);
         // Who gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
         if (IsOvertaken(transfer))
             Back(transfer);
+        if (e.Ended)
+            CustodyEnded(transfer);
         if (transfer.State != State.ReturnRequested || transfer.ReturningPower == e.ToPower)
             return;
         transfer.ReturningPower = e.ToPower;
         transfer.ReturnConfirmations.Clear();
         StopClock(transfer);
-        if (e.ToPower != transfer.DetainingPower)
-            return;
-        // He is back, by whatever way: nobody owes his return any more.
-        (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
-        StopClockOfReturn(transfer);
     }
 
-    // It was closed because custody had ended. Custody goes on, and with it the duties of the power that transferred him (12(3)).
-    private static void CustodyWentOn(Transfer transfer, StatusRecorded e, FoldedEntry entry)
+    /// <summary>Whether the power that transferred him still answers for that (12(3)).</summary>
+    internal static bool IsWatched(Transfer transfer) => transfer.State is State.Monitored or State.ReturnRequested;
+
+    // It was closed because custody had ended. Custody goes on, and with it the duties after the transfer (12(3)).
+    private static void CustodyChanged(Transfer transfer, StatusRecorded e, FoldedEntry entry)
     {
-        if (transfer.State == State.Closed)
+        if (e.Ended)
+            CustodyEnded(transfer);
+        else if (transfer.State == State.Closed)
             (transfer.State, transfer.CloseTime) = (State.Monitored, null);
+        else if (transfer.State == State.ReturnRequested)
+            transfer.ReturnDueTime ??= (entry.Time.ToDateTimeOffset() + Transfers.TimeForReturn).ToTimestamp();
+    }
+
+    // Nobody returns one whom nobody holds, so no clock of it runs; what was missed before stays marked. The request stays, too: a return
+    // that took place all the same is recorded on it.
+    private static void CustodyEnded(Transfer transfer)
+    {
+        if (transfer.State != State.ReturnRequested)
+            return;
+        if (!transfer.ReturnOverdue)
+            transfer.ReturnDueTime = null;
+        if (!transfer.SecondConfirmationOverdue)
+            transfer.SecondConfirmationDueTime = null;
     }
 
     /// <summary>Whether the request is overtaken by another departure of the prisoner: he was on the way, or one side said that he had
@@ -225,6 +252,12 @@ internal static class TransferFold
             return;
         transfer.State = State.Monitored;
         transfer.Breaches.Add(breaches.Except(transfer.Breaches).ToArray());
+    }
+
+    private static void Departed(Transfer transfer, DepartureRecorded e, FoldedEntry entry)
+    {
+        Monitored(transfer, e.Breaches);
+        CustodyEnded(transfer);
     }
 
     private static void FailureReported(Transfer transfer, TreatmentFailureReported e, FoldedEntry entry)
@@ -266,6 +299,9 @@ internal static class TransferFold
     private static void ReturnTakenBack(Transfer transfer, ReturnWithdrawn e, FoldedEntry entry)
     {
         (transfer.State, transfer.ReturningPower) = (State.Monitored, "");
+        // What the other side said of it moved nothing; the acts stay.
+        transfer.ReturnConfirmations.Clear();
+        StopClock(transfer);
         StopClockOfReturn(transfer);
     }
 

@@ -110,6 +110,7 @@ public static class Reactions
                             Breaches = { breaches },
                             BureauDueTime = due,
                             Ended = prisoner.State == CustodyState.Died,
+                            RelievedPowers = { RelievedBy(e.ToPower, prisoner, context) },
                         }
                         : new DepartureRecorded
                         {
@@ -146,10 +147,15 @@ public static class Reactions
             Breaches = { breaches },
             BureauDueTime = Prisoners.BureauDue(context),
             Ended = prisoner.State == CustodyState.Died,
+            RelievedPowers = { RelievedBy(e.ToPower, prisoner, context) },
         };
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
     }
+
+    // Each of his references has a chain of its own.
+    private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context) =>
+        Readiness.Records(context, prisoner).SelectMany(r => Cases.Relieved(r.FormerPowers, toPower)).Distinct();
 
     // What took place is judged now. No event carries an opening, so custody compares on what its own answer about his word rested.
     private static Invariant[] BreachesOf(Prisoner prisoner, Departure departure, string basis, RuleContext context)

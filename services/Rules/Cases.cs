@@ -67,7 +67,8 @@ public static class Cases
         if (@case is null)
             return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
         var parts = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
-        if (parts.Count == 0 || caller.State.Length == 0)
+        // A Protecting Power watches, whatever becomes of its own state in the case.
+        if (parts.Count == 0 || caller.State.Length == 0 || caller.IsNeutral())
             return parts;
         // The part follows the responsibility, wherever the case began (D1).
         parts.Remove(Part.DetainingPower);
@@ -268,12 +269,18 @@ public static class Cases
     /// <param name="e">The passing of custody.</param>
     public static void PassOn(RepeatedField<string> formerPowers, CustodyTransferred e)
     {
-        var back = formerPowers.IndexOf(e.ToPower);
-        while (back >= 0 && formerPowers.Count > back)
-            formerPowers.RemoveAt(back);
+        foreach (var relieved in Relieved(formerPowers, e.ToPower).ToArray())
+            formerPowers.Remove(relieved);
         if (!e.Returned && !formerPowers.Contains(e.FromPower))
             formerPowers.Add(e.FromPower);
     }
+
+    /// <summary>The powers of a chain that answer no more for their transfers once custody passes to one of them: that one, and those to
+    /// which he came after it.</summary>
+    /// <param name="formerPowers">The chain, the earliest first.</param>
+    /// <param name="toPower">The power to which custody passes.</param>
+    public static IEnumerable<string> Relieved(IReadOnlyList<string> formerPowers, string toPower) =>
+        formerPowers.SkipWhile(power => power != toPower);
 
     // Protection runs while somebody is in custody (D19), and so does the case.
     private static void ReopenWhileHeld(Case state)
@@ -282,7 +289,9 @@ public static class Cases
             state.State = CaseState.Open;
     }
 
-    private static bool HeldSomebody(Case @case, string state) =>
+    /// <summary>Whether the state holds somebody in the case, held somebody last, or transferred somebody and still answers for that; so does
+    /// the one that opened it.</summary>
+    public static bool HeldSomebody(Case @case, string state) =>
         @case.DetainingPower == state || @case.Prisoners.Any(p => p.LastDetainingPower == state || p.FormerPowers.Contains(state));
 
     private static void Departed(Case state, DepartureRecorded e, FoldedEntry entry)

@@ -113,6 +113,7 @@ public static class Calls
         From = [CallState.OneSided, CallState.Contested],
         Else = Reason.ReadoutAlreadyGiven,
         By = ASide,
+        InClosedCase = true,
         Full = IsFull,
         Decide = (call, request, context) =>
             Own(call, context) is not null ? Reason.ReadoutAlreadyGiven
@@ -134,6 +135,7 @@ public static class Calls
     {
         From = Everywhere,
         By = ASide,
+        InClosedCase = true,
         Full = IsFull,
         Decide = (call, request, context) =>
         {
@@ -165,6 +167,7 @@ public static class Calls
     {
         From = Everywhere,
         By = ASide,
+        InClosedCase = true,
         Full = IsFull,
         Decide = (call, request, context) =>
         {
@@ -187,6 +190,7 @@ public static class Calls
     {
         From = Everywhere,
         By = ASide,
+        InClosedCase = true,
         Decide = (call, request, context) =>
         {
             var other = context.Find(Kind, request.SameAsCall)!;

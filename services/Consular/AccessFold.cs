@@ -1,5 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
+using Ministries.Custody.V1;
 using State = Ministries.Consular.V1.AccessState;
 
 namespace Ministries.Consular;
@@ -14,6 +15,9 @@ internal static class AccessFold
             .On<AccessDecided>(Decided)
             .On<AccessReopened>(Reopened)
             .On<AccessPassed>(Passed)
+            .On<CustodyTransferred>((access, _, _) => CustodyEnded(access))
+            .On<DepartureRecorded>((access, _, _) => CustodyEnded(access))
+            .On<StatusRecorded>((access, _, _) => CustodyEnded(access))
             .On<VisitRecorded>(Visited)
             .On<AccessClosed>(Closed)
             .On<V1.DutyFellDue>((access, _, _) => access.DecisionOverdue = true)
@@ -97,11 +101,20 @@ internal static class AccessFold
             access.Decision.DenialReason = request.DenialReason;
     }
 
+    // Open to a decision again: a denial ended, or custody goes on.
     private static void Reopened(Access access, AccessReopened e, FoldedEntry entry)
     {
+        if (access.State == State.Denied)
+            access.Decision.DenialExpired = true;
         Reopen(access);
         access.DecisionDueTime = e.DecisionDueTime;
-        access.Decision.DenialExpired = true;
+    }
+
+    // Nobody is left who could decide, so no decision falls due; one that was not made in time stays marked.
+    private static void CustodyEnded(Access access)
+    {
+        if (!access.DecisionOverdue)
+            access.DecisionDueTime = null;
     }
 
     private static void Passed(Access access, AccessPassed e, FoldedEntry entry)

@@ -216,7 +216,7 @@ public static class Accesses
                 {
                     Position = request.Position,
                     Participant = context.Caller.Id,
-                    DecisionDueTime = again ? DecisionDue(context) : null,
+                    DecisionDueTime = again ? DecisionDueOf(access, context) : null,
                 }
             );
             return corrected.SeenBy(
@@ -227,8 +227,13 @@ public static class Accesses
         },
     };
 
-    /// <summary>When a decision on access is due that is asked for now.</summary>
-    internal static Timestamp DecisionDue(RuleContext context) =>
+    /// <summary>When a decision on access is due that is owed from now on; null: none is, since it is no consular access, or nobody answers
+    /// for the person.</summary>
+    internal static Timestamp? DecisionDueOf(Access access, RuleContext context) =>
+        access.Kind == AccessKind.Consular && IsAnsweredFor(access, context) ? DecisionDue(context) : null;
+
+    // When a decision on access is due that is asked for now.
+    private static Timestamp DecisionDue(RuleContext context) =>
         context.Now.AddDays(context.Permissions.Agreement.AccessDecisionDays).ToTimestamp();
 
     /// <summary>The key under which access is found by its state, as a side is shown it.</summary>
@@ -241,29 +246,93 @@ public static class Accesses
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
         var passed = PassTime(e, context);
-        foreach (var open in DossiersOf(e, context).SelectMany(d => d.Accesses).Where(a => a.State != State.Closed))
-        {
-            if (context.Find(Kind, open.Access) is not { } access || access.DetainingPower == e.ToPower)
-                continue;
-            var consular = access.Kind == AccessKind.Consular;
-            yield return Record.On(
-                access,
-                consular && access.RequestingState == e.ToPower
-                    ? new AccessClosed()
-                    : new AccessPassed
-                    {
-                        FromPower = access.DetainingPower,
-                        ToPower = e.ToPower,
-                        HandoverTime = passed,
-                        DecisionDueTime = consular ? DecisionDue(context) : null,
-                    }
+        foreach (var access in OpenOf(DossiersOf(e.Case, e.Prisoner, context), context).Where(a => a.DetainingPower != e.ToPower))
+            yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
+        if (e.Ended)
+            foreach (var ended in CustodyEnded(e, e.Case, e.Prisoner, context))
+                yield return ended;
+    }
+
+    /// <summary>A link of references was undone: access under the one that is kept again is the business of the power that holds him under
+    /// it, or did last, as if custody under the other one had not concerned it.</summary>
+    internal static IEnumerable<Change> PassBack(string @case, string prisoner, RuleContext context)
+    {
+        var held = InCase(context.Find(Cases.Kind, @case)!, prisoner);
+        var power = held.LastDetainingPower;
+        return OpenOf(DossiersOf(@case, prisoner, context), context)
+            .Where(a => a.Prisoner == prisoner && a.DetainingPower != power)
+            .Select(a =>
+                PassTo(
+                    a,
+                    power,
+                    a.FormerCustodies.LastOrDefault(c => c.DetainingPower == power)?.EndTime ?? context.Time,
+                    held.DetainingPower.Length > 0 ? DecisionDue(context) : null
+                )
             );
-        }
+    }
+
+    /// <summary>Custody ended, or goes on: a decision on access to somebody whom nobody holds is owed by nobody, and is owed anew from when
+    /// somebody does.</summary>
+    internal static IEnumerable<Change> CustodyChanged(StatusRecorded e, RuleContext context)
+    {
+        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
+        // A link ends custody under the reference that is no longer kept, and nothing for the person.
+        if (e.Ended)
+            return kept ? CustodyEnded(e, e.Case, e.Prisoner, context) : [];
+        return OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
+            .Where(a => a is { Kind: AccessKind.Consular, State: State.Requested, DecisionDueTime: null })
+            .Where(a => kept || a.Prisoner == e.Prisoner)
+            .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = DecisionDue(context) }));
+    }
+
+    /// <summary>The change by which an event that ended custody stops the clocks of decisions on access to the person.</summary>
+    internal static IEnumerable<Change> CustodyEnded(IMessage e, string @case, string prisoner, RuleContext context)
+    {
+        StreamId[] streams =
+        [
+            .. OpenOf(DossiersOf(@case, prisoner, context), context)
+                .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
+                .Select(a => Kind.Id(a.Id)),
+        ];
+        return streams.Length > 0 ? [new Change(e, streams)] : [];
+    }
+
+    private static Change PassTo(Access access, string toPower, Timestamp time, Timestamp? decisionDue)
+    {
+        var consular = access.Kind == AccessKind.Consular;
+        return Record.On(
+            access,
+            consular && access.RequestingState == toPower
+                ? new AccessClosed()
+                : new AccessPassed
+                {
+                    FromPower = access.DetainingPower,
+                    ToPower = toPower,
+                    HandoverTime = time,
+                    DecisionDueTime = consular ? decisionDue : null,
+                }
+        );
+    }
+
+    private static IEnumerable<Access> OpenOf(IEnumerable<Dossier> dossiers, RuleContext context) =>
+        [
+            .. dossiers
+                .SelectMany(d => d.Accesses)
+                .Where(a => a.State != State.Closed)
+                .Select(a => context.Find(Kind, a.Access))
+                .OfType<Access>(),
+        ];
+
+    // Whether somebody answers for the person, under whichever reference: nobody else decides on access to him.
+    private static bool IsAnsweredFor(Access access, RuleContext context)
+    {
+        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, access.Case), access.Prisoner)[0];
+        return InCase(context.Find(Cases.Kind, access.Case)!, kept).DetainingPower.Length > 0;
     }
 
     // When custody passed, as both sides confirmed it last, under whichever reference; where nothing is known of that, now.
     private static Timestamp PassTime(CustodyTransferred e, RuleContext context) =>
-        DossiersOf(e, context)
+        DossiersOf(e.Case, e.Prisoner, context)
             .SelectMany(d => d.Transfers)
             .Where(t => t.State is TransferState.HandedOver or TransferState.Returned)
             .Select(t => context.Find(Transfers.Kind, t.Transfer))
@@ -274,10 +343,10 @@ public static class Accesses
         ?? context.Time;
 
     // What there is about the person, under each of his references.
-    private static IEnumerable<Dossier> DossiersOf(CustodyTransferred e, RuleContext context) =>
+    private static IEnumerable<Dossier> DossiersOf(string @case, string prisoner, RuleContext context) =>
         Dossiers
-            .PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)
-            .Select(r => context.Find(Dossiers.Kind, Dossiers.Key(e.Case, r)))
+            .PersonOf(context.Find(Dossiers.Links, @case), prisoner)
+            .Select(r => context.Find(Dossiers.Kind, Dossiers.Key(@case, r)))
             .OfType<Dossier>();
 
     /// <summary>Whether it is granted or denied by the decision at this position.</summary>

@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        3,
+        4,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -53,7 +53,7 @@ public static class Dossiers
             .On<VisitNotified>(Notified)
             .On<AccessDecided>(Decided)
             .On<AccessReopened>()
-            .On<AccessPassed>()
+            .On<AccessPassed>((d, e, entry) => EndDenials(d, x => x.Access == e.Access, entry))
             .On<VisitRecorded>()
             .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
             .On<V1.DutyFellDue>(FellDue)
@@ -96,10 +96,16 @@ public static class Dossiers
                         }
                     )
             )
-            .On<Custody.V1.RecordCorrected>(
-                (links, e, _) => links.Links.Keep(l => l.Prisoner != e.Prisoner || l.CustodyPosition != e.Position)
-            )
+            .On<Custody.V1.RecordCorrected>((links, e, _) => links.Links.Keep(l => !IsUndone(l, e)))
     );
+
+    /// <summary>Whether the correction of an entry of custody undoes a link.</summary>
+    /// <param name="links">The links of the case; null: there are none.</param>
+    /// <param name="e">The correction.</param>
+    public static bool IsUndone(CaseLinks? links, Custody.V1.RecordCorrected e) => links?.Links.Any(l => IsUndone(l, e)) == true;
+
+    private static bool IsUndone(CaseLink link, Custody.V1.RecordCorrected e) =>
+        link.Prisoner == e.Prisoner && link.CustodyPosition == e.Position;
 
     /// <summary>The references under which a person is known: the one that is kept first.</summary>
     /// <param name="links">The links of the case; null: there are none.</param>

@@ -58,7 +58,7 @@ public static class Duties
         IMessage fell =
             access.State != AccessState.Denied
                 ? new DutyFellDue { Duty = DecisionDue, DueTime = due.ToTimestamp() }
-                : new AccessReopened { DecisionDueTime = access.Kind == AccessKind.Consular ? Accesses.DecisionDue(context) : null };
+                : new AccessReopened { DecisionDueTime = Accesses.DecisionDueOf(access, context) };
         return Decision.Accept(access.Case, [.. Accesses.Record.Entries(access)], [Accesses.Record.On(access, fell)]);
     }
 
@@ -69,13 +69,9 @@ public static class Duties
             yield return new DutyFellDue { Duty = SecondConfirmation, DueTime = second };
         if (transfer is { ReturnDueTime: { } back, ReturnOverdue: false })
             yield return new DutyFellDue { Duty = Return, DueTime = back };
-        // To request return is to do something about it.
-        if (transfer.State is TransferState.HandedOver or TransferState.Monitored)
-            foreach (var failure in transfer.Failures)
-                if (
-                    failure is { MeasuresDueTime: { } measures, MeasuresOverdue: false, Corrected: false }
-                    && failure.Measures.All(m => m.Corrected)
-                )
+        if (OwesMeasures(transfer))
+            foreach (var failure in transfer.Failures.Where(IsUnanswered))
+                if (failure is { MeasuresDueTime: { } measures, MeasuresOverdue: false })
                     yield return new DutyFellDue
                     {
                         Duty = Measures,
@@ -89,6 +85,16 @@ public static class Duties
         if (transfer.Assessment is { Corrected: false, Expired: false } assessment)
             yield return new DutyFellDue { Duty = AssessmentExpiry, DueTime = assessment.ExpireTime };
     }
+
+    /// <summary>Whether a reported failure stands about which nothing that stands was done.</summary>
+    internal static bool IsUnanswered(TreatmentFailure failure) => !failure.Corrected && failure.Measures.All(m => m.Corrected);
+
+    // Who has him back answers for him itself, and to request return is to do something about a failure. What is reported after the end of
+    // custody was before it.
+    private static bool OwesMeasures(Transfer transfer) =>
+        transfer
+            is { State: TransferState.HandedOver or TransferState.Monitored }
+                or { State: TransferState.Closed, ReturnTime: null };
 
     /// <summary>When the next duty of access falls due; null: none runs.</summary>
     public static DateTimeOffset? DueOf(Access access) =>

@@ -50,11 +50,16 @@ public static class PlaceVisits
     public static readonly Rule<Custody.V1.Case, NotifyPlaceVisitRequest, NotifyPlaceVisitResponse> NotifyPlaceVisit = new(Cases.Record)
     {
         Makes = Record,
+        InClosedCase = true,
         Decide = (@case, _, context) =>
         {
+            var held = @case.Prisoners.Where(p => p.Held).Select(p => p.DetainingPower).ToArray();
+            // Where nobody is held any more, a visit that took place before is notified so that it can be recorded.
             string[] powers =
             [
-                .. @case.Prisoners.Where(p => p.Held).Select(p => p.DetainingPower).Distinct().Order(StringComparer.Ordinal),
+                .. (held.Length > 0 ? held : @case.Prisoners.Select(p => p.LastDetainingPower))
+                    .Distinct()
+                    .Order(StringComparer.Ordinal),
             ];
             if (powers.Length == 0)
                 return Reason.PrisonerNotHeld;

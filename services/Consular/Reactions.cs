@@ -88,6 +88,8 @@ public static class Reactions
         if (e is DuplicateLinked || links is not null && e is Custody.V1.RecordCorrected)
             streams.Add(Dossiers.Links.Id(@case));
         List<Change> changes = [new Change(e, streams)];
+        if (e is Custody.V1.RecordCorrected corrected && Dossiers.IsUndone(links, corrected))
+            changes.AddRange(Accesses.PassBack(@case, prisoner, context));
         changes.AddRange(
             references
                 .SelectMany(r => UnderWay(context, context.Find(Dossiers.Kind, Dossiers.Key(@case, r))))
@@ -125,21 +127,38 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        // One that was closed with the end of custody is watched again where custody goes on (12(3)), under whichever reference.
-        var closed = e.Ended
-            ? []
-            : DossiersOf(context, e.Case, e.Prisoner)
-                .SelectMany(of => Found(context, of.Dossier, t => t.State == State.Closed))
-                .Where(t => t.ReturnTime is null);
         var recorded = new Change(
             e,
-            [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner)), .. closed.Select(t => Transfers.Kind.Id(t.Id))]
+            [
+                Cases.Kind.Id(e.Case),
+                Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner)),
+                .. WatchedOver(e, context).Select(t => Transfers.Kind.Id(t.Id)),
+            ]
         );
         Transfer[] lost = e.Ended
             ? [.. Open(context, dossier)]
-            : [.. UnderWay(context, dossier).Where(t => !e.Held || IsStopped(t, context))];
-        return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended)]);
+            : [.. UnderWay(context, dossier).Where(t => !e.Held || IsStopped(t, context) || IsOffTheWay(t, context))];
+        return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended), .. Accesses.CustodyChanged(e, context)]);
     }
+
+    // The transfers after which a power still answers for him (12(3)), and to which it matters that custody ended or goes on: a request for
+    // his return, and one that was closed because custody had ended, under whichever reference. A link ends custody under the reference that
+    // is no longer kept, and nothing for the person.
+    private static IEnumerable<Transfer> WatchedOver(StatusRecorded e, RuleContext context)
+    {
+        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
+        return DossiersOf(context, e.Case, e.Prisoner)
+            .SelectMany(of => Found(context, of.Dossier, t => t.State is State.Closed or State.ReturnRequested))
+            .Where(t =>
+                t.State == State.Closed ? !e.Ended && t.ReturnTime is null
+                : e.Ended ? kept
+                : t.ReturnDueTime is null && (kept || t.Prisoner == e.Prisoner)
+            );
+    }
+
+    // He set out, and custody has him on no way any more: he is in hospital, or fled and was caught.
+    private static bool IsOffTheWay(Transfer transfer, RuleContext context) =>
+        !Knew(transfer, context) && Transfers.IsOffTheWay(transfer, context.Asked);
 
     /// <summary>Custody passed, or ended: the request that led there is monitored from now on; whatever else was asked of the previous
     /// power is suspended, because it can no longer decide on it. A return that is requested is now owed by whoever holds him. Access
@@ -162,7 +181,9 @@ public static class Reactions
                         .Prepend(of.Stream)
                 ),
         ];
-        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
+        var accesses = e is CustodyTransferred passed
+            ? Accesses.Pass(passed, context)
+            : Accesses.CustodyEnded(e, @case, prisoner, context);
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 

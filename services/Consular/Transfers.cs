@@ -48,7 +48,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        4,
+        5,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
@@ -84,7 +84,14 @@ public static class Transfers
         State.Suspended,
     ];
 
-    private static readonly IReadOnlyList<System.Enum> AfterHandover = [State.HandedOver, State.Monitored, State.ReturnRequested];
+    private static readonly IReadOnlyList<System.Enum> AfterHandover =
+    [
+        State.HandedOver,
+        State.Monitored,
+        State.ReturnRequested,
+        State.Returned,
+        State.Closed,
+    ];
 
     private static readonly IReadOnlyList<System.Enum> Everywhere = [.. System.Enum.GetValues<State>()];
 
@@ -286,7 +293,10 @@ public static class Transfers
         From = [State.Scheduled],
         By = DetainingCustody,
         Decide = (transfer, _, context) =>
-            Hindrance(transfer, context) ?? Accept(new TransitBegun { CustodyPosition = Departures.PositionOf(context.Asked) }),
+            Hindrance(transfer, context)
+            ?? Accept(
+                new TransitBegun { CustodyPosition = Departures.PositionOf(context.Asked), AcceptingPower = transfer.AcceptingPower }
+            ),
     };
 
     /// <summary>Calls off a hand-over on the way. Where one side has confirmed it, no responsibility has passed, and the detaining
@@ -330,7 +340,7 @@ public static class Transfers
         By = Detaining,
         Decide = (transfer, _, context) =>
         {
-            if (ResumesTo(transfer) is null)
+            if (ResumesTo(transfer) is null || IsOffTheWay(transfer, context.Asked))
                 return Record.NotAllowed(transfer);
             if (Held(context, transfer) is null)
                 return Reason.PrisonerNotHeld;
@@ -343,7 +353,7 @@ public static class Transfers
     };
 
     /// <summary>Withdraws a request. If he is on the way, the power that holds him calls the hand-over off first; once he has passed elsewhere,
-    /// nobody can.</summary>
+    /// nobody can. What the other side says of a hand-over binds nobody to the request: it stays, and can be confirmed still.</summary>
     public static readonly Rule<Transfer, WithdrawTransferRequestRequest, WithdrawTransferRequestResponse> WithdrawTransferRequest = new(
         Record
     )
@@ -353,7 +363,7 @@ public static class Transfers
         Decide = (transfer, _, context) =>
             transfer.SuspendedFrom == State.InTransit && InCase(context, transfer)?.DetainingPower == transfer.DetainingPower
                 ? Record.NotAllowed(transfer)
-            : transfer.Confirmations.Count > 0 ? Reason.ConfirmedByOneSide
+            : transfer.Confirmations.Any(c => PowerOf(transfer, c) == transfer.RequestingState) ? Reason.ConfirmedByOneSide
             : Accept(new TransferRequestWithdrawn()),
     };
 
@@ -416,13 +426,16 @@ public static class Transfers
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
     };
 
-    /// <summary>Withdraws a request for return.</summary>
+    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back.</summary>
     public static readonly Rule<Transfer, WithdrawReturnRequest, WithdrawReturnResponse> WithdrawReturn = new(Record)
     {
         From = [State.ReturnRequested],
         By = Detaining,
         InClosedCase = true,
-        Decide = (transfer, _, _) => transfer.ReturnConfirmations.Count > 0 ? Reason.ConfirmedByOneSide : Accept(new ReturnWithdrawn()),
+        Decide = (transfer, _, _) =>
+            transfer.ReturnConfirmations.Any(c => c.Side == HandoverSide.Taking)
+                ? Reason.ConfirmedByOneSide
+                : Accept(new ReturnWithdrawn()),
     };
 
     /// <summary>Confirms that the return took place. Who holds him now gives back, the transferring power takes.
@@ -435,16 +448,17 @@ public static class Transfers
         Decide = ConfirmBack,
     };
 
-    /// <summary>Closes a transfer.</summary>
+    /// <summary>Closes a transfer. Neither power rids the other, or itself, of what is still owed for a reported failure.</summary>
     public static readonly Rule<Transfer, CloseTransferRequest, CloseTransferResponse> CloseTransfer = new(Record)
     {
         From = [State.Monitored, State.Returned],
         By = EitherPower,
         InClosedCase = true,
         Decide = (transfer, _, context) =>
-            transfer.State == State.Monitored && Person(context, transfer) is { DetainingPower.Length: > 0 }
-                ? Reason.NotFinallyReleased
-                : Accept(new TransferClosed()),
+            transfer.State == State.Returned ? Accept(new TransferClosed())
+            : Person(context, transfer) is { DetainingPower.Length: > 0 } ? Reason.NotFinallyReleased
+            : transfer.Failures.Any(Duties.IsUnanswered) ? Reason.MeasuresNotRecorded
+            : Accept(new TransferClosed()),
     };
 
     /// <summary>Corrects an act of the caller's own, where the record is a transfer request.</summary>
@@ -483,6 +497,17 @@ public static class Transfers
             State.InTransit when IsCorrected(transfer, nameof(ScheduleHandover)) || IsCorrected(transfer, nameof(BeginTransit)) => null,
             var stage => stage,
         };
+
+    /// <summary>Whether custody has him on no way any more, though he set out by this request and was not brought back by it: what brought
+    /// him elsewhere may have changed all on which the plan rested. The hand-over is called off first.</summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="asked">Custody's answer; where there is none, nothing is known of that.</param>
+    internal static bool IsOffTheWay(Transfer transfer, IMessage? asked) =>
+        IsOnTheWay(transfer) && asked is DepartureCheck { Readiness.InTransit: false };
+
+    /// <summary>Whether he set out by this request and was neither handed over nor brought back, though it may be suspended.</summary>
+    internal static bool IsOnTheWay(Transfer transfer) =>
+        transfer.State == State.InTransit || transfer is { State: State.Suspended, SuspendedFrom: State.InTransit };
 
     // Who asked for it says that it was a mistake.
     private static bool IsTakenBack(Transfer transfer) =>
@@ -556,7 +581,8 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    SecondConfirmationDueTime = SecondConfirmationDue(context),
+                    // Of what was never on the way the other side may say nothing for good: it need not answer, and nobody can call it off.
+                    SecondConfirmationDueTime = IsOnTheWay(transfer) ? SecondConfirmationDue(context) : null,
                     CustodyPosition = Departures.PositionOf(context.Asked),
                 }
             );
@@ -692,6 +718,10 @@ public static class Transfers
         planned.Length > 0 && planned != account.Reference
         || other is not null
             && (other.HandoverReference != account.Reference || account.Start > other.WindowEndTime || account.End < other.WindowStartTime);
+
+    // For which power a side confirmed the hand-over.
+    private static string PowerOf(Transfer transfer, Confirmation confirmation) =>
+        confirmation.Side == HandoverSide.Giving ? transfer.DetainingPower : transfer.AcceptingPower;
 
     private static Timestamp SecondConfirmationDue(RuleContext context) =>
         context.Now.AddHours(context.Permissions.Agreement.ConfirmationHours).ToTimestamp();

@@ -57,8 +57,10 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. While somebody is in
-    /// custody, the last organ of a power that answers for him and the last neutral observer stay (GC III 12, 126).</summary>
+    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. An organ of a power that
+    /// holds or held somebody is removed by its own state alone: two powers that manage a case do not shut each other out. The last organ of
+    /// a power that answers for somebody, is to accept him, or owes notice of him, and the last neutral observer stay (GC III 12, 122, 126).
+    /// </summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -71,7 +73,15 @@ public static class CaseRules
                 return Reason.NotAParty;
             if (IsObserver(party.Part) && !own)
                 return Reason.ObserverLeavesByItself;
-            if (IsNeeded(party, @case, context.Permissions))
+            if (!context.Caller.IsNeutral() && party.State != context.Caller.State)
+            {
+                // A power of before has nobody else to admit or remove.
+                if (!Cases.Manages(@case, context.Caller.State))
+                    return Reason.NotGranted;
+                if (Cases.HeldSomebody(@case, party.State))
+                    return Reason.OrganOfAnotherPower;
+            }
+            if (IsNeeded(party, @case, context))
                 return Reason.PartyNeeded;
             return Accept(new PartyRemoved { Participant = party.Participant })
                 .SeenBy(AudienceOf(@case, party.Participant, party.State, party.Part));
@@ -108,20 +118,29 @@ public static class CaseRules
         };
 
     // An organ that keeps no custody for the power, and a Protecting Power of the same state, do not do its duties.
-    private static bool IsNeeded(CaseParty party, Case @case, Permissions permissions)
+    private static bool IsNeeded(CaseParty party, Case @case, RuleContext context)
     {
         var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
         var answers =
             Cases.Manages(@case, party.State)
-            || @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State));
+            || @case.Prisoners.Any(p =>
+                p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State)
+                || context.Find(Prisoners.Kind, Prisoners.KeyOf(@case.Id, p.Prisoner)) is { } record && IsExpected(party.State, record)
+            );
         var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
         return answers && !others.Any(Answers) || watches && !others.Any(p => IsObserver(p.Part));
 
         bool Answers(CaseParty other) =>
-            permissions.Participant(other.Participant) is { } organ
+            context.Permissions.Participant(other.Participant) is { } organ
             && organ.ActsFor(party.State)
             && organ.Capacities.Contains(Capacity.Custody);
     }
+
+    // Whether something of the prisoner is left that only the state can do: to confirm that he arrived, or to notify what it owes (D1, D14).
+    private static bool IsExpected(string state, Prisoner prisoner) =>
+        prisoner.State == CustodyState.InTransit
+            && prisoner.Statuses.LastOrDefault(s => s is { Corrected: false, State: CustodyState.InTransit })?.AcceptingPower == state
+        || prisoner.Occurrences.Any(o => o.OwedBy == state && Prisoners.IsOwed(o));
 
     private static bool IsObserver(Part part) => part is Part.NeutralObserver or Part.ProtectingPower;
 

@@ -353,8 +353,10 @@ internal static class PrisonerFold
 
     private static void SetOut(Prisoner state, TransitBegun e, FoldedEntry entry)
     {
-        if (CustodyStates.IsCustody(state.State))
-            SetStatus(state, entry, CustodyState.InTransit, entry.Time, ended: false, []);
+        if (!CustodyStates.IsCustody(state.State))
+            return;
+        SetStatus(state, entry, CustodyState.InTransit, entry.Time, ended: false, []);
+        state.Statuses[^1].AcceptingPower = e.AcceptingPower;
     }
 
     private static void CameBack(Prisoner state, HandoverAborted e, FoldedEntry entry)

@@ -99,6 +99,13 @@ public static class Prisoners
                 : new Refusal(Reason.NotGranted)
     );
 
+    // The consent of an observer binds the power that proposes; a Protecting Power of that same state would be its own.
+    private static readonly Side<Prisoner> Independent = new(
+        "observer of no power that holds him",
+        (prisoner, context) =>
+            context.Caller.State.Length > 0 && context.Caller.State == prisoner.LastDetainingPower ? new Refusal(Reason.NotGranted) : null
+    );
+
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
     /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
     public static readonly Rule<Case, RegisterPrisonerRequest, RegisterPrisonerResponse> RegisterPrisoner = new(Cases.Record)
@@ -329,6 +336,7 @@ public static class Prisoners
     /// the other. For an observer (D19): he who is held under a reference is visited under it.</summary>
     public static readonly Rule<Prisoner, ConfirmDuplicateRequest, ConfirmDuplicateResponse> ConfirmDuplicate = new(Record)
     {
+        By = Independent,
         // On the way custody may pass under one reference and not under the other.
         From = [.. System.Enum.GetValues<CustodyState>().Where(s => s is not (CustodyState.Unspecified or CustodyState.InTransit))],
         Unless = Duplicate,

@@ -30,6 +30,7 @@ public static class Readiness
             RiskAssessed = IsRiskAssessed(records, destination, at),
             FitRecorded = IsFit(records, at),
             FreeToDepart = prisoner.Held && !IsDelayed(records),
+            InTransit = prisoner.State == CustodyState.InTransit,
             RouteFits = Fits(route, destination, records, permissions),
             DestinationIsOrigin = PowersOfOrigin(records, permissions).Any(c => c.StateClaimed == destination),
         };

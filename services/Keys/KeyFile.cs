@@ -21,7 +21,7 @@ internal static class KeyFile
     /// <exception cref="IOException">It cannot be read.</exception>
     public static T Read<T>(KeyPath file, Func<ReadOnlySpan<byte>, T> use)
     {
-        // Without a buffer of its own, which nobody could zero.
+        // The stream has no buffer of its own, because nobody could zero it.
         using var stream = new FileStream(file.Path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
         // The open file is checked, because another file may have taken its name meanwhile.
         Check(file, stream.SafeFileHandle);
@@ -79,7 +79,7 @@ internal static class KeyFile
             throw new KeyFileExposedException(file.Path, mode, $"chmod 600 {file.Path}");
     }
 
-    // The runtime has no call for it. The structure of statx is the same on every processor (statx(2)).
+    // The owner's id. The runtime has no call for it. The structure of statx is the same on every processor (statx(2)).
     private static uint? OwnerOf(SafeFileHandle file)
     {
         if (!OperatingSystem.IsLinux())

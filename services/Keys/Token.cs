@@ -255,7 +255,8 @@ internal sealed class TokenAgreement : IKeyAgreement
     {
         if (other.Length != 32 || secret.Length != 32)
             throw new ArgumentException("Public keys and secrets have 32 bytes.", nameof(other));
-        // Tokens differ in what they answer to a point of low order: it is found here, because it gives every key no secret.
+        // Tokens differ in what they answer to a point of low order. A random key in this process finds it first, because such a point
+        // gives no key a secret.
         using (var any = SharedWith(other))
             if (any is null)
                 return false;

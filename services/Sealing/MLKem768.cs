@@ -63,14 +63,16 @@ internal static class MLKem768
         CryptographicOperations.ZeroMemory(EncodingOf(key));
     }
 
-    // The library hands out copies alone. Where a version of it names these otherwise, this fails, and with it the tests.
+    // The library's properties return copies only, so its private fields are used. If a version of the library names them differently, this
+    // fails, and so do the tests.
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "m_seed")]
     private static extern ref byte[] SeedOf(MLKemPrivateKeyParameters key);
 
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "m_encoding")]
     private static extern ref byte[] EncodingOf(MLKemPrivateKeyParameters key);
 
-    // Gives exactly the bytes that it was made with, once. So the randomness is ours, and published vectors go the same way as messages.
+    // Gives exactly the bytes that it was made with, once. So this code chooses the randomness, and published test vectors take the same
+    // path as messages.
     private sealed class Given(ReadOnlySpan<byte> bytes) : IRandomGenerator
     {
         private readonly byte[] _bytes = bytes.ToArray();

@@ -79,7 +79,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     {
         var readable = Readable.Check(@sealed, expected, message);
         using var secret = Unwrap(readable, added);
-        // Nobody is handed a secret with which he then opens nothing.
+        // Nobody may be handed a secret that then opens nothing.
         readable.CheckCommitments(secret);
         return secret.Wrap(recipient) ?? throw Invalid(expected, recipient);
     }
@@ -261,7 +261,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             );
     }
 
-    // The caller disposes of all of them, whatever becomes of one.
+    // The caller disposes of all of them, even if one of them does not open.
     private FieldKey[] FieldKeysIn(Readable readable, SealedKey wrap)
     {
         var identity = IdentityFor(readable, wrap);
@@ -303,7 +303,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             ?? throw readable.Fault(SealFault.KeyUnknown, $"it is sealed to the key {wrap.KeyId} of {participant}, which is not here.");
     }
 
-    // The secret, and the proof that it is that of all fields: who was given another secret than the others notices it here.
+    // The secret from the wrap. A wrap that was not made for this participant, this content and this place does not open.
     private RecordSecret Unwrap(Readable readable, SealedKey? added)
     {
         var wrap = added ?? readable.WrapFor(participant);

@@ -10,7 +10,7 @@ public static class Sealer
     /// <summary>The most recipients of one message.</summary>
     public const int MaxRecipients = 16;
 
-    /// <summary>The most fields that a message has which is sealed, absent ones included.</summary>
+    /// <summary>The most fields of a message that is sealed, absent ones included.</summary>
     public const int MaxFields = 32;
 
     /// <summary>The most bytes of one field, 48 KiB less 4.</summary>

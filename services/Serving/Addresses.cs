@@ -6,8 +6,8 @@ namespace Ministries.Serving;
 /// <summary>Addresses of peers, and of listeners.</summary>
 public static class Addresses
 {
-    /// <summary>The address by which a peer counts. Of an IPv6 address only the first 64 bits do, because one host may have all addresses that
-    /// begin with them.</summary>
+    /// <summary>The address by which a peer counts. Of an IPv6 address only the first 64 bits count, because one host may have all
+    /// addresses that begin with them.</summary>
     /// <param name="remote">Where the peer is.</param>
     public static IPAddress Of(EndPoint? remote)
     {
@@ -29,8 +29,8 @@ public static class Addresses
     public static IReadOnlyList<IPEndPoint> OwnOf(Uri listen) =>
         FixedOf(listen) is { } address ? [address] : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
 
-    /// <summary>Where a server listens that a setting gives the address of: at that one, or for a host's name at every address of the machine, of
-    /// IPv6 and IPv4.</summary>
+    /// <summary>Where a server listens: at the address that a setting gives; or, if the setting gives a host's name, at every IPv6 and IPv4
+    /// address of the machine.</summary>
     /// <param name="listen">The setting.</param>
     public static IPEndPoint EveryOf(Uri listen) =>
         FixedOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port);

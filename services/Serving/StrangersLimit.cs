@@ -2,8 +2,8 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Ministries.Serving;
 
-/// <summary>Limits the connections of strangers to a listener. For one more than there may be, another is closed (<see cref="Newcomers{T}"/>), so
-/// that nobody can shut others out by holding connections.</summary>
+/// <summary>Limits the connections of strangers to a listener. When there is one more than there may be, another is closed (<see
+/// cref="Newcomers{T}"/>), so that nobody can shut others out by holding connections.</summary>
 /// <param name="most">How many there may be.</param>
 /// <param name="mostOfAddress">How many of them may be of one address.</param>
 public sealed class StrangersLimit(int most, int mostOfAddress)
@@ -39,7 +39,7 @@ public sealed class StrangersLimit(int most, int mostOfAddress)
             }
         };
 
-    /// <summary>Whose it is has become known, so it takes no place of strangers any more.</summary>
+    /// <summary>Its owner has become known, so it no longer counts as a stranger's.</summary>
     /// <returns>False: it had none.</returns>
     public bool Release(ConnectionContext connection)
     {

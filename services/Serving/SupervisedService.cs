@@ -37,7 +37,7 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
         }
         catch (Exception) when (Failed() is not null)
         {
-            // It is told below.
+            // The failure is reported below.
         }
         return Failed() is { } failed
             ? $"{failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"

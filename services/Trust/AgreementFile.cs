@@ -28,8 +28,8 @@ public sealed class AgreementRefusedException(string why, Exception? inner = nul
 
 /// <summary>
 /// The file of an agreement, as services, witnesses and clients read it: its form, its signatures, and that it follows from the version
-/// that was trusted last. Earlier versions are kept beside the file, with their numbers after its name (<c>agreement.json.2</c>), for those
-/// who missed one or start without any.
+/// that was trusted last. Earlier versions are kept beside the file, with their numbers after its name (<c>agreement.json.2</c>), for
+/// programs that missed one or start without any.
 /// </summary>
 public static class AgreementFile
 {
@@ -42,7 +42,7 @@ public static class AgreementFile
     /// <summary>Reads an agreement's file. Every program reads it so: services, witnesses, clients and the command. It does not check the
     /// signatures.</summary>
     /// <param name="path">The file: at most <see cref="MaxBytes"/>.</param>
-    /// <exception cref="AgreementRefusedException"><see cref="Read"/>.</exception>
+    /// <exception cref="AgreementRefusedException">As for <see cref="Read"/>.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
     public static ParsedAgreement Load(string path) => Read(BytesOf(path));
 
@@ -132,8 +132,8 @@ public static class AgreementFile
         return next;
     }
 
-    /// <summary>The file's version, if it replaces the known one; null: it is the known one, or is not valid yet. While it is not, a version
-    /// beside it counts that is later than the known one: it may revoke a key.</summary>
+    /// <summary>The file's version, if it replaces the known one; null: it is the known one, or is not valid yet. While it is not valid, a
+    /// version beside it that is later than the known one is used, because it may revoke a key.</summary>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     internal static ParsedAgreement? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
     {
@@ -201,8 +201,9 @@ public static class AgreementFile
 /// <summary>
 /// The agreement that a client or a witness uses (<see cref="AgreementFile.Trust"/>). Each use reads the file again if it has changed. A
 /// new version that is refused is reported, and the previous one stays. It is tried again once a second, because what is wrong may not be
-/// in the file: the disk may be full, or a version before it may be missing beside it. So is one that is not valid yet. To read it costs
-/// milliseconds, and whoever calls a witness causes a use. Safe for concurrent use.
+/// in the file: the disk may be full, or a version before it may be missing beside it. A version that is not valid yet is tried again in
+/// the same way. It is not tried more often, because reading it costs milliseconds and anybody can cause a use by calling a witness. Safe
+/// for concurrent use.
 /// </summary>
 public sealed class TrustedAgreement
 {
@@ -246,7 +247,7 @@ public sealed class TrustedAgreement
                     return _agreement;
                 try
                 {
-                    // It counts at once, even where it cannot be kept: it may revoke a key.
+                    // It counts at once, even where it cannot be kept, because it may revoke a key.
                     if (AgreementFile.Next(_path, _agreement.Agreement, _time.GetUtcNow(), out var waits) is { } next)
                         (_agreement, _unkept) = (next, _folder is not null);
                     if (_unkept)
@@ -270,8 +271,9 @@ public sealed class TrustedAgreement
         }
     }
 
-    // Of what a link leads to: a version that is put behind a link, as Kubernetes puts files, would go unnoticed by the link's own time. null:
-    // there is no file. One that cannot be looked at differs from every other, so that it is tried, and the reason told.
+    // The time and size of the file itself, not of a link to it: Kubernetes puts files behind links, and the time of a link does not show a
+    // new version. Null: there is no file. A file that cannot be examined gets a stamp that equals no other, so that it is read and the
+    // reason is reported.
     private static (DateTime, long)? StampOf(string path)
     {
         if (!File.Exists(path))

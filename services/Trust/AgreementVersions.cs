@@ -195,7 +195,7 @@ public static class AgreementVersions
 
         // A key under two ids could be revoked under one of them and still sign under the other. With one key for two officials or two
         // witnesses, one of them could act as both.
-        // Two with one key for sealing could open what is meant for one of them.
+        // Two participants with one key for sealing could each open what is meant for the other.
         AgreementFault? Shared() =>
             agreement
                 .Participants.SelectMany(p => p.SigningKeys.Select(k => (k.Id, k.PublicKey)))

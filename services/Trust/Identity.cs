@@ -50,7 +50,8 @@ public sealed class Authorities : IDisposable
     /// <summary>The most certificates of a chain: 4, which are the system's, at most two intermediate ones, and the root.</summary>
     public const int MaxChain = 4;
 
-    // The SubjectPublicKeyInfo of RSA with 4096 bits and a usual exponent. Larger ones take milliseconds to verify a signature with.
+    // The size of the SubjectPublicKeyInfo of an RSA key with 4096 bits and a usual exponent. A signature by a larger key takes
+    // milliseconds to verify.
     private const int MaxKeyBytes = 550;
 
     private static readonly Identified Stranger = new(null, Reason.CallerUnknown);
@@ -101,7 +102,7 @@ public sealed class Authorities : IDisposable
 
     /// <summary>Says whose the certificate is.</summary>
     /// <param name="certificate">The peer's certificate.</param>
-    /// <param name="sent">The certificates that the peer sent with it; of a stranger, any number of any content.</param>
+    /// <param name="sent">The certificates that the peer sent with it. A stranger may send any number of them, with any content.</param>
     /// <param name="use">What it is used for.</param>
     /// <param name="now">The time.</param>
     public Identified Identify(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, CertificateUse use, DateTimeOffset now)
@@ -186,7 +187,7 @@ public sealed class Authorities : IDisposable
         }
     }
 
-    // What was sent beside the certificate itself, where that is no more than a chain has and no key of it is too large to verify with.
+    // Whether the peer sent no more than a chain has, and no key that is too large to verify with; and what it sent beside the certificate.
     private static bool IsShort(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, out X509Certificate2[] others)
     {
         others = [.. sent.Where(s => !s.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span)).Take(MaxChain)];

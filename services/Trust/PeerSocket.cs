@@ -31,7 +31,7 @@ public static class PeerSocket
         socket.SetRawSocketOption(Tcp, UserTimeout, milliseconds);
     }
 
-    /// <summary>Connects such a socket; what <see cref="SocketsHttpHandler.ConnectCallback"/> needs.</summary>
+    /// <summary>Connects such a socket, as <see cref="SocketsHttpHandler.ConnectCallback"/> needs it.</summary>
     public static async ValueTask<Stream> Connect(SocketsHttpConnectionContext context, CancellationToken cancel)
     {
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);

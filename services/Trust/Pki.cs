@@ -118,7 +118,7 @@ public sealed class CertificateAuthority : IDisposable
 /// <summary>
 /// Makes what a development set-up needs: an authority and a system certificate for every participant, a key with which each
 /// ministry signs its requests, each service its checkpoints and each witness its cosignatures, and the agreement that names them.
-/// What is there already stays.
+/// Files that exist already stay as they are.
 /// <code>
 /// agreement.json
 /// &lt;participant id&gt;/authority.pem  authority.key   its authority

@@ -106,9 +106,9 @@ public static class Receipts
         return IsAnswered(receipt.Answer.Span, response) ? null : "its entry holds another answer than the one received";
     }
 
-    /// <summary>Takes from a receipt what shows its entry, once that is checked. The rest proves as before that the entry is in the ledger;
-    /// the salts would allow somebody to test guesses against a request that was erased later, or to prove what an observer may keep to
-    /// itself. </summary>
+    /// <summary>Removes from a receipt what shows its entry, once that has been checked. The rest still proves that the entry is in the
+    /// ledger. The salts must not stay: with them, somebody could test guesses against a request that was erased later, or prove what an
+    /// observer may keep to itself.</summary>
     public static void Shorten(Receipt receipt) =>
         receipt.Header = receipt.RequestSalt = receipt.Answer = receipt.AnswerSalt = ByteString.Empty;
 

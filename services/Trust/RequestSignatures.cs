@@ -17,9 +17,9 @@ public static class RequestSignatures
     /// <param name="now">The time by which it is judged.</param>
     /// <param name="service">The service that judges, such as <c>calllog</c>. A request that was signed for another service is refused. If
     /// the agreement lists the service's addresses, so is a request that was sent to another address.</param>
-    /// <returns>The refusal of a new request; null: the signature is the caller's over this request. And the refusal that also applies if
-    /// the request was answered before: then a signature whose time is over is accepted (no nonce is stored anywhere; the request id is the
-    /// nonce).</returns>
+    /// <returns>The refusal of a new request, and the refusal of a request that was answered before; null: the signature is the caller's
+    /// over this request. For a request that was answered before, a signature whose time is over is accepted. No nonce is stored for this,
+    /// because the request id is the nonce.</returns>
     public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
         RequestSignature? signature,
         string method,

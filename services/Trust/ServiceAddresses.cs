@@ -29,8 +29,8 @@ public static class ServiceAddresses
         return addresses.Count <= Most ? [.. addresses.Distinct()] : null;
     }
 
-    /// <summary>Opens a channel. With several addresses it uses those that can be connected to, one call after the other. A call that one
-    /// answers with UNAVAILABLE is made again at the next, within its deadline, as the retries of <paramref name="options"/> say.</summary>
+    /// <summary>Opens a channel. With several addresses it uses those that can be connected to, one call after the other. If one answers
+    /// UNAVAILABLE, the call is made again at the next, within its deadline, as the retries of <paramref name="options"/> say.</summary>
     /// <param name="addresses">At least one.</param>
     /// <param name="options">Its handler must end in a <see cref="SocketsHttpHandler"/> without a callback for connecting.</param>
     public static GrpcChannel Open(IReadOnlyList<Uri> addresses, GrpcChannelOptions options)
@@ -44,7 +44,7 @@ public static class ServiceAddresses
         return GrpcChannel.ForAddress("static:///service", options);
     }
 
-    // The one thing that the channel asks its provider for.
+    // The channel asks its provider for the resolver's factories and for nothing else.
     private sealed class Known(IReadOnlyList<Uri> addresses) : IServiceProvider
     {
         public object? GetService(Type serviceType) =>

@@ -12,8 +12,8 @@ namespace Ministries.Trust;
 /// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
 public static class ServiceChannel
 {
-    /// <summary>Repeats calls for which the service was unavailable, so that it has not decided. Safe for every method of the contracts:
-    /// reads change nothing, and a write is known by its request id.</summary>
+    /// <summary>Repeats calls that a service did not decide because it was unavailable. Safe for every method of the contracts: reads
+    /// change nothing, and a write is known by its request id.</summary>
     /// <param name="attempts">How often a call is made at most, 2 to 5.</param>
     /// <param name="first">The pause before the second attempt, about.</param>
     /// <param name="longest">The longest pause.</param>
@@ -78,7 +78,8 @@ public static class ServiceChannel
             },
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,
-            // Together 5 s, looked at each second: so soon a peer is noticed that is gone or cut off without having closed the connection.
+            // Together 5 s, checked each second. Within that time it is noticed that a peer is gone or cut off, even if it closed no
+            // connection.
             KeepAlivePingDelay = TimeSpan.FromSeconds(2),
             KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
@@ -93,7 +94,7 @@ public static class ServiceChannel
         for (var e = fault; e is not null; e = e.InnerException)
             if (
                 e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }
-                // What cannot be read came whole, although the library calls that a fault of reading, too.
+                // A message that cannot be parsed arrived whole, although the library's exception for it is an IOException too.
                 || e is IOException and not (HttpProtocolException or InvalidProtocolBufferException)
             )
                 return true;
@@ -110,9 +111,9 @@ public static class ServiceChannel
     }
 
     /// <summary>Repeats a call, at most twice, if the service was just closing the connection (GOAWAY with NO_ERROR, RFC 9113, 6.8), or if
-    /// the connection was closed before it was ready, or ended before the answer. Services ask for new connections from time to time, and a
-    /// call may cross that; and a service's machine may die. Safe for every method of the contracts: a write is known by its request
-    /// id, so the second call gets the first one's answer if that one arrived.</summary>
+    /// the connection was closed before it was ready, or ended before the answer. Services close connections from time to time, so that
+    /// clients open new ones, and a call may be sent just then. A service's machine may also die. Safe for every method of the contracts: a
+    /// write is known by its request id, so the second call gets the first one's answer if that one arrived.</summary>
     /// <param name="inner">The way to the service.</param>
     public static HttpMessageHandler AcrossClosing(HttpMessageHandler inner) => new Again { InnerHandler = inner };
 

@@ -7,9 +7,9 @@ namespace Ministries.Trust;
 
 /// <summary>
 /// Checks a request's bytes before they are trusted, because what a signature covers must read in one way only, for every reader and in
-/// every language. Refused are unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not
-/// UTF-8, bytes that end too early, and numbers that the field's type does not have: a reader cuts off what is too much of them, and not
-/// every reader the same. Any field order and explicit default values are fine.
+/// every language. It refuses unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not
+/// UTF-8 and bytes that end too early. It also refuses numbers that are too large for the field's type, because readers cut them off in
+/// different ways. Any field order and explicit default values are fine.
 /// </summary>
 public static class WireWalk
 {
@@ -181,7 +181,7 @@ public static class WireWalk
         && wire == WireFormat.WireType.LengthDelimited
         && WireTypeOf(field) != WireFormat.WireType.LengthDelimited;
 
-    // Whether elements stand there and nothing else; and whether each is a number of the field's type.
+    // Whether the bytes hold elements and nothing else, and whether each element is a number that the field's type has.
     private static bool IsPacked(FieldDescriptor field, ReadOnlySpan<byte> elements, WireFormat.WireType type, out bool fits)
     {
         fits = true;
@@ -215,7 +215,7 @@ public static class WireWalk
             _ => WireFormat.WireType.Varint,
         };
 
-    // The bytes of a value of a width, or the number that a varint is.
+    // The bytes of a value whose width is known, or the number of a varint.
     private static bool Value(ref ReadOnlySpan<byte> bytes, WireFormat.WireType wire, out ReadOnlySpan<byte> value, out ulong number)
     {
         value = default;

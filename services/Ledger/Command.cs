@@ -61,7 +61,7 @@ public sealed class Command
 /// <summary>
 /// The number of an event that a service takes in. The last number of each producer and type is stored in the commit of its
 /// effect. A number up to the last one is a repetition: it gets its old answer, or, where the event was settled by another
-/// command (a dead letter), an empty repeated outcome. A number beyond the next one is <see cref="EventGapException"/>.
+/// command (a dead letter), an empty repeated outcome. A number beyond the next one causes an <see cref="EventGapException"/>.
 /// </summary>
 /// <param name="Producer">The service that published it, such as <c>custody</c>.</param>
 /// <param name="Type">The event type's full name.</param>

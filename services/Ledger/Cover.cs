@@ -28,12 +28,12 @@ internal static class Cover
         return [.. places.Select(turn => turn is null ? null : turns[turn].Dequeue())];
     }
 
-    // What keeps its order has one turn together, and every other command its own. An event follows upon the one before it.
+    // The events of one producer share a turn, because they keep their order. Every other command has a turn of its own.
     private static object TurnOf(PendingCommand pending) => pending.Command.Intake is { } intake ? intake.Producer : pending;
 
     /// <summary>Makes a cover entry: one of the service itself, without events or an answer, which is in nobody's audience and of which
-    /// nothing is kept but its header. The header names the digest of a request that never was, as that of an entry whose request was
-    /// erased. The digest is 32 random bytes, so nobody who does not have the header can tell its leaf from another.</summary>
+    /// nothing is kept but its header. The header names a digest of a request that never existed, and looks like that of an entry whose
+    /// request was erased. The digest is 32 random bytes, so nobody can tell its leaf from another without the header.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="position">Its position.</param>
     /// <param name="time">When it is committed.</param>
@@ -44,7 +44,7 @@ internal static class Cover
             Position = position,
             CommitTime = time,
             Participant = $"service/{service}",
-            // Ids in the order of positions go to one place of the index. Random ones would each change another page of it.
+            // Ids in the order of positions are inserted at one place of the index. Random ones would each change another page of it.
             RequestId = $"cover/{position}",
             Method = Method,
             Parts =

@@ -27,7 +27,7 @@ internal sealed class KnownEnd
         var note = File.ReadAllText(file);
         (_seen, var counts) = judge(note);
         IsDoubtful = !counts;
-        // The agreement may no longer list the key of one that has long been overtaken.
+        // A checkpoint that has long been overtaken is passed over, because the agreement may no longer list its key.
         if (_seen is null && !(SignedNote.Read(note)?.Tree?.Size <= own?.Size))
             throw new LedgerInconsistentException(
                 $"{file} holds no checkpoint that a key signed which the agreement lists for the service. It tells what other replicas or "
@@ -82,7 +82,8 @@ internal sealed class KnownEnd
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // A disk that takes no file takes no checkpoint either, so commits fail and tell it. It is tried again with the next one.
+                // A disk that takes no file takes no checkpoint either, so commits fail and report it. The file is written with the next
+                // checkpoint.
             }
         }
     }

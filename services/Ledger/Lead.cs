@@ -10,7 +10,7 @@ public abstract class Lead : IAsyncDisposable
 {
     private protected Lead() { }
 
-    /// <summary>Counts those who have led: each has a greater number than the one before.</summary>
+    /// <summary>Counts the replicas that have led: each has a greater number than the one before.</summary>
     public abstract ulong Fence { get; }
 
     /// <summary>Whether this replica renewed it so recently that nobody else can have it, by the clock that only goes forward. Ask before
@@ -27,8 +27,8 @@ public abstract class Lead : IAsyncDisposable
 
 /// <summary>Who has a lead in the database.</summary>
 /// <param name="Name">What is done.</param>
-/// <param name="Holder">Names the one that took it, in no other lease.</param>
-/// <param name="Fence">Counts those who took it.</param>
+/// <param name="Holder">Names the replica that took it. No other lease has this name.</param>
+/// <param name="Fence">Counts how often it was taken.</param>
 internal sealed record LeaseMark(string Name, string Holder, ulong Fence);
 
 /// <summary>A lead that is a row of the database.</summary>
@@ -47,7 +47,7 @@ internal sealed class Lease(Store store, LeaseMark mark, TimeSpan time, TimeProv
 
     public override ulong Fence => mark.Fence;
 
-    // The database counts from when it got the question, which is later. So this replica thinks itself deposed before the database does.
+    // The database counts from when it got the question, which is later. So the lease ends for this replica before it ends in the database.
     public override bool IsHeld => Probe.SkipFences || !_lost && clock.GetElapsedTime(Interlocked.Read(ref _asked)) < time;
 
     public override async Task<bool> Holds(CancellationToken cancel)
@@ -91,7 +91,7 @@ internal sealed class Lease(Store store, LeaseMark mark, TimeSpan time, TimeProv
         }
         catch (Exception e) when (store.IsOutage(e) || e is LedgerInconsistentException)
         {
-            // It runs out by itself.
+            // The lease runs out by itself.
         }
     }
 }

@@ -53,7 +53,7 @@ internal sealed class PendingCommand(Command command, long since)
         _done.TrySetCanceled(cancel);
     }
 
-    /// <summary>Tells the commands behind it in its chain at once how it is with it.</summary>
+    /// <summary>Tells the commands behind it in its chain at once whether it has failed.</summary>
     public void Note(bool hasFailed)
     {
         if (Command.Link is { } link)

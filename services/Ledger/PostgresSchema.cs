@@ -11,8 +11,8 @@ internal static class PostgresSchema
             one boolean primary key default true check (one), version int not null, service text not null)
         """;
 
-    // A row of up to 8 KB stays whole in its page, here and in `streams`. What is sealed cannot be compressed, and to try costs as much as to
-    // write it.
+    // A row of up to 8 KB stays whole in its page, here and in `streams`. Sealed data cannot be compressed, and trying costs as much as
+    // writing them.
     private const string Entries = """
         create table if not exists entries (
             position bigint primary key, event_number bigint, event_sequence bigint, event_index int, participant text not null,
@@ -86,10 +86,10 @@ internal static class PostgresSchema
         "grant execute on function {0}.erase_request to {1}",
     ];
 
-    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. With a request fall the
-    // requests by which its sealed data were opened to others: they hold secrets of them. States that were folded with the request are
-    // emptied, and folded again without it when they are touched. The head's time moves by a tick (100 ns), by which every replica sees
-    // that states which it keeps may hold what was erased.
+    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. The requests by which its
+    // sealed data were opened to others are erased with it, because they hold secrets of the data. States that were folded with the request
+    // are emptied, and folded again without it when they are touched. The head's time moves by a tick (100 ns). By this, every replica sees
+    // that states in its memory may hold what was erased.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

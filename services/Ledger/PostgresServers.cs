@@ -5,21 +5,22 @@ namespace Ministries.Ledger;
 
 /// <summary>
 /// The servers that a connection string names, of which one is the primary. All are asked at once, because one that hangs accepts
-/// connections and answers nothing: asked one after the other, as Npgsql does, it would hold up the others each time. Of two that both
-/// take themselves for the primary, the one with the later timeline is: a server that was cut off does not know that it was replaced.
+/// connections and answers nothing: asked one after the other, as Npgsql does, it would hold up the others each time. If two servers take
+/// themselves for the primary, the one with the later timeline is the primary, because a server that was cut off does not know that it was
+/// replaced.
 /// </summary>
 internal sealed class PostgresServers
 {
-    /// <summary>The least time between two searches, and how long one that was found still waits for a better one.</summary>
+    /// <summary>The least time between two searches, and how long a search that has found a primary still waits for a better one.</summary>
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>How long one that was found is believed to be the primary, whatever fails.</summary>
+    /// <summary>How long a server that was found is taken for the primary, whatever fails.</summary>
     private static readonly TimeSpan Trust = TimeSpan.FromSeconds(1);
 
     /// <summary>How long a server has for its answer.</summary>
     private const int Seconds = 2;
 
-    /// <summary>After what time a statement that is not answered makes the servers be asked which of them is the primary.</summary>
+    /// <summary>How long a statement may go unanswered before the servers are asked which of them is the primary.</summary>
     private static readonly TimeSpan Doubt = TimeSpan.FromSeconds(2);
 
     private const string Question =
@@ -72,8 +73,8 @@ internal sealed class PostgresServers
             return _replaced[server].Token;
     }
 
-    /// <summary>Has the primary be searched for again at its next use, unless it has just been found: what fails now may have waited for the
-    /// one before.</summary>
+    /// <summary>Has the primary searched for again at its next use, unless it has just been found: what fails now may have waited for the
+    /// previous primary.</summary>
     /// <returns>Whether connections are to be dropped, since they may have died with the server.</returns>
     public bool Forget()
     {
@@ -88,8 +89,8 @@ internal sealed class PostgresServers
         }
     }
 
-    /// <summary>Whether another server is the primary now than the one that has not answered a statement for a while. It returns at once, and
-    /// has the servers be asked meanwhile.</summary>
+    /// <summary>Whether another server is the primary now, instead of the one that has not answered a statement for a while. It returns at
+    /// once, and the servers are asked meanwhile.</summary>
     /// <param name="server">The server's number.</param>
     /// <param name="waited">How long it has not answered.</param>
     public bool IsReplaced(int server, TimeSpan waited)

@@ -66,7 +66,7 @@ internal sealed record EventRow(ulong Number, string Type, ulong Sequence, ulong
 /// <summary>An entry with all that its row holds.</summary>
 internal sealed class NewEntry
 {
-    /// <param name="row">The entry; its number of bytes of parts is found out here.</param>
+    /// <param name="row">The entry; the bytes of its parts are counted here.</param>
     /// <param name="requestId">The participant's id of the request.</param>
     /// <param name="digest">The digest that tells the request from another of the same id; empty: it was erased.</param>
     /// <param name="parts">All of its parts, the request among them, in any order.</param>

@@ -28,7 +28,7 @@ public sealed partial class ServiceLedger
         }
         catch (Exception)
         {
-            // Also what is no outage, such as a table that is gone, or a permission.
+            // This includes faults that are no outage, such as a missing table or permission.
             return Condition(false);
         }
     }

@@ -70,7 +70,7 @@ public sealed partial class ServiceLedger
             {
                 if (_judge(note) is not ({ Size: > 0 } theirs, true))
                     return null;
-                // It is kept, so that the next start knows it though the one who showed it may be away then.
+                // The checkpoint is kept for the next start, because whoever showed it may be away then.
                 if (theirs.Size > (_context.Greatest?.Size ?? 0))
                     _end.See(theirs);
                 var head = await session.ReadHead();

@@ -37,7 +37,7 @@ public sealed partial class ServiceLedger
 
     /// <summary>The number of entries when a record of this kind last may have changed its keys (<see cref="StreamKind.KeysOf"/>), as far
     /// as this process knows (<see cref="Look"/>). While it stays the same, each key leads to the same records. It changes before the
-    /// caller who changed a record is answered.</summary>
+    /// caller that changed a record is answered.</summary>
     /// <param name="kind">The kind of records.</param>
     public ulong RelistedAt(StreamKind kind) => _recentEntries.RelistedAt(kind.Name);
 

@@ -72,7 +72,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 // The key signs only after these checks. Otherwise it could sign a tree that the thief of a former key has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
-                // Only what is replicated is signed. What is signed already is.
+                // Only what is replicated is signed. What is already signed is replicated.
                 if (head.Size > (checkpoints.Last?.Size ?? 0))
                     await session.Replicated();
                 if (head.Size > 0)
@@ -145,7 +145,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     await PostgresSchema.Make(open, service, serving, TimeProvider.System, progress, cancel);
                     return;
                 }
-                // Such as a deadlock with a service that uses the tables, or a server that is starting. Nothing was done then.
+                // Nothing was done, for example because of a deadlock with a service that uses the tables, or because the server is
+                // starting.
                 catch (Npgsql.PostgresException e) when (e.IsTransient && tries < MakeTries)
                 {
                     await Task.Delay(TimeSpan.FromSeconds(1), cancel);
@@ -258,7 +259,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             write: true
         );
 
-    /// <summary>Says how far a reader has come that only one replica is. It never goes back.</summary>
+    /// <summary>Says how far a reader that only one replica runs at a time has come. It never goes back.</summary>
     /// <param name="name">The cursor.</param>
     /// <param name="value">Its value.</param>
     /// <param name="lead">What this replica was given by <see cref="TryLead"/>.</param>
@@ -329,7 +330,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// to record.</summary>
     public TimeSpan CoverInterval => _options.CoverInterval;
 
-    /// <summary>Takes no more commands and returns when those that wait are answered. Where entries are covered, that is by the schedule.
+    /// <summary>Takes no more commands and returns when those that wait are answered. Where entries are covered, they are committed by the
+    /// schedule.
     /// </summary>
     public Task Drain() => _committer.Drain();
 

@@ -71,7 +71,8 @@ internal static class Stored
         return state;
     }
 
-    /// <summary>A tile as far as it has come: a full one as stored, one at the right edge from what it is made of.</summary>
+    /// <summary>A tile as far as it has come. A full one is read as it is stored; one at the right edge is made from the hashes under
+    /// it.</summary>
     /// <param name="session">The database.</param>
     /// <param name="level">The tile level.</param>
     /// <param name="index">The tile's index.</param>

@@ -14,7 +14,7 @@ namespace Ministries.Local;
 /// <summary>Calls the services by the participant's gateway, over gRPC and with a token. It holds no key.</summary>
 internal sealed class GatewayConnection : IConnection
 {
-    // What is plain is marked so, alone in a request and with the message's name in an answer.
+    // The scheme of content that is plain: in a request this word alone, in an answer this word and the message's name.
     private const string Plain = "plain";
 
     private readonly GrpcChannel _channel;

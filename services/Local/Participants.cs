@@ -17,8 +17,8 @@ using Ministries.Trust;
 
 namespace Ministries.Local;
 
-/// <summary>The agreement's participants: a client for each, with a certificate of its own authority; some call by their gateways. It starts the three services
-/// and the witnesses in this process, or joins services that run elsewhere.</summary>
+/// <summary>The agreement's participants: a client for each, with a certificate of its own authority; some call by their gateways. It
+/// starts the three services and the witnesses in this process, or joins services that run elsewhere.</summary>
 public sealed class Participants : IAsyncDisposable
 {
     /// <summary>The services, in the order in which they are shown.</summary>
@@ -126,8 +126,8 @@ public sealed class Participants : IAsyncDisposable
     /// <param name="patience">How long to wait for a condition, such as that the services are ready.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
-    /// <param name="gateways">Where the gateways are, by their participants; who has none calls the services itself. The folder of
-    /// certificates has the token of each, <c>gateway.token</c> in the participant's folder.</param>
+    /// <param name="gateways">Where the gateways are, by their participants. A participant that has none calls the services itself. The
+    /// folder of certificates has the token of each, <c>gateway.token</c> in the participant's folder.</param>
     public static async Task<Participants> Join(
         string certificates,
         IReadOnlyDictionary<string, Uri> addresses,
@@ -202,7 +202,7 @@ public sealed class Participants : IAsyncDisposable
             }
             catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
             {
-                // Who cannot be asked now is asked later.
+                // A service that cannot be asked now is asked later.
                 return false;
             }
         }

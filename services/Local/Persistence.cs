@@ -19,7 +19,7 @@ internal sealed class Persistence(TimeSpan patience) : Interceptor
         ClientInterceptorContext<TRequest, TResponse> context,
         AsyncUnaryCallContinuation<TRequest, TResponse> continuation
     ) =>
-        // Who names a deadline is told by then what the service said.
+        // A caller that sets a deadline is told by then what the service said.
         context.Options.Deadline
             is not null
             ? continuation(request, context)

@@ -448,7 +448,7 @@ public static class Run
         }
     }
 
-    // D9 and D22: who may not see a record does not learn that it exists, and nobody learns why a transfer is suspended.
+    // D9 and D22: a party that may not see a record does not learn that it exists, and nobody learns why a transfer is suspended.
     private static void CheckVisibility(Timeline timeline, IReadOnlyList<RecordView> records)
     {
         var outsider = records.All(r => r.Seen["kr/unification"] is null);
@@ -462,7 +462,7 @@ public static class Run
         );
     }
 
-    // D16: who is not a recipient reads no word of it, and neither does whoever holds the services' files.
+    // D16: a reader that is no recipient reads no word of it, and neither does whoever holds the services' files.
     private static void CheckSealed(Timeline timeline, IReadOnlyList<SealedView> views, DatabaseDump? dump)
     {
         timeline.Verify(

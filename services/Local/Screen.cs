@@ -21,7 +21,7 @@ public sealed class Screen
     public Screen(TextWriter output, bool redirected, bool brief = false, int? width = null)
     {
         _brief = brief;
-        // Who wants no colours (no-color.org) gets no other styles either.
+        // A user who wants no colours (no-color.org) gets no other styles either.
         var plain = redirected || Environment.GetEnvironmentVariable("NO_COLOR") is { Length: > 0 };
         _console = AnsiConsole.Create(
             new AnsiConsoleSettings

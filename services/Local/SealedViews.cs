@@ -41,7 +41,7 @@ internal static class SealedViews
         var (lines, file, found) = ((IReadOnlyList<string>)[], "", 0);
         foreach (var path in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
         {
-            // A lock is empty, and nobody else may open it.
+            // A lock file is empty, and no other process may open it.
             if (Path.GetFileName(path) == "lock")
                 continue;
             var bytes = await Read(path);

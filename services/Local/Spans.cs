@@ -58,8 +58,8 @@ public sealed class Spans : IDisposable
         }
     }
 
-    /// <summary>The trace of a call, by its request id; null: not seen. It is the one that the service answered in: a gateway that is asked
-    /// again begins another.</summary>
+    /// <summary>The trace of a call, by its request id; null: not seen. It is the trace in which the service answered, because a gateway
+    /// that is asked again begins another.</summary>
     public string? TraceOf(string requestId) =>
         _ended
             .Values.FirstOrDefault(s =>

@@ -40,11 +40,11 @@ public static class Audience
         var rest = audience[Case(@case).Length..];
         if (audience.StartsWith(observers, StringComparison.Ordinal))
             return audience;
-        // What follows the case itself is a level, which is a number, or a name; of a state it is letters.
+        // After the case itself comes a level, which is a number, or a name. For a state's side, letters come.
         return rest is [':', >= 'A' and <= 'Z', ..] ? null : observers + rest;
     }
 
-    /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
+    /// <summary>Those of an audience to whom a marking allows the record: they are cleared for its level and, where it names anybody, are
     /// named.</summary>
     /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>
     /// <param name="marking">The marking; null: none.</param>

@@ -74,7 +74,7 @@ public static class Cases
         parts.Remove(Part.DetainingPower);
         if (prisoner is not null && @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { } held)
         {
-            // Who held him last still notifies and corrects after the end of custody.
+            // The power that held him last still notifies and corrects after the end of custody.
             if (held.LastDetainingPower == caller.State)
                 parts.Add(Part.DetainingPower);
             if (held.FormerPowers.Contains(caller.State))
@@ -90,8 +90,8 @@ public static class Cases
         return parts;
     }
 
-    /// <summary>Whether the state manages the case: it holds somebody in it (D1). Where nobody is in custody, those do that held somebody
-    /// last, and the state that opened it.</summary>
+    /// <summary>Whether the state manages the case: it holds somebody in it (D1). Where nobody is in custody, the states that held somebody
+    /// last manage it, and the state that opened it.</summary>
     public static bool Manages(Case @case, string state)
     {
         var somebodyIsHeld = false;
@@ -174,7 +174,7 @@ public static class Cases
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
         shown.InvolvedStates.Clear();
-        // Who has fled and is not yet recaptured is still answered for, and nobody else's to know (D22).
+        // A state still answers for a prisoner who has fled and is not yet recaptured. Nobody else may know of him (D22).
         foreach (var prisoner in shown.Prisoners)
             prisoner.Held = prisoner.DetainingPower.Length > 0;
         shown.Withheld.Add(["parties", "involved_states"]);
@@ -189,8 +189,8 @@ public static class Cases
         );
 
     /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
-    /// One that came before those that it rests on, such as a removal before the admission, is refused, so that it is tried
-    /// again after them.</summary>
+    /// An event that came before those on which it rests, such as a removal before the admission, is refused. So it is tried again after
+    /// them.</summary>
     public static Decision Copy(IMessage @event, RuleContext context)
     {
         var id = (string)@event.Descriptor.FindFieldByName("case").Accessor.GetValue(@event);
@@ -263,8 +263,8 @@ public static class Cases
         ReopenWhileHeld(state);
     }
 
-    /// <summary>Keeps the chain of powers that transferred a prisoner and still answer for their own transfer (12(3)). Who has him back
-    /// is not one of them any more, and neither is who transferred him on in the meantime.</summary>
+    /// <summary>Keeps the chain of powers that transferred a prisoner and still answer for their own transfer (12(3)). A power that has him
+    /// back leaves the chain, and so do the powers that transferred him on in the meantime.</summary>
     /// <param name="formerPowers">The chain, the earliest first.</param>
     /// <param name="e">The passing of custody.</param>
     public static void PassOn(RepeatedField<string> formerPowers, CustodyTransferred e)
@@ -289,8 +289,8 @@ public static class Cases
             state.State = CaseState.Open;
     }
 
-    /// <summary>Whether the state holds somebody in the case, held somebody last, or transferred somebody and still answers for that; so does
-    /// the one that opened it.</summary>
+    /// <summary>Whether the state holds somebody in the case, held somebody last, or transferred somebody and still answers for that. The
+    /// state that opened the case counts too.</summary>
     public static bool HeldSomebody(Case @case, string state) =>
         @case.DetainingPower == state || @case.Prisoners.Any(p => p.LastDetainingPower == state || p.FormerPowers.Contains(state));
 

@@ -12,11 +12,11 @@ public static class Gate
     /// <summary>Checks whether the caller may make this write at all; null: it may.</summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="request">The request; its <c>actor</c> is read where it has one.</param>
-    /// <param name="case">The case; null: there is none of the id named.</param>
+    /// <param name="case">The case; null: there is none with the id that the request names.</param>
     /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
     /// <param name="opensCase">True for the one write that needs no case.</param>
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
-    /// <param name="side">The refusal of one who is not of the side that alone may do it; null: the caller is.</param>
+    /// <param name="side">The refusal of a caller that is not of the side that alone may do it; null: the caller is.</param>
     /// <param name="approvals">How many officials must approve it at least, whatever the agreement says.</param>
     public static Refusal? Check(
         RuleContext context,
@@ -60,9 +60,9 @@ public static class Gate
     public static Refusal? CheckEtag(RuleContext context, string etag, IMessage shown) =>
         etag == context.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
-    /// <summary>Checks that nothing is sealed to whom it may not be told (D13, D15): content is for neutral participants, for organs of the
-    /// caller's state, of the power that holds the prisoner or held him last, and of the states that are sides of the record. What else is
-    /// released, and to whom, a rule of its own decides. Null: nothing is.</summary>
+    /// <summary>Checks that nothing is sealed to anybody who may not be told it (D13, D15): content is for neutral participants, for organs
+    /// of the caller's state, of the power that holds the prisoner or held him last, and of the states that are sides of the record. A rule
+    /// of its own decides what else is released, and to whom. Null: nothing is sealed so.</summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="request">The request.</param>
     /// <param name="case">The case.</param>
@@ -93,8 +93,8 @@ public static class Gate
     /// the caller's state, or of the power that holds him or held him last. A Protecting Power of a power of origin is none of these.
     /// </summary>
     /// <param name="context">Who asks for what.</param>
-    /// <param name="participant">The participant. Whom the agreement does not know may be an organ of any state tomorrow.</param>
-    /// <param name="holds">The power; empty: none.</param>
+    /// <param name="participant">The participant. One that the agreement does not know may be an organ of any state tomorrow.</param>
+    /// <param name="holds">The power that holds him or held him last; empty: none.</param>
     /// <param name="origins">The prisoner's powers of origin, as far as they are known; null: none is.</param>
     public static bool MayBeTold(RuleContext context, string participant, string holds, IReadOnlyCollection<string>? origins = null) =>
         participant == context.Caller.Id

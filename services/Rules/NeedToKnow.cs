@@ -20,8 +20,8 @@ public static class NeedToKnow
     /// <summary>The case that a record or request is about; empty: it names none.</summary>
     public static string CaseOf(IMessage message) => Of(message).CaseOf(message);
 
-    /// <summary>Judges whether a participant may read a record: by its tokens whether it may see it, then by the grant to any part that
-    /// it has in the record's case.</summary>
+    /// <summary>Judges whether a participant may read a record. The tokens say whether it may see the record. Then the grants to the parts
+    /// that it has in the record's case say whether it may read it.</summary>
     /// <param name="record">The record.</param>
     /// <param name="kind">Its kind.</param>
     /// <param name="reader">Who reads, with the tokens of these cases.</param>

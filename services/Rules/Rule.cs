@@ -119,8 +119,8 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     /// <summary>Why the record as a whole takes no such write, whatever its state; null: it always does.</summary>
     public Func<TRecord, Reason?>? Unless { get; init; }
 
-    /// <summary>Whether the record has no room for more of the caller's, asked of what is otherwise accepted; null: it always has. Nobody
-    /// takes the room of another.</summary>
+    /// <summary>Whether the record has no room for more from the caller. It is asked about what is otherwise accepted; null: there is
+    /// always room. Nobody takes the room of another.</summary>
     public Func<TRecord, TRequest, RuleContext, bool>? Full { get; init; }
 
     /// <summary>The kind of record that it makes, which its answer is then about; null: it changes the record that it is on.</summary>

@@ -36,8 +36,7 @@ public sealed class RuleContext
     /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
     public IMessage? Asked { get; init; }
 
-    /// <summary>The officials whose approvals of this request were verified before it was queued; nobody's
-    /// approval counts that is not among them.</summary>
+    /// <summary>The officials whose approvals of this request were verified before it was queued. No other approval counts.</summary>
     public IReadOnlySet<string> Approved { get; init; } = FrozenSet<string>.Empty;
 
     /// <summary>Verifies signatures that a request carries beside its own, such as an attestation's. Where none is given, none

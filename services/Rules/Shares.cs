@@ -165,7 +165,7 @@ public static class Shares
             KeyId = e.KeyId,
             Position = entry.Position,
         };
-        // Of what was erased nobody knows what it opened, and it opens nothing any more.
+        // If the request was erased, nobody knows what it opened, and it opens nothing any more.
         if (entry.Request is ShareSealedRequest request)
         {
             share.Whole = request.Fields.Count == 0;
@@ -199,8 +199,8 @@ public static class Shares
             is not { Kind: ParticipantKind.Ministry or ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower } recipient
         )
             return new Refusal(Reason.ShareRecipientUnknown);
-        // Who can open it already learns nothing: only its key is another one. A part in the case that the caller may not know of (D22) is
-        // asked for after this, so that no refusal tells of it.
+        // A recipient that can open it already learns nothing new, because only its key is another one. Whether the recipient has a part in
+        // the case is asked after this, so that no refusal tells of a part that the caller may not know of (D22).
         if (!OpeningOf(recipient.Id, datum, shares, request.Field).Covers(request.Fields))
         {
             if (!IsReleasedTo(recipient, datum, @case, context))
@@ -223,8 +223,8 @@ public static class Shares
             Of(shares, request.Field).Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller).ToList()
         ).Covers(request.Fields);
 
-    // To whom content may be sealed at a write, and to organs of states for which this one was sealed. So no further state learns it, such
-    // as a power of origin to which it is not released (D15).
+    // Whether content may be sealed to the recipient at a write, or this content was sealed to an organ of the recipient's state. So no
+    // further state learns it, such as a power of origin to which it is not released (D15).
     private static bool IsReleasedTo(Participant recipient, SealedDatum datum, Case @case, RuleContext context)
     {
         // What is about no one prisoner is for the power that holds them all.

@@ -10,8 +10,8 @@ namespace Ministries.Rules;
 
 /// <summary>
 /// The digest of a statement, which those who attest it sign (the form <c>ministries-statement-v1</c>, specified at <see cref="AttestedStatement"/>). It
-/// is made of two parts: what anybody needs who is to verify that an agreement rests on the statement, and the digest of the rest. So he can
-/// verify it without learning the rest.
+/// is made of two parts: what somebody needs to verify that an agreement rests on the statement, and the digest of the rest. So whoever
+/// verifies it does not learn the rest.
 /// </summary>
 public static class StatementDigests
 {
@@ -20,7 +20,7 @@ public static class StatementDigests
 
     /// <summary>The digest of a statement.</summary>
     /// <param name="statement">The statement.</param>
-    /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes. Who has the bytes computes it himself.</param>
+    /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes. Whoever has the bytes computes it himself.</param>
     public static ByteString Of(Statement statement, ByteString contentDigest) => Of(ToAttest(statement, contentDigest));
 
     /// <summary>The digest of a statement of which only this is known.</summary>
@@ -51,7 +51,7 @@ public static class StatementDigests
             RestDigest = RestOf(statement, contentDigest),
         };
 
-    // Nobody can try out what it may be of: the id of the statement and the digest of what is sealed are not to be guessed.
+    // Nobody can find out by trying what the rest is, because the id of the statement and the digest of what is sealed cannot be guessed.
     private static ByteString RestOf(Statement statement, ByteString contentDigest)
     {
         using var rest = new Form("ministries-statement-v1 rest");

@@ -57,8 +57,8 @@ public sealed class View
         return seen ?? [];
     }
 
-    /// <summary>Whether all that was seen is loaded and what it was: who decided by it would decide the same now. States are never
-    /// changed, so that a state is what it was if it is the same object.</summary>
+    /// <summary>Whether all that was seen is loaded and unchanged, so that whatever was decided by it would be decided the same now. States
+    /// are never changed in place, so a state is unchanged if it is the same object.</summary>
     internal bool IsStill(IReadOnlyList<(StreamId Id, IMessage? State)> seen)
     {
         foreach (var (id, state) in seen)

@@ -8,7 +8,7 @@ namespace Ministries.Rules;
 /// <summary>
 /// Commitments to the states to which a prisoner wishes to go (protos/SEALED.md). A statement carries exactly <see cref="Count"/> of
 /// them, so nobody sees from them which states he accepts or how many: a wish to stay looks like any other. An opening shows that he
-/// accepts one state and tells nothing of another. Who has the secret of the wish makes all <see cref="Count"/> again and so knows that
+/// accepts one state and tells nothing of another. Whoever has the secret of the wish makes all <see cref="Count"/> again and so knows that
 /// he accepts no other state.
 /// </summary>
 /// <remarks>HKDF-Expand (RFC 5869) and HMAC (RFC 2104), both with SHA-256.</remarks>
@@ -58,7 +58,7 @@ public static class WishCommitments
     }
 
     /// <summary>What shows that he accepts one destination, and nothing of others: 32 bytes. It tells nothing if he does not accept it,
-    /// for then no commitment matches it.</summary>
+    /// because no commitment matches it then.</summary>
     /// <param name="case">The case's id.</param>
     /// <param name="prisoner">The prisoner's id.</param>
     /// <param name="destination">The state.</param>
@@ -89,7 +89,7 @@ public static class WishCommitments
         return found;
     }
 
-    /// <summary>Whether the commitments are those to a wish and to nothing else. Who opens the sealed statement asks this; an attester
+    /// <summary>Whether the commitments are those to a wish and to nothing else. Whoever opens the sealed statement asks this. An attester
     /// asks it before he signs.</summary>
     /// <param name="commitments">The statement's commitments.</param>
     /// <param name="case">The case's id.</param>

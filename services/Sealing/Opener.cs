@@ -303,7 +303,8 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             ?? throw readable.Fault(SealFault.KeyUnknown, $"it is sealed to the key {wrap.KeyId} of {participant}, which is not here.");
     }
 
-    // The secret from the wrap. A wrap that was not made for this participant, this content and this place does not open.
+    // The secret from the wrap. A wrap that was made for another participant, content or place does not open. Whether the secret is that of
+    // the fields is seen from their commitments.
     private RecordSecret Unwrap(Readable readable, SealedKey? added)
     {
         var wrap = added ?? readable.WrapFor(participant);

@@ -38,7 +38,7 @@ public static class SpanExport
     /// <param name="endpoint">The collector.</param>
     public static TracerProviderBuilder To(TracerProviderBuilder traces, string name, Uri endpoint)
     {
-        // Libraries use it too. It reads and writes no baggage.
+        // Libraries use this propagator. It reads and writes no baggage.
         Sdk.SetDefaultTextMapPropagator(new TraceContextPropagator());
         var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
         return traces.AddProcessor(_ => new Own(

@@ -44,7 +44,7 @@ public static class ServiceAddresses
         return GrpcChannel.ForAddress("static:///service", options);
     }
 
-    // The channel asks its provider for the resolver's factories and for nothing else.
+    // Gives the channel the one service that it needs from a provider: the resolver of the known addresses.
     private sealed class Known(IReadOnlyList<Uri> addresses) : IServiceProvider
     {
         public object? GetService(Type serviceType) =>

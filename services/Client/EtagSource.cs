@@ -11,7 +11,7 @@ namespace Ministries.Client;
 /// <param name="IdField">The field with the record's id.</param>
 internal sealed record EtagSource(FieldDescriptor Field, RecordType Kind, FieldDescriptor IdField)
 {
-    /// <summary>The field that names a record of any kind, and the only one that counts where it is.</summary>
+    /// <summary>The field that names a record of any kind. If a request has it, no other field counts.</summary>
     public const string AnyKind = "record";
 
     private const string Name = "etag";
@@ -22,8 +22,8 @@ internal sealed record EtagSource(FieldDescriptor Field, RecordType Kind, FieldD
 
     /// <summary>The etags of a request.</summary>
     /// <param name="service">The service that is called.</param>
-    /// <param name="request">The request; the id that it has decides where a field may name several kinds, and none is found if it is of no
-    /// record.</param>
+    /// <param name="request">The request. Where a field may name several kinds of record, its id decides; no etag is found if the id is of
+    /// no record.</param>
     public static IEnumerable<EtagSource> In(string service, IMessage request)
     {
         foreach (var field in FieldsOf(request.Descriptor))

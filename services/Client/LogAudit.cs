@@ -140,7 +140,7 @@ public sealed partial class MinistryClient
                 catch (Exception e)
                     when (left > 1 && (e is HttpRequestException or TaskCanceledException) && !cancel.IsCancellationRequested)
                 {
-                    // The next one.
+                    // The next replica is asked.
                 }
         }
         catch (InvalidLogException e) when (e.Break != LogBreak.TilesDoNotMatch)
@@ -185,7 +185,7 @@ public sealed partial class MinistryClient
         }
         catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
         {
-            // The log may be shown again: until then no receipt counts.
+            // The log may be shown again, so it is audited. Until it is shown, no receipt counts.
             AuditBeside(service, seen);
             throw;
         }
@@ -711,7 +711,7 @@ internal sealed class SeenLog
     /// <summary>Held while the log is being audited.</summary>
     public SemaphoreSlim OneAtATime { get; } = new(1);
 
-    /// <summary>Adds a receipt's checkpoint. Returns how many wait for an audit.</summary>
+    /// <summary>Adds a receipt's checkpoint. Returns how many checkpoints wait for an audit.</summary>
     /// <exception cref="InvalidLogException">The log is broken, by this one or since before.</exception>
     public int Add(Checkpoint checkpoint)
     {

@@ -6,9 +6,9 @@ namespace Ministries.Client;
 
 public sealed partial class MinistryClient
 {
-    /// <summary>The entries of a case that are for the participant since it was admitted, and were recorded before. While it followed, they
-    /// were not for it, so they stand before an entry whose numbers do not follow on those that it knows. Its case is read anew from the
-    /// beginning: what is missing there too was left out.</summary>
+    /// <summary>The entries of a case that were recorded before the participant was admitted and are for it since then. While it followed,
+    /// they were not for it. So the next entry of the case has numbers that do not follow on those that the participant knows. The case is
+    /// read anew from the beginning. What is missing there too was left out.</summary>
     /// <param name="service">The service.</param>
     /// <param name="next">What came, with the entry before which they stand.</param>
     /// <param name="complete">What was seen of the ledger; it goes on from that entry.</param>
@@ -36,7 +36,7 @@ public sealed partial class MinistryClient
                 if (earlier.Position >= header.Position || complete.Has(told.Entry.Audience))
                     continue;
                 complete.GoOnFrom(earlier, told.Entry.Audience);
-                // Who resumes after this one is to be shown the entry that it comes before.
+                // A reader that resumes after this entry must be shown the entry before which it stands.
                 told.NextPosition = header.Position;
                 yield return told;
             }

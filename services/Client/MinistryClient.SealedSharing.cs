@@ -44,7 +44,7 @@ public sealed partial class MinistryClient
         )
             throw new InvalidEntryException(service, $"what is shown of entry {asked.Position} is not what was asked for");
         await Verify(service, [new Entry { Header = read.Header }], witnesses: false, cancel);
-        // Who may see the request, too, finds the datum in it.
+        // A participant that may see the request too finds the datum in it.
         if (
             await SealingEntryAt(service, asked.Position, cancel) is { Contents: { } contents }
             && contents.GetValueOrDefault(asked.Field) != SealingEntry.DigestOf(read.Sealed)
@@ -278,9 +278,9 @@ public sealed partial class MinistryClient
         (request.KeyId, request.Encapsulation, request.Secret) = (wrap.KeyId, wrap.Encapsulation, wrap.Secret);
     }
 
-    // What the participant can open and its newest key cannot: everything, as no fields; or the fields of each opening. It is tried, because
-    // anybody may have given a wrong wrap for that key, and the older keys are destroyed on this word. What opens with no key comes last: to
-    // wrap it says why it does not.
+    // What the participant can open and its newest key cannot: the whole datum, given as no fields, or the fields of each opening. It is
+    // tried, because anybody may have given a wrong wrap for that key, and the older keys are destroyed on this word. What opens with no
+    // key comes last, because the attempt to wrap it says why it does not open.
     private IEnumerable<IReadOnlyList<uint>> NotYetFor(Recipient newest, GetSealedResponse read)
     {
         var (own, alone) = (OpeningBy(_identities), OpeningBy([.. _identities.Where(i => i.Id == newest.KeyId)]));
@@ -389,7 +389,7 @@ public sealed partial class MinistryClient
         return Recipient.Of(participant, _time.GetUtcNow().ToTimestamp(), field);
     }
 
-    // Where an entry carries something for the participant. Of a request that is not shown it may be anywhere.
+    // Where an entry carries something for the participant. If the request is not shown, it may be in any field that is sealed.
     private IEnumerable<(ulong Position, string Field)> PlacesIn(LedgerEntry entry)
     {
         foreach (var shared in entry.Published.Select(e => e.Event).OfType<SealedShared>())

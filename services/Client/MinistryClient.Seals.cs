@@ -113,7 +113,7 @@ public sealed partial class MinistryClient
         var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
         var field = Contract.PathOf(path);
         Commit(request, message);
-        // Nobody can check it later: a service cannot read it, and who opens it cannot mend it.
+        // Nobody can check it later: a service cannot read it, and whoever opens it cannot mend it.
         if (Validation.Check(message) is [var fault, ..])
             throw new SealException(SealFault.NotAsDeclared, $"{field}.{fault.Field}", $"it {fault.Description}.");
         var now = _time.GetUtcNow().ToTimestamp();
@@ -129,8 +129,8 @@ public sealed partial class MinistryClient
     }
 
     /// <summary>Opens what was sealed to the participant, wherever it is from. It says for which request and field it was sealed, and the caller
-    /// compares that with what he knows. What a record shows is opened by <see cref="OpenIn"/>, which demands that it is of that record: here
-    /// a service could show what was sealed for another one.</summary>
+    /// compares that with what he knows. What a record shows is opened by <see cref="OpenIn"/>, which demands that it belongs to that
+    /// record. Here, a service could show what was sealed for another record.</summary>
     /// <typeparam name="T">The message inside, as the comment of the field names it.</typeparam>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="case">The case in which it was found; null: whichever it names.</param>

@@ -14,7 +14,8 @@ namespace Ministries.Client;
 /// <param name="Beside">The position of the entry that the record names beside it; zero: it names none, or another entry.</param>
 internal sealed record SealedInRecord(IMessage Record, RecordType Kind, Sealed Sealed, string Path, string Name, ulong Beside)
 {
-    /// <summary>All that is sealed in records, however deep in a message. Of a record in another one it is the inner one's.</summary>
+    /// <summary>All that is sealed in records, however deep in a message. What is sealed in a record within another one belongs to the
+    /// inner record.</summary>
     public static IEnumerable<SealedInRecord> In(IMessage message) => In(message, null, null, "", 0);
 
     private static IEnumerable<SealedInRecord> In(IMessage message, IMessage? record, RecordType? kind, string path, ulong beside)
@@ -46,7 +47,7 @@ internal sealed record SealedInRecord(IMessage Record, RecordType Kind, Sealed S
         }
     }
 
-    // Why something was revoked or corrected stands beside the position of what was.
+    // The reason for a revocation or correction stands beside the position of the entry that it revokes or corrects.
     private static bool NamesAnother(FieldDescriptor field) =>
         field.Name == "revoke_details" || field.ContainingType == CallLog.V1.Correction.Descriptor;
 

@@ -174,7 +174,7 @@ public static class Cases
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
         shown.InvolvedStates.Clear();
-        // A state still answers for a prisoner who has fled and is not yet recaptured. Nobody else may know of him (D22).
+        // A power still answers for a prisoner who has fled and is not yet recaptured. Nobody else may know that he fled (D22).
         foreach (var prisoner in shown.Prisoners)
             prisoner.Held = prisoner.DetainingPower.Length > 0;
         shown.Withheld.Add(["parties", "involved_states"]);

@@ -223,8 +223,8 @@ public static class Shares
             Of(shares, request.Field).Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && s.Giver == caller).ToList()
         ).Covers(request.Fields);
 
-    // Whether content may be sealed to the recipient at a write, or this content was sealed to an organ of the recipient's state. So no
-    // further state learns it, such as a power of origin to which it is not released (D15).
+    // Whether content may be sealed to the recipient at a write, or this content was sealed by or to an organ of the recipient's state. So
+    // no further state learns it, such as a power of origin to which it is not released (D15).
     private static bool IsReleasedTo(Participant recipient, SealedDatum datum, Case @case, RuleContext context)
     {
         // What is about no one prisoner is for the power that holds them all.

@@ -148,7 +148,7 @@ internal sealed class Bench : IAsyncDisposable
     }
 
     /// <summary>A participant's channels to a service, signed where the service demands it. Each channel is one connection, however many
-    /// calls wait. With more, a pause of a second on either side would exceed a participant's limit of connections.</summary>
+    /// calls wait. With more channels, a pause of a second on either side would exceed a participant's limit of connections.</summary>
     public CallInvoker[] Reach(Child child, string participant, string service, bool signed = true, int channels = 4) =>
         [
             .. Enumerable
@@ -402,7 +402,7 @@ internal sealed class Writer(Bench bench, bool receipts)
         var wrong =
             receipts ? Wrong(response.Receipt)
             : response.Receipt is null ? null
-            : "nobody was to give one";
+            : "none was expected";
         if (wrong is not null)
             throw new InvalidOperationException($"a wrong receipt: {wrong}");
     }

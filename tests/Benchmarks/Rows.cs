@@ -295,7 +295,7 @@ internal static class Rows
         await end.CancelAsync();
         return new Line(
             "F",
-            $"writes while {followers} follow who may see nothing of them",
+            $"writes while {followers} follow that may see nothing of them",
             "the same with nobody following",
             ratio,
             "≥ 0.9",

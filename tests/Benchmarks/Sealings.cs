@@ -84,7 +84,7 @@ internal static class Sealings
                 + $"requests of {Sealed().CalculateSize()} and {Writer.Request().CalculateSize()} bytes"
         );
 
-        // Form alone: the service cannot tell it from what opens.
+        // Only its form is right. The service cannot tell it from content that opens.
         LogCallRequest Sealed()
         {
             var request = Writer.Request();
@@ -115,7 +115,7 @@ internal static class Sealings
             costs.TakeLast(bench.Plan.Rounds);
     }
 
-    // How often a second of this process's processor time; what else the machine does is not counted.
+    // How often it is done in a second of this process's processor time. Other work of the machine is not counted.
     private static Task<double> Rate(TimeSpan time, Action once)
     {
         var (began, before) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
@@ -125,7 +125,7 @@ internal static class Sealings
         return Task.FromResult(times / (Environment.CpuUsage.TotalTime - before).TotalSeconds);
     }
 
-    /// <summary>The operations of which no sealing to several recipients can do without, and nothing else: no key is derived, nothing is
+    /// <summary>The operations that no sealing to several recipients can do without, and nothing else: no key is derived, nothing is
     /// padded, written or read.</summary>
     private sealed class Bare(SealingIdentity[] identities)
     {

@@ -64,7 +64,7 @@ internal sealed class Soak
         return Stopwatch.GetElapsedTime(child.Began).TotalSeconds;
     }
 
-    // Bears the load and weighs each service's memory after each slice of it.
+    // Applies the load, and measures each service's memory after each slice of it.
     private async Task<List<(double Minute, double[] Megabytes)>> Run(MixedLoad load, (double Writes, double Reads) rates)
     {
         var slice = TimeSpan.FromSeconds(_bench.Plan.Full ? 5 : 1);

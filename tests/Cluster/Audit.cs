@@ -118,8 +118,8 @@ internal static class Audit
     {
         var books = new Dictionary<string, Book>();
         var (primary, _, _) = await cluster.Roles();
-        // What a service reacts to is in the producer's ledger before. So the consumers are read first: consular reacts to both others, the call log
-        // to custody and consular.
+        // An event is in the producer's ledger before its effect is in the consumer's. So the consumers are read first: consular reacts to
+        // both others, the call log to custody and consular.
         foreach (var service in new[] { "consular", "calllog", "custody" })
             books[service] = new Book(
                 await Query(
@@ -141,7 +141,7 @@ internal static class Audit
 
     private static async Task<List<T>> Query<T>(string connection, string sql, Func<NpgsqlDataReader, T> row)
     {
-        // Nobody else is in a hurry by now.
+        // The audit may wait longer for the database than the load does.
         var patient = new NpgsqlConnectionStringBuilder(connection) { Pooling = false, Timeout = 30 };
         await using var open = new NpgsqlConnection(patient.ConnectionString);
         await open.OpenAsync();

@@ -82,7 +82,7 @@ internal static class Database
             return null;
         int Of(string role) => members.FirstOrDefault(m => m.Role == role).Machine;
         var primary = Of("leader");
-        // Without synchronous replication any of the two counts.
+        // Without synchronous replication, either of the two counts.
         var synchronous = Of("sync_standby") is var standby and > 0 ? standby : Of("replica");
         return primary == 0 || synchronous == 0 ? null : (primary, synchronous, 6 - primary - synchronous);
     }
@@ -154,7 +154,7 @@ internal static class Database
             }
             catch (Exception e) when (e is HttpRequestException or OperationCanceledException or JsonException or KeyNotFoundException)
             {
-                // The next one.
+                // The next machine is asked.
             }
         return null;
     }

@@ -59,7 +59,7 @@ internal sealed class Effects : IAsyncDisposable
             }
             catch (Exception e) when (e is NpgsqlException or TimeoutException or IOException or InvalidOperationException)
             {
-                // It is down or cut off.
+                // The database is down or cut off.
             }
             catch (OperationCanceledException)
             {

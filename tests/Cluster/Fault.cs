@@ -92,7 +92,7 @@ internal sealed record Fault(string Name, string What, Func<Cluster, Task> Begin
         return Network.Cut(own, Network.AllBut(own), client: true);
     }
 
-    // Who leads renews its lease each second.
+    // The replica that leads renews its lease each second.
     private static async Task<Supervised> Relay(Cluster cluster) => cluster[await LeaderOfRelay(cluster)].Replicas["calllog"];
 
     private static Task<int> LeaderOfRelay(Cluster cluster) => cluster.LastToRun("calllog", "update leads set until");

@@ -9,7 +9,7 @@ internal sealed record Plan
     public const string Usage =
         "usage: tests/cluster [--faults NAME,NAME] [--for 10m] [--seed N] [--rate 50] [--without replication|fencing] [--list]";
 
-    /// <summary>From what the random pairs follow.</summary>
+    /// <summary>The seed of the random pairs.</summary>
     public int Seed { get; private init; } = Random.Shared.Next(1_000_000);
 
     /// <summary>How long random pairs are played after the faults.</summary>

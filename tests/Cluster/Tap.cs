@@ -7,8 +7,8 @@ using RabbitMQ.Client.Exceptions;
 
 namespace Ministries.Cluster;
 
-/// <summary>Listens to what the relays publish. An event that was published twice changes nothing, since consumers know it by its id; but while
-/// nothing happens it means that two replicas lead the relay at once.</summary>
+/// <summary>Listens to what the relays publish. An event that was published twice changes nothing, since consumers know it by its id. But
+/// while no fault is played, it means that two replicas lead the relay at once.</summary>
 internal sealed class Tap
 {
     private static readonly string[] Exchanges = ["ministries.calllog.v1.CallLogged", "ministries.custody.v1.CaseOpened"];
@@ -45,7 +45,7 @@ internal sealed class Tap
                             or InvalidOperationException
                 )
             {
-                // The next node.
+                // The next node is tried.
             }
             await Task.Delay(Pause, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }

@@ -267,7 +267,7 @@ public sealed class Postgres
         }
     }
 
-    /// <summary>Gives it back.</summary>
+    /// <summary>Frees what <see cref="FillDisk"/> took.</summary>
     public void ClearDisk() => File.Delete(Filling);
 
     /// <summary>Whether it answers.</summary>

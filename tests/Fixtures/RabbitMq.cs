@@ -4,8 +4,8 @@ using System.Net.Sockets;
 
 namespace Ministries.Fixtures;
 
-/// <summary>A RabbitMQ node of its own for the test process, in a temporary folder and on ports of its own, with whatever user
-/// name and password. It ends with the process, however that ends.</summary>
+/// <summary>A RabbitMQ node of its own for the test process, in a temporary folder and on ports of its own, with RabbitMQ's default user.
+/// It ends with the process, however that ends.</summary>
 public sealed class RabbitMq
 {
     private static readonly Lazy<Task<RabbitMq>> One = new(() => Create());
@@ -100,7 +100,7 @@ public sealed class RabbitMq
     /// <summary>Lets it go on (SIGCONT).</summary>
     public void Thaw() => Signals.Send(_pid, Signals.Continue);
 
-    /// <summary>Loses its disk. Only while it does not run.</summary>
+    /// <summary>Deletes what is on its disk. Call it only while the node does not run.</summary>
     public void Wipe() => Directory.Delete(Path.Combine(_folder, "mnesia"), recursive: true);
 
     /// <summary>Runs <c>rabbitmqctl</c> against the node. Returns what it writes.</summary>

@@ -1,6 +1,6 @@
 namespace Ministries.Fixtures;
 
-/// <summary>A clock that goes on only by steps, and with it its timers.</summary>
+/// <summary>A clock that goes on only by steps, as do its timers.</summary>
 public sealed class SteppedClock : TimeProvider
 {
     private readonly Lock _lock = new();

@@ -5,8 +5,9 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Fixtures;
 
-/// <summary>A service's ledger into which a test puts what rules decided, one interval after the other, and all that one reader sees of it,
-/// in words. A reader may ask for the checkpoint, the log's files and every proof, follows what is for him, and has his receipts.</summary>
+/// <summary>A service's ledger into which a test puts what rules decided, one interval after the other. It says in words all that one
+/// reader sees. The reader may ask for the checkpoint, the log's files and every proof, follows what is for him, and has his
+/// receipts.</summary>
 public sealed class WatchedLedger : IAsyncDisposable
 {
     private const int Leaves = 8;
@@ -146,7 +147,7 @@ public sealed class WatchedLedger : IAsyncDisposable
         return seen;
     }
 
-    // Which place of a commit an entry has is drawn. So it is the same on average alone, and the commit is what is compared.
+    // The place of an entry within a covered commit is drawn at random. So only the commit is compared.
     private string Place(ulong position) => (_covers ? position / Leaves : position).ToString(CultureInfo.InvariantCulture);
 
     // The rule has decided. What it decided is recorded without the states, which nobody reads here.

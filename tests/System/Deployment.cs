@@ -62,7 +62,7 @@ internal sealed class Deployment : IAsyncDisposable
     private Deployment(string name, string[] files, string[] more)
     {
         _more = more;
-        // The command that runs these tests gives the name's beginning, and looks behind them whether something is left.
+        // The command that runs these tests gives the beginning of the name, and checks afterwards whether something is left.
         Name = $"{Environment.GetEnvironmentVariable("MINISTRIES_PROJECT") ?? $"ministries-test-{Environment.ProcessId}"}-{name}";
         _files = files;
         _environment = _ports.ToDictionary(p => p.Key, p => $"{p.Value}");
@@ -217,7 +217,7 @@ internal sealed class Deployment : IAsyncDisposable
     public async Task<Ended> In(string service, params string[] command) =>
         await Execute(["docker", "exec", await Container(service), .. command]);
 
-    /// <summary>Runs a program as the database's administrator, who is known by the account.</summary>
+    /// <summary>Runs a program as the database's administrator, whom the server knows by the account.</summary>
     public Task<Ended> AsPostgres(params string[] command) => AsPostgresIn("postgres", command);
 
     /// <summary>The same in one of several servers.</summary>
@@ -331,7 +331,7 @@ internal sealed class Deployment : IAsyncDisposable
             Directory.Delete(_folder, recursive: true);
     }
 
-    // By its label: what a start that failed half-way has left goes too.
+    // Everything is found by its label, so what a failed start has left is removed too.
     private async Task Remove()
     {
         var label = $"label=com.docker.compose.project={Name}";

@@ -105,7 +105,7 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
     public async Task The_operators_authority_and_its_certificates_are_replaced_while_the_case_is_played()
     {
         var play = Deployment.TryCompose("run", "--rm", "-T", "play");
-        // Both are trusted, the new one issues; then the new one alone.
+        // First both authorities are trusted and the new one issues. Then only the new one is trusted.
         await Deployment.Secrets(
             $"{Other} && cat /tmp/other/operator/authority.pem /operator/authority.pem > /operator/authority.pem.next && "
                 + "cp /tmp/other/operator/authority.key /operator/authority.key && mv /operator/authority.pem.next /operator/authority.pem && "
@@ -121,7 +121,7 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         var played = await play;
         Assert.True(played.Code == 0, played.All);
 
-        // Who starts now trusts the new one alone: it must be met.
+        // A service that starts now trusts the new authority alone, so its certificates must be in use everywhere.
         foreach (var service in Deployment.Services)
         {
             Assert.Equal(0, await Deployment.Stop(service));

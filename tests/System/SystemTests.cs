@@ -65,7 +65,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             async () =>
             {
                 found = await Tagged("calllog", "ministries.record", played.Call);
-                // Each service hands its spans on in its own time, those that others' spans name as their parents too.
+                // Each service exports its spans in its own time, even those that are parents of other services' spans.
                 return found
                     .EnumerateArray()
                     .Select(t => t.GetProperty("spans").EnumerateArray().ToList())
@@ -100,7 +100,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             })
             .ToList();
         await Deployment.Kill(container);
-        // Down until a case has felt it: nothing but the command that is being sent is waited for.
+        // It stays down long enough for a case to notice it. Each case waits only for the command that it is sending.
         await Task.WhenAny(Task.WhenAll(cases), Task.Delay(TimeSpan.FromSeconds(3), Cancel));
         await Deployment.StartAgain(container);
         var played = await Task.WhenAll(cases);

@@ -95,8 +95,8 @@ public sealed class LedgerOptions
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
     /// <summary>How often entries are committed, if it must be hidden how many are recorded and when: zero, or up to
-    /// <see cref="MaxCoverInterval"/>. With zero, they are committed at once, and each commit has as many entries as were recorded. Otherwise
-    /// each commit has <see cref="CoverLeaves"/> entries. Default: zero.</summary>
+    /// <see cref="MaxCoverInterval"/>. With zero, they are committed at once, and each commit has as many entries as were recorded.
+    /// Otherwise each commit has <see cref="CoverLeaves"/> entries. Default: zero.</summary>
     public TimeSpan CoverInterval { get; init; }
 
     /// <summary>The greatest <see cref="CoverInterval"/>: 5 s. Callers wait 10 s for an answer, or longer.</summary>

@@ -45,7 +45,7 @@ public static class Methods
     /// <param name="name">The method's full name without a leading slash.</param>
     public static string? ServiceOf(string name) => name.Split('.') is ["ministries", not "ledger" and var service, ..] ? service : null;
 
-    /// <summary>The full name of the RPC that takes this request, because each request belongs to one RPC; null: none takes it.</summary>
+    /// <summary>The full name of the one RPC that takes this request; null: none takes it.</summary>
     public static string? NameFor(MessageDescriptor request) => ByRequest.GetValueOrDefault(request);
 }
 

@@ -2,8 +2,8 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Ministries.Serving;
 
-/// <summary>Limits the connections of strangers to a listener. When there is one more than there may be, another is closed (<see
-/// cref="Newcomers{T}"/>), so that nobody can shut others out by holding connections.</summary>
+/// <summary>Limits the connections of strangers to a listener. When there is one more than there may be, another is closed
+/// (<see cref="Newcomers{T}"/>), so that nobody can shut others out by holding connections.</summary>
 /// <param name="most">How many there may be.</param>
 /// <param name="mostOfAddress">How many of them may be of one address.</param>
 public sealed class StrangersLimit(int most, int mostOfAddress)

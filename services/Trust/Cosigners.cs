@@ -90,7 +90,7 @@ public static class Cosigners
         if (agreement.CosignaturesDemanded > agreement.Witnesses.Count)
             return $"{agreement.CosignaturesDemanded} cosignatures are demanded of {agreement.Witnesses.Count} witnesses";
         return agreement is { CosignaturesDemanded: > 0, CosignatureSeconds: < 1 or > 86_400 }
-            ? "cosignatures are demanded, and not within 1 to 86400 seconds"
+            ? "cosignatures are demanded, but not within 1 to 86400 seconds"
             : null;
     }
 

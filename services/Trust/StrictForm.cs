@@ -53,7 +53,7 @@ public static class StrictForm
     public static string? Wrong(IMessage message)
     {
         if (message is Timestamp time)
-            return IsTime(time) ? null : "a time is none, is outside 1970 to 9998, or is finer than 100 ns";
+            return IsTime(time) ? null : "a time is invalid, is outside 1970 to 9998, or is finer than 100 ns";
         foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
         {
             if (field.FieldType is not (FieldType.Message or FieldType.Enum) || field.Accessor.GetValue(message) is not { } value)

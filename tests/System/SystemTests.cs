@@ -100,7 +100,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             })
             .ToList();
         await Deployment.Kill(container);
-        // It stays down long enough for a case to notice it. Each case waits only for the command that it is sending.
+        // It stays down for some seconds, so that a case notices it: a case waits for nothing but the command that it is sending.
         await Task.WhenAny(Task.WhenAll(cases), Task.Delay(TimeSpan.FromSeconds(3), Cancel));
         await Deployment.StartAgain(container);
         var played = await Task.WhenAll(cases);

@@ -104,6 +104,10 @@ internal static class PlainJson
         return json;
     }
 
+    /// <summary>Writes what a service answered. A time of it that is none is left out, as the service could have left it out: otherwise one such
+    /// record would keep back every page that it is on.</summary>
+    public static JsonObject WriteAnswer(IMessage message) => Write(Printable.Of(message));
+
     // The parser reads only what was written here, so the two cannot disagree.
     private static IMessage Parse(JsonObject json, MessageDescriptor type, string path)
     {

@@ -312,6 +312,39 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
+    [Fact]
+    public async Task What_a_ministry_wrote_is_proved_also_after_it_became_a_neutral_observer()
+    {
+        await using var own = new OwnServices();
+        await own.InitializeAsync();
+        var services = own.Services;
+        var call = services.Call();
+        call.Account.Commitments.Clear();
+        var logged = await services.As("kr/mfa").CallLog.LogCallAsync(call, cancellationToken: Cancel);
+        var version = Signing.Next(services.Folder, a => Signing.Of(a, "kr/mfa").Kind = Types.V1.ParticipantKind.NeutralObserver).Version;
+        var ledger = services.As("ua/mfa").LedgerOf("calllog");
+        var adopted = 0ul;
+        await Until(async () =>
+        {
+            try
+            {
+                var entry = (await ledger.GetEntryAsync(new() { AgreementVersion = version }, cancellationToken: Cancel)).Entry;
+                adopted = EntryHeader.Parser.ParseFrom(entry.Header).Position;
+                return true;
+            }
+            catch (RefusedException e) when (e.Reason == "NOT_FOUND")
+            {
+                return false;
+            }
+        });
+
+        var shown = (await ledger.GetEntryAsync(new() { Position = logged.Receipt.Position }, cancellationToken: Cancel)).Entry;
+
+        Assert.False(shown.Privileged);
+        await using var gateway = await RunningGateway.Start(services, "ua/mfa");
+        await Until(() => Followed(gateway, "calllog", $"{adopted}"));
+    }
+
     // What a service may show without anything that proves it, it may show of these entries alone.
     [Theory]
     [InlineData("a privilege that a ministry has not", "is called privileged, and kr/mfa is no neutral observer")]

@@ -172,6 +172,30 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(200, (await gateway.Get($"/v1/custody/ListPrisoners?case={_services.Case}")).Status);
     }
 
+    [Fact]
+    public async Task A_time_that_is_none_keeps_back_nothing_else_of_what_a_service_answers()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+        _services.Later = answer =>
+        {
+            if (answer is not GetCaseResponse read)
+                return answer;
+            read = read.Clone();
+            read.Case.OpenTime = new Timestamp { Seconds = 10_000_000_000_000 };
+            return read;
+        };
+        try
+        {
+            var (status, shown, _) = await gateway.Get($"/v1/custody/GetCase?case={_services.Case}");
+            Assert.Equal((200, _services.Case), (status, (string?)shown["case"]?["id"]));
+            Assert.Null(shown["case"]!["open_time"]);
+        }
+        finally
+        {
+            _services.Later = null;
+        }
+    }
+
     // Whoever misspells the scheme would have a person's data kept on the disk, and sent, as they are.
     [Theory]
     [InlineData("Plain")]

@@ -140,13 +140,14 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
     {
         var position = await Register(Hq);
         using var hq = Services.As(Hq);
-        var share = To(Observer, position, PersonIdentity.NameFieldNumber, PersonIdentity.RankFieldNumber);
+        // No other test wraps anew what is sealed to this participant.
+        var share = To(Mfa, position, PersonIdentity.NameFieldNumber, PersonIdentity.RankFieldNumber);
         await hq.AddWrap("custody", share, Cancel);
         share.Fields.Clear();
         share.Fields.Add([PersonIdentity.RankFieldNumber, PersonIdentity.BirthDateFieldNumber]);
         await hq.LedgerOf("custody").ShareSealedAsync(share, cancellationToken: Cancel);
-        using var observer = Services.As(Observer);
-        Assert.Equal(SealFault.OtherField, (await Fault(observer, position)).Fault);
+        using var mfa = Services.As(Mfa);
+        Assert.Equal(SealFault.OtherField, (await Fault(mfa, position)).Fault);
     }
 
     [UnsupportedOSPlatform("windows")]

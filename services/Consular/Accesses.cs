@@ -257,7 +257,8 @@ public static class Accesses
     /// it, or did last, as if custody under the other one had not concerned it.</summary>
     internal static IEnumerable<Change> PassBack(string @case, string prisoner, RuleContext context)
     {
-        var held = InCase(context.Find(Cases.Kind, @case)!, prisoner);
+        if (context.Find(Cases.Kind, @case)?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is not { } held)
+            return [];
         var power = held.LastDetainingPower;
         return OpenOf(DossiersOf(@case, prisoner, context), context)
             .Where(a => a.Prisoner == prisoner && a.DetainingPower != power)

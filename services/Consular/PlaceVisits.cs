@@ -55,14 +55,8 @@ public static class PlaceVisits
         {
             var held = @case.Prisoners.Where(p => p.Held).Select(p => p.DetainingPower).ToArray();
             // Where nobody is held any more, a visit that took place before is notified so that it can be recorded.
-            string[] powers =
-            [
-                .. (held.Length > 0 ? held : @case.Prisoners.Select(p => p.LastDetainingPower))
-                    .Distinct()
-                    .Order(StringComparer.Ordinal),
-            ];
-            if (powers.Length == 0)
-                return Reason.PrisonerNotHeld;
+            var answered = held.Length > 0 ? held : @case.Prisoners.Select(p => p.LastDetainingPower).DefaultIfEmpty(@case.DetainingPower);
+            string[] powers = [.. answered.Distinct().Order(StringComparer.Ordinal)];
             var notified = new PlaceVisitNotified
             {
                 Case = @case.Id,

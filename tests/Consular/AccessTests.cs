@@ -760,13 +760,124 @@ public sealed class AccessTests
     }
 
     [Fact]
-    public void The_end_of_custody_changes_nothing_of_access()
+    public void The_end_of_custody_changes_nothing_of_access_but_that_no_decision_falls_due()
     {
         var (visits, denied, asked) = (Notify(), Notify(CaseFixture.Swiss), Request());
         Deny(denied, days: 20);
         var before = new[] { visits, denied, asked }.Select(a => _fixture.Access(a).Clone()).ToArray();
         _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        before[2].DecisionDueTime = null;
         Assert.Equal(before, new[] { visits, denied, asked }.Select(_fixture.Access));
+    }
+
+    public static TheoryData<string> Ends => ["a release", "a departure", "a death on the way to another power"];
+
+    /// <summary>Nobody is left who could decide, so none is marked (D18).</summary>
+    [Theory]
+    [MemberData(nameof(Ends))]
+    public void No_decision_on_consular_access_falls_due_after_custody_has_ended(string end)
+    {
+        var (asked, denied, decided) = (Request(), Request(CaseFixture.Ru), Request(CaseFixture.Xx));
+        Deny(denied, days: 20);
+        Deny(decided, days: 20);
+        End(end);
+        Assert.Null(Accesses.Kind.DueOf(_fixture.Access(asked)));
+        Elapse(denied, days: 20);
+        Assert.Equal(State.Requested, _fixture.Access(denied).State);
+        Correct(decided);
+        Assert.Equal(State.Requested, _fixture.Access(decided).State);
+        foreach (var access in (string[])[asked, denied, decided])
+        {
+            Assert.Null(Accesses.Kind.DueOf(_fixture.Access(access)));
+            Assert.Empty(_fixture.AccessFallsDue(access).Changes);
+            Assert.False(_fixture.Access(access).DecisionOverdue);
+        }
+        // Whoever has him in custody again decides, and has as long for it as anybody.
+        _fixture.Change(ended: false);
+        foreach (var access in (string[])[asked, denied, decided])
+            Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
+    }
+
+    [Fact]
+    public void A_decision_that_was_overdue_when_custody_ended_stays_so()
+    {
+        var access = Request();
+        Elapse(access, days: 14);
+        _fixture.Change(ended: true);
+        Assert.True(_fixture.Access(access).DecisionOverdue);
+    }
+
+    /// <summary>Who is held under another reference is answered for still.</summary>
+    [Fact]
+    public void A_link_stops_no_clock_of_a_decision_on_access()
+    {
+        var access = Request();
+        var due = Accesses.Kind.DueOf(_fixture.Access(access));
+        _fixture.Link();
+        Assert.Equal(due, Accesses.Kind.DueOf(_fixture.Access(access)));
+        _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.Second });
+        Assert.Null(Accesses.Kind.DueOf(_fixture.Access(access)));
+    }
+
+    private void Correct(string access)
+    {
+        var position = _fixture.Access(access).Acts.Last(a => a.Method == "DecideAccess").Position;
+        _fixture.Do(CaseFixture.Ua, new V1.CorrectRecordRequest { Record = access, Position = position }, CaseFixture.Correct);
+    }
+
+    private void End(string how)
+    {
+        switch (how)
+        {
+            case "a release":
+                _fixture.Change(ended: true);
+                break;
+            case "a departure":
+                _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+                break;
+            default:
+                // To the power that holds him, so that it answers for the same access before and after.
+                _fixture.Happen(
+                    new CustodyTransferred
+                    {
+                        Case = _fixture.Case,
+                        Prisoner = CaseFixture.First,
+                        FromPower = "UA",
+                        ToPower = "UA",
+                        Ended = true,
+                    }
+                );
+                break;
+        }
+    }
+
+    /// <summary>A power that never held him decides on no visit to him (D4, D17, D18).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_holds_him_under_the_reference()
+    {
+        var (visits, asked, closed) = (Notify(), Request(CaseFixture.Ru), Notify(CaseFixture.Swiss));
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var passed = _fixture.Now;
+        Assert.Equal("KR", _fixture.Access(visits).DetainingPower);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        Assert.Equal(Reason.Unspecified, TryToDeny(visits, days: 90, CaseFixture.Kr));
+        Close(closed);
+        _fixture.Do(CaseFixture.Icrc, Visit(visits, Invariant.D17), Accesses.RecordVisit);
+        _fixture.Undo(link);
+        foreach (var access in (string[])[visits, asked])
+            Assert.Equal("UA", _fixture.Access(access).DetainingPower);
+        Assert.Equal((State.Granted, State.Requested), (_fixture.Access(visits).State, _fixture.Access(asked).State));
+        Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(asked)));
+        // It was the power's all along.
+        Assert.Equal("UA", Assert.Single(_fixture.Access(visits).Visits).DetainingPower);
+        Assert.Equal(passed, _fixture.Access(visits).FormerCustodies[^1].EndTime.ToDateTimeOffset());
+        Assert.Equal(Reason.NotGranted, TryToDeny(visits, days: 1, CaseFixture.Kr));
+        // What the other power denied is in force no more, not for visits that are notified anew either.
+        Close(visits);
+        Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
+        _fixture.Do(CaseFixture.Ua, Grant(asked), Accesses.DecideAccess);
     }
 
     [Theory]

@@ -71,7 +71,6 @@ public class AdviceTests
             new(Reason.DestinationIsDetainingPower, "there since it was drafted; drafted anew", DraftedForWhoHoldsHim),
             new(Reason.PrisonerNotHeld, "nobody answers for him; in custody again", f => Drafted(f, _ => { }) with { Follow = Held(f) }),
             new(Reason.PrisonerNotHeld, "access; in custody again", f => new(() => AccessAdvice.RequestAccess(f), Held(f))),
-            new(Reason.PrisonerNotHeld, "visit of a place; somebody is in custody again", PlaceWithoutPrisoners),
             new(Reason.PrisonerNotHeld, "review; held again", HeldForReview),
             new(Reason.PrisonerNotHeld, "return; it took place", ReturnedWhenNotHeld),
             new(Reason.PreviousRequestNotNamed, "none is named; it is", DeclinedNamed),
@@ -111,13 +110,6 @@ public class AdviceTests
     {
         Status(f, held: false, ended: true);
         return () => Status(f, held: true);
-    }
-
-    private static Advised PlaceWithoutPrisoners(CaseFixture f)
-    {
-        var held = Held(f);
-        Status(f, held: false, ended: true, Second);
-        return new(() => f.Try(Icrc, new NotifyPlaceVisitRequest { Place = "camp-7" }, PlaceVisits.NotifyPlaceVisit), held);
     }
 
     private static Advised HeldForReview(CaseFixture f)
@@ -466,16 +458,16 @@ public class AdviceTests
     private static Advised ReturnWithdrawnOnceCorrected(CaseFixture f)
     {
         var id = ReturnRequested(f);
-        Done(ConfirmReturn(f, id, Kr));
-        return new(() => WithdrawReturn(f, id), () => TakeBack(f, id, Kr));
+        Done(ConfirmReturn(f, id, Ua));
+        return new(() => WithdrawReturn(f, id), () => TakeBack(f, id, Ua));
     }
 
     private static Advised ReturnedInsteadOfWithdrawn(CaseFixture f)
     {
         var id = ReturnRequested(f);
-        Done(ConfirmReturn(f, id, Kr));
+        Done(ConfirmReturn(f, id, Ua));
         var returned = false;
-        return new(() => returned ? ConfirmReturn(f, id, Ua) : WithdrawReturn(f, id), () => returned = true);
+        return new(() => returned ? ConfirmReturn(f, id, Kr) : WithdrawReturn(f, id), () => returned = true);
     }
 
     // That side's confirmation was wrong, and it says so.
@@ -492,6 +484,12 @@ public class AdviceTests
             new(Reason.NoFailureReported, "measures; a reported failure is named", MeasuresAgainstReported),
             new(Reason.NotFinallyReleased, "custody has ended", f => Monitored(f, _ => Status(f, held: false, ended: true))),
             new(Reason.NotFinallyReleased, "he has returned", f => Monitored(f, id => Return(f, id))),
+            new(Reason.MeasuresNotRecorded, "they are", f => Unanswered(f, (id, failure) => Done(Measures(f, id, failure.Id)))),
+            new(
+                Reason.MeasuresNotRecorded,
+                "the report was wrong",
+                f => Unanswered(f, (id, failure) => Done(Correct(f, id, Icrc, failure.Position)))
+            ),
         ];
 
     private static Advised ReportedBy(CaseFixture f, string reporter)
@@ -517,7 +515,7 @@ public class AdviceTests
     {
         var (id, failure) = (f.To(State.Monitored), "failure_1");
         return new(
-            () => f.Try(Ua, new RecordCorrectiveMeasuresRequest { Transfer = id, Failure = failure }, Transfers.RecordCorrectiveMeasures),
+            () => Measures(f, id, failure),
             () =>
             {
                 Done(Report(f, id, Icrc));
@@ -531,6 +529,20 @@ public class AdviceTests
         var id = f.To(State.Monitored);
         return new(() => f.Try(Ua, new CloseTransferRequest { Transfer = id }, Transfers.CloseTransfer), () => end(id));
     }
+
+    private static Advised Unanswered(CaseFixture f, Action<string, TreatmentFailure> answer)
+    {
+        var id = f.To(State.Monitored);
+        Done(Report(f, id, Icrc));
+        f.Change(ended: true);
+        return new(
+            () => f.Try(Kr, new CloseTransferRequest { Transfer = id }, Transfers.CloseTransfer),
+            () => answer(id, f.Seen(Icrc, id)!.Failures[0])
+        );
+    }
+
+    private static Reason Measures(CaseFixture f, string id, string failure) =>
+        f.Try(Ua, new RecordCorrectiveMeasuresRequest { Transfer = id, Failure = failure }, Transfers.RecordCorrectiveMeasures);
 
     private static void Return(CaseFixture f, string id)
     {

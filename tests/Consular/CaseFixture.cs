@@ -115,7 +115,8 @@ internal sealed class CaseFixture
         bool free = true,
         ulong position = 0,
         bool fits = true,
-        bool origin = false
+        bool origin = false,
+        bool onTheWay = true
     ) =>
         new()
         {
@@ -145,6 +146,7 @@ internal sealed class CaseFixture
                 FreeToDepart = free,
                 RouteFits = fits,
                 DestinationIsOrigin = origin,
+                InTransit = onTheWay,
                 Position = position,
             },
         };
@@ -451,8 +453,63 @@ internal sealed class CaseFixture
                 ToPower = to,
                 Route = returned ? Route.Unspecified : route,
                 Returned = returned,
+                RelievedPowers = { Cases.Relieved(InCase(prisoner).FormerPowers, to) },
             }
         );
+
+    private CasePrisoner InCase(string prisoner) =>
+        RuleRunner.State(Cases.Kind, Case)!.Prisoners.Single(p => p.Prisoner == prisoner);
+
+    /// <summary>Custody of the prisoner ends, or goes on, as custody records it.</summary>
+    public void Change(bool ended, string prisoner = First) =>
+        Happen(
+            new StatusRecorded
+            {
+                Case = Case,
+                Prisoner = prisoner,
+                Held = !ended,
+                Ended = ended,
+            }
+        );
+
+    /// <summary>The first reference is no longer kept beside the second; the position in custody's ledger by which it is not.</summary>
+    public ulong Link()
+    {
+        var position = _custody;
+        Happen(
+            new DuplicateLinked
+            {
+                Case = Case,
+                Prisoner = First,
+                SameAsPrisoner = Second,
+            },
+            $"custody/{position}/0"
+        );
+        _custody++;
+        Happen(
+            new StatusRecorded
+            {
+                Case = Case,
+                Prisoner = First,
+                Ended = true,
+            }
+        );
+        return position;
+    }
+
+    /// <summary>An observer corrects its confirmation of the link, and he is held under the first reference again.</summary>
+    public void Undo(ulong link)
+    {
+        Happen(
+            new Custody.V1.RecordCorrected
+            {
+                Case = Case,
+                Prisoner = First,
+                Position = link,
+            }
+        );
+        Change(ended: false);
+    }
 
     public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
 

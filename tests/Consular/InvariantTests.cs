@@ -123,6 +123,43 @@ public sealed class InvariantTests
         Assert.Equal(side, Assert.Single(_fixture.Transfer(transfer).Confirmations).Participant);
     }
 
+    /// <summary>Where he was never on the way by the request, the other side need not answer: it could neither call it off nor, if nothing
+    /// took place, confirm it.</summary>
+    [Theory]
+    [InlineData(State.Submitted), InlineData(State.Scheduled), InlineData(State.Suspended)]
+    [InlineData(State.Declined), InlineData(State.Withdrawn)]
+    public void What_one_side_says_of_a_hand_over_off_the_way_is_recorded_and_starts_no_clock(State state)
+    {
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
+        {
+            var fixture = new CaseFixture();
+            var transfer = fixture.To(state);
+            fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+            fixture.Do(side, fixture.Confirmation(transfer, [.. System.Enum.GetValues<Invariant>().Skip(1)]), Transfers.ConfirmHandover);
+            Assert.Equal(side, Assert.Single(fixture.Transfer(transfer).Confirmations).Participant);
+            Assert.Null(fixture.Transfer(transfer).SecondConfirmationDueTime);
+            fixture.RuleRunner.Now += TimeSpan.FromHours(73);
+            Assert.DoesNotContain(fixture.FallDue(transfer).Changes, c => c.Event is V1.DutyFellDue { Duty: Duties.SecondConfirmation });
+        }
+    }
+
+    /// <summary>A request is its requester's to withdraw, whatever another says of it.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Ru), InlineData(CaseFixture.Ua)]
+    public void A_request_is_withdrawn_though_another_side_says_that_it_was_carried_out(string other)
+    {
+        var transfer = _fixture.Draft(CaseFixture.Kr, route: Route.Exchange, destination: "RU");
+        _fixture.Do(CaseFixture.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Invariant[] all = [.. System.Enum.GetValues<Invariant>().Skip(1)];
+        _fixture.Do(other, _fixture.Confirmation(transfer, all), Transfers.ConfirmHandover);
+        _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
+        // If it took place all the same, the other one confirms it still.
+        var second = other == CaseFixture.Ru ? CaseFixture.Ua : CaseFixture.Ru;
+        _fixture.Do(second, _fixture.Confirmation(transfer, all), Transfers.ConfirmHandover);
+        Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
+    }
+
     [Fact]
     public void A_request_that_one_side_says_was_carried_out_is_not_withdrawn_until_that_side_corrects_itself()
     {
@@ -664,6 +701,35 @@ public sealed class InvariantTests
         _fixture.Custody = CaseFixture.Answer();
         _fixture.Do(CaseFixture.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
         Assert.Equal(from, _fixture.Transfer(transfer).State);
+    }
+
+    /// <summary>He fled and was caught, or came to hospital: what the plan rested on may be gone.</summary>
+    [Fact]
+    public void Whom_custody_has_on_no_way_any_more_does_not_go_on_without_a_new_plan()
+    {
+        var transfer = _fixture.To(State.InTransit);
+        _fixture.Happen(new StatusRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);
+        _fixture.Custody = CaseFixture.Answer(onTheWay: false);
+        _fixture.Change(ended: false);
+        var resume = new ResumeTransferRequest { Transfer = transfer };
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Ua, resume.Clone(), Transfers.ResumeTransfer));
+        _fixture.Do(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
+        _fixture.Do(CaseFixture.Ua, resume.Clone(), Transfers.ResumeTransfer);
+        Assert.Equal(State.Agreed, _fixture.Transfer(transfer).State);
+        Assert.Null(_fixture.Transfer(transfer).Plan);
+    }
+
+    [Fact]
+    public void A_transfer_on_the_way_is_suspended_when_custody_has_him_on_no_way_any_more()
+    {
+        var transfer = _fixture.To(State.InTransit);
+        // Such as proceedings that delay nothing.
+        _fixture.Change(ended: false);
+        Assert.Equal(State.InTransit, _fixture.Transfer(transfer).State);
+        _fixture.Custody = CaseFixture.Answer(onTheWay: false);
+        _fixture.Change(ended: false);
+        Assert.Equal((State.Suspended, State.InTransit), (_fixture.Transfer(transfer).State, _fixture.Transfer(transfer).SuspendedFrom));
     }
 
     [Fact]

@@ -88,21 +88,20 @@ public sealed class PlaceVisitTests
         // It is a fact: a closed case refuses it not.
         _fixture.Happen(new CaseClosed { Case = _fixture.Case });
         _fixture.Do(CaseFixture.Icrc, Visit(visit), PlaceVisits.RecordPlaceVisit);
-        Assert.Equal(
-            Reason.CaseClosed,
-            _fixture.Try(CaseFixture.Icrc, new NotifyPlaceVisitRequest { Place = "camp-7" }, PlaceVisits.NotifyPlaceVisit)
-        );
     }
 
-    [Fact]
-    public void There_is_no_place_to_visit_where_nobody_is_held()
+    /// <summary>Who was late with the notice tells of the visit all the same (D17).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void One_that_took_place_before_custody_ended_is_notified_and_recorded_after_it(bool closed)
     {
+        _fixture.To(TransferState.Monitored);
         foreach (var prisoner in (string[])[CaseFixture.First, CaseFixture.Second])
             _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = prisoner });
-        Assert.Equal(
-            Reason.PrisonerNotHeld,
-            _fixture.Try(CaseFixture.Icrc, new NotifyPlaceVisitRequest { Place = "camp-7" }, PlaceVisits.NotifyPlaceVisit)
-        );
+        if (closed)
+            _fixture.Happen(new CaseClosed { Case = _fixture.Case });
+        var visit = To(State.Visited);
+        Assert.Equal(["KR", "UA"], _fixture.SeenPlaceVisit(CaseFixture.Icrc, visit)!.DetainingPowers);
     }
 
     [Fact]

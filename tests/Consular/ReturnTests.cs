@@ -41,6 +41,55 @@ public sealed class ReturnTests
         Assert.Empty(returned.Breaches);
         Assert.Equal(State.Returned, _fixture.Transfer(first).State);
         Assert.Equal(State.Monitored, _fixture.Transfer(second).State);
+        // The first power answers for him itself from now on, and the second one for nothing of it.
+        _fixture.Pass("RU", "UA", returned: true);
+        Assert.Equal(State.Returned, _fixture.Transfer(second).State);
+    }
+
+    /// <summary>Whatever was owed to a power in the middle of a chain, or by it, when he comes to one before it (D3, D8).</summary>
+    [Theory]
+    [InlineData(State.Monitored, true)]
+    [InlineData(State.Monitored, false)]
+    [InlineData(State.ReturnRequested, true)]
+    [InlineData(State.ReturnRequested, false)]
+    public void Who_has_him_back_ends_the_duties_of_all_that_came_after_it(State of, bool returned)
+    {
+        var (first, second) = Chain();
+        _fixture.Report(first);
+        _fixture.Report(second);
+        if (of == State.ReturnRequested)
+        {
+            Request(second, CaseFixture.Kr);
+            _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+            _fixture.Do(CaseFixture.Ru, _fixture.ReturnConfirmation(second), Transfers.ConfirmReturn);
+        }
+        _fixture.Pass("RU", "UA", returned: returned);
+        foreach (var transfer in (string[])[first, second])
+        {
+            Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+            Assert.Null(Due(transfer));
+            Assert.Empty(_fixture.Transfer(transfer).ReturnConfirmations);
+        }
+        // Nothing of it stands in the way of his journey home.
+        var home = _fixture.Draft(CaseFixture.Ru, route: Route.Repatriation, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = home }, Transfers.SubmitTransferRequest);
+        _fixture.Do(CaseFixture.Ua, new BeginReviewRequest { Transfer = home }, Transfers.BeginReview);
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+        Assert.Equal(Reason.Unspecified, _fixture.TryDecide(home));
+        // Protection may end for good, and each closes what it had transferred.
+        _fixture.Do(CaseFixture.Ru, new CloseTransferRequest { Transfer = second }, Transfers.CloseTransfer);
+    }
+
+    [Fact]
+    public void A_power_before_the_one_that_has_him_back_answers_still()
+    {
+        var (first, second) = Chain();
+        _fixture.Report(first);
+        _fixture.Pass("RU", "KR", returned: true);
+        Assert.Equal((State.Monitored, State.Returned), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+        Assert.NotNull(Due(first));
+        Request(first);
+        Assert.Equal("KR", _fixture.Transfer(first).ReturningPower);
     }
 
     [Fact]
@@ -95,7 +144,7 @@ public sealed class ReturnTests
     {
         var transfer = _fixture.To(State.Monitored);
         _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
-        Link();
+        _fixture.Link();
         _fixture.Report(transfer);
         foreach (var power in (string[])[CaseFixture.Ua, CaseFixture.Kr])
             Assert.Equal(
@@ -121,7 +170,7 @@ public sealed class ReturnTests
     public void A_hand_over_under_a_linked_reference_is_monitored_once_custody_has_passed()
     {
         var transfer = _fixture.To(State.Scheduled);
-        Link();
+        _fixture.Link();
         Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
@@ -146,7 +195,7 @@ public sealed class ReturnTests
         var next = _fixture.Draft(CaseFixture.Ru, CaseFixture.Second, Route.Exchange, "RU");
         _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
         _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
-        Link();
+        _fixture.Link();
         _fixture.Report(transfer);
         Request(transfer);
         _fixture.Custody = CaseFixture.Answer("RU", origin: true);
@@ -159,27 +208,6 @@ public sealed class ReturnTests
         Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
         _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
         _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
-    }
-
-    // The first reference is no longer kept beside the second.
-    private void Link()
-    {
-        _fixture.Happen(
-            new DuplicateLinked
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                SameAsPrisoner = CaseFixture.Second,
-            }
-        );
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Ended = true,
-            }
-        );
     }
 
     // ------------------------------------------------------------------------------------------- a return is a journey as any other
@@ -291,21 +319,25 @@ public sealed class ReturnTests
     // ---------------------------------------------------------------------------------------------------------------- withdrawal
 
     [Fact]
-    public void A_request_for_return_is_withdrawn_unless_one_side_has_confirmed_it()
+    public void A_request_for_return_is_withdrawn_unless_who_asked_for_it_has_confirmed_it()
     {
         var transfer = Requested();
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
-        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         var withdraw = new WithdrawReturnRequest { Transfer = transfer, NoteVerbale = "NV-5" };
         Assert.Equal(Reason.ConfirmedByOneSide, _fixture.Try(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn));
-        // The advice works: that side corrects its confirmation.
+        // The advice works: it corrects its confirmation.
         var position = _fixture.Transfer(transfer).ReturnConfirmations.Single().Position;
-        _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
+        _fixture.Do(CaseFixture.Ua, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
         Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawReturn));
+        // What the other side says holds nobody to the request.
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         _fixture.Do(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn);
         var after = _fixture.Transfer(transfer);
-        Assert.Equal((State.Monitored, ""), (after.State, after.ReturningPower));
+        Assert.Equal((State.Monitored, "", 0), (after.State, after.ReturningPower, after.ReturnConfirmations.Count));
         Assert.Null(after.ReturnDueTime);
+        Assert.Null(after.SecondConfirmationDueTime);
+        Assert.Contains(after.Acts, a => a.Method == "ConfirmReturn" && a.Participant == CaseFixture.Kr);
         // It stands in nobody's way any more, and may be requested again.
         Request(transfer);
     }
@@ -373,6 +405,93 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
     }
 
+    /// <summary>Nobody returns one whom nobody holds (D3).</summary>
+    [Theory]
+    [InlineData("a release", false)]
+    [InlineData("a release", true)]
+    [InlineData("a departure", false)]
+    [InlineData("a departure", true)]
+    public void No_clock_of_a_return_runs_once_custody_has_ended(string end, bool confirmed)
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        if (confirmed)
+            _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        if (end == "a release")
+            _fixture.Change(ended: true);
+        else
+            _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        Assert.Null(Due(transfer));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(31);
+        Assert.Empty(_fixture.FallDue(transfer).Changes);
+        // Custody goes on, and so does what is owed.
+        _fixture.Change(ended: false);
+        Assert.Equal(_fixture.Now + Transfers.TimeForReturn, Due(transfer));
+        _fixture.Change(ended: true);
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        // What was reported is answered for still, and then the record is left.
+        Assert.Equal(Reason.MeasuresNotRecorded, Close(transfer));
+        Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
+        Assert.Equal(Reason.Unspecified, Close(transfer));
+    }
+
+    [Fact]
+    public void A_return_that_was_overdue_when_custody_ended_stays_so()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(30);
+        _fixture.FallDue(transfer);
+        _fixture.Change(ended: true);
+        Assert.True(_fixture.Transfer(transfer).ReturnOverdue);
+        Assert.Null(Due(transfer));
+    }
+
+    /// <summary>He is held under the reference that is kept.</summary>
+    [Fact]
+    public void A_link_stops_no_clock_of_a_return()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.Report(transfer);
+        Request(transfer);
+        var due = Due(transfer);
+        _fixture.Link();
+        Assert.Equal(due, Due(transfer));
+        _fixture.Change(ended: true, CaseFixture.Second);
+        Assert.Null(Due(transfer));
+    }
+
+    /// <summary>Who releases him does not end by that what happened before (D3).</summary>
+    [Fact]
+    public void A_failure_is_reported_and_answered_after_the_transfer_was_closed()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Change(ended: true);
+        Assert.Equal(Reason.Unspecified, Close(transfer));
+        _fixture.Report(transfer);
+        var due = _fixture.Now + Transfers.TimeForMeasures;
+        Assert.Equal(due, Due(transfer));
+        _fixture.RuleRunner.Now = due;
+        Assert.Single(_fixture.FallDue(transfer).Changes);
+        Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.Failures[0].MeasuresOverdue);
+        Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
+        Assert.Equal(State.Closed, _fixture.Transfer(transfer).State);
+    }
+
+    [Theory]
+    [InlineData(CaseFixture.Ua), InlineData(CaseFixture.Kr)]
+    public void No_power_closes_a_transfer_while_a_failure_stands_about_which_nothing_was_done(string by)
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Report(transfer);
+        var due = Due(transfer);
+        _fixture.Change(ended: true);
+        Assert.Equal(Reason.MeasuresNotRecorded, Close(transfer, by));
+        Assert.Equal(due, Due(transfer));
+        Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
+        Assert.Equal(Reason.Unspecified, Close(transfer, by));
+    }
+
     [Fact]
     public void Each_failure_falls_due_once_while_nothing_was_done_about_it()
     {
@@ -404,6 +523,9 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
         Assert.Equal(due, Due(transfer));
     }
+
+    private Reason Close(string transfer, string by = CaseFixture.Kr) =>
+        _fixture.Try(by, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer);
 
     private DateTimeOffset? Due(string transfer) => Transfers.Kind.DueOf(_fixture.Transfer(transfer));
 

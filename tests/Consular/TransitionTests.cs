@@ -31,8 +31,8 @@ public sealed class TransitionTests
         SuspendTransfer                      | ?  | ?  | SP | SP | SP | -  | SP | SP | -  | x  | x  | -  | -  | -  | -
         ResumeTransfer                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | AG | -
         WithdrawTransferRequest              | -  | -  | WD | WD | WD | -  | WD | -  | -  | -  | -  | -  | -  | WD | -
-        ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | -  | -  | -  | -
-        RecordCorrectiveMeasures             | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | RR | -  | -  | -  | -
+        ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | RT | CL | -  | -
+        RecordCorrectiveMeasures             | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | RR | RT | CL | -  | -
         RequestReturn                        | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | -  | -  | -  | -  | -
         WithdrawReturn                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | -  | MO | -  | -  | -  | -
         ConfirmReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | -  | RR | x  | x  | x  | x

@@ -316,15 +316,17 @@ public class CallTests
         Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_fixture.Case), decision.Audience);
     }
 
+    /// <summary>One side closes the case and not the other side's account of what was said before (D20).</summary>
     [Fact]
-    public void A_closed_case_takes_corrections_and_settlements_and_nothing_else()
+    public void A_closed_case_takes_what_each_side_says_of_a_call_that_was_logged_and_no_other_call()
     {
-        var logged = _fixture.Log();
+        var (logged, own) = (_fixture.Log(), _fixture.Log(Ua));
         _fixture.Happen(new Custody.V1.CaseClosed { Case = _fixture.Case });
         Assert.Equal(Reason.CaseClosed, _fixture.Why(Kr, _fixture.LogRequest()));
-        Assert.Equal(Reason.CaseClosed, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
-        Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call)));
-        Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.ContestRequest(Ua, logged.Call, Kr)));
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Ua, _fixture.ContestRequest(Ua, logged.Call, Kr)));
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call)));
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Kr, _fixture.LinkRequest(Kr, logged.Call, own.Call)));
         _fixture.Happen(new Custody.V1.CaseReopened { Case = _fixture.Case });
         Assert.Equal(Reason.Unspecified, _fixture.Why(Kr, _fixture.LogRequest()));
         _fixture.Settle(Ua, logged.Call, logged.Commitments[0]);

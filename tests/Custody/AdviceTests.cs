@@ -73,7 +73,10 @@ public class AdviceTests
                 f => new(() => Remove(f, Icrc, Icrc), () => f.Admit(Swiss, Part.ProtectingPower))
             ),
             new(Reason.PartyNeeded, "the last observer; custody has ended", f => new(() => Remove(f, Icrc, Icrc), () => EndCustody(f))),
+            new(Reason.PartyNeeded, "the last organ of a power that owes notice; it notifies", LeavesOnceNotified),
+            new(Reason.PartyNeeded, "the last organ of a power to which he is on the way; called off", LeavesOnceCalledOff),
             new(Reason.ObserverLeavesByItself, "it removes itself", ObserverLeavesByItself),
+            new(Reason.OrganOfAnotherPower, "its own state removes it", RemovedByItsState),
             new(Reason.CustodyNotEnded, "its end is recorded", f => new(() => Close(f), () => EndCustody(f))),
         ];
 
@@ -99,8 +102,29 @@ public class AdviceTests
     {
         MayManage(f, Mfa);
         f.HandOver();
-        Assert.Equal(Reason.Unspecified, Remove(f, Mfa, Kr));
-        return new(() => Remove(f, Hq, Kr), () => f.Do(Kr, f.AdmitRequest(Mfa, Part.RequestingState, Kr), CaseRules.AdmitParty));
+        Assert.Equal(Reason.Unspecified, Remove(f, Mfa));
+        return new(() => Remove(f, Hq), () => f.Do(Kr, f.AdmitRequest(Mfa, Part.RequestingState, Kr), CaseRules.AdmitParty));
+    }
+
+    private static Advised LeavesOnceNotified(CaseFixture f)
+    {
+        f.HandOver();
+        f.Return();
+        return new(() => Remove(f, Kr), () => f.Notified(Kr));
+    }
+
+    private static Advised LeavesOnceCalledOff(CaseFixture f)
+    {
+        f.Ready();
+        f.Begin();
+        return new(() => Remove(f, Kr), f.Abort);
+    }
+
+    private static Advised RemovedByItsState(CaseFixture f)
+    {
+        f.HandOver();
+        var by = Kr;
+        return new(() => Remove(f, Mfa, by), () => by = Hq);
     }
 
     private static void MayManage(CaseFixture f, string who) => f.RuleRunner.Permissions.Participant(who)!.Capacities.Add(Capacity.Custody);
@@ -125,13 +149,13 @@ public class AdviceTests
             CaseRules.RemoveParty
         );
 
-    internal static Reason Close(CaseFixture f) =>
+    internal static Reason Close(CaseFixture f, string by = Hq) =>
         f.Try(
-            Hq,
+            by,
             new CloseCaseRequest
             {
                 Actor = CaseFixture.Actor,
-                Etag = f.CaseEtag(Hq),
+                Etag = f.CaseEtag(by),
                 Case = f.Case,
             },
             CaseRules.CloseCase

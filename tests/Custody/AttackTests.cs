@@ -21,10 +21,52 @@ public class AttackTests
     {
         _fixture.Register(CaseFixture.Q);
         _fixture.HandOver();
-        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq, CaseFixture.Kr));
+        // Nor any other of its organs, while it holds somebody and after it did (0052).
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Hq, CaseFixture.Kr));
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
+        // A power of before removes its own organs and nobody else's.
+        _fixture.Do(
+            CaseFixture.Kr,
+            _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr),
+            CaseRules.AdmitParty
+        );
+        foreach (var other in (string[])[CaseFixture.Kr, CaseFixture.Ru])
+            Assert.Equal(Reason.NotGranted, AdviceTests.Remove(_fixture, other));
         // Nor does the power remove it, which could then never come back.
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
+        // Who only asks for somebody is the manager's to remove, as he was to admit.
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Ru, CaseFixture.Kr));
+    }
+
+    /// <summary>Whoever is on the way arrives, or is brought back: nobody else can say so for the power.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Mfa)]
+    public void D1_the_power_to_which_he_is_on_the_way_is_not_removed_before_it_confirms(string by)
+    {
+        _fixture.RuleRunner.Permissions.Participant(CaseFixture.Mfa)!.Capacities.Add(Capacity.Custody);
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Admit(CaseFixture.Unification, Part.RequestingState);
+        _fixture.Ready();
+        _fixture.Begin();
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Unification, by));
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
+        _fixture.Abort();
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
+    }
+
+    /// <summary>Its clock could then never be met (D14).</summary>
+    [Fact]
+    public void D14_a_power_that_gave_him_back_is_not_removed_before_it_has_notified_what_it_owes()
+    {
+        _fixture.HandOver();
+        _fixture.Return();
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        _fixture.Notified(CaseFixture.Kr);
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr));
     }
 
     [Fact]
@@ -33,6 +75,73 @@ public class AttackTests
         _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
         _fixture.HandOver(Route.NeutralAccommodation);
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice));
+    }
+
+    /// <summary>What the ministry of the same state does, and its Protecting Power does not (D4, D1, D19).</summary>
+    [Theory]
+    [InlineData("status"), InlineData("risk"), InlineData("fitness"), InlineData("register"), InlineData("admit"), InlineData("close")]
+    public void D4_a_protecting_power_of_the_power_that_holds_him_does_nothing_for_it(string what)
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.HandOver(Route.NeutralAccommodation);
+        Reason By(string who) =>
+            what switch
+            {
+                "status" => _fixture.Try(who, _fixture.StatusRequest(CustodyState.Died, who), Prisoners.RecordStatus),
+                "risk" => _fixture.Try(
+                    who,
+                    new RecordRiskAssessmentRequest(_fixture.RiskRequest()) { Etag = _fixture.Etag(who) },
+                    Prisoners.RecordRiskAssessment
+                ),
+                "fitness" => _fixture.Try(
+                    who,
+                    new RecordFitnessRequest(_fixture.FitnessRequest()) { Etag = _fixture.Etag(who) },
+                    Prisoners.RecordFitness
+                ),
+                "register" => _fixture.Try(
+                    who,
+                    new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(who) },
+                    Prisoners.RegisterPrisoner
+                ),
+                "admit" => _fixture.Try(who, _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, who), CaseRules.AdmitParty),
+                _ => AdviceTests.Close(_fixture, who),
+            };
+        Assert.Equal(Reason.NotGranted, By(CaseFixture.Swiss));
+        Assert.Equal(what == "close" ? Reason.CustodyNotEnded : Reason.Unspecified, By(CaseFixture.SwissJustice));
+        var parts = Cases.PartsOf(_fixture.RuleRunner.Permissions.Participant(CaseFixture.Swiss)!, _fixture.TheCase, CaseFixture.P);
+        Assert.Equal([Part.ProtectingPower], parts);
+    }
+
+    /// <summary>The observer's consent is another's than the power's that proposes (D19).</summary>
+    [Fact]
+    public void D19_a_protecting_power_of_the_power_that_holds_them_does_not_consent_to_its_links()
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        foreach (var prisoner in (string[])[CaseFixture.P, CaseFixture.Q])
+        {
+            if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.SwissJustice))
+                _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+            if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.Mfa))
+                _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+            _fixture.Do(
+                CaseFixture.Consular,
+                new Consular.V1.HandoverConfirmed(_fixture.Confirmed(Route.NeutralAccommodation))
+                {
+                    Prisoner = prisoner,
+                    FromPower = "UA",
+                    DetainingParticipant = CaseFixture.Mfa,
+                },
+                Reactions.HandedOver
+            );
+        }
+        var proposed = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.SwissJustice) };
+        _fixture.Do(CaseFixture.SwissJustice, proposed, Prisoners.LinkDuplicate);
+        Assert.Equal(
+            Reason.NotGranted,
+            _fixture.Try(CaseFixture.Swiss, _fixture.ConfirmRequest(who: CaseFixture.Swiss), Prisoners.ConfirmDuplicate)
+        );
+        _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
     }
 
     [Fact]

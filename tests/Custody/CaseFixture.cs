@@ -572,7 +572,7 @@ internal sealed class CaseFixture
         Do(Hq, FitnessRequest(), Prisoners.RecordFitness);
     }
 
-    public void Begin() =>
+    public void Begin(string to = "KR") =>
         Do(
             Consular,
             new TransitBegun
@@ -580,6 +580,7 @@ internal sealed class CaseFixture
                 Case = Case,
                 Transfer = "transfer_1",
                 Prisoner = P,
+                AcceptingPower = to,
             },
             Reactions.Departed
         );
@@ -595,6 +596,30 @@ internal sealed class CaseFixture
             },
             Reactions.Aborted
         );
+
+    /// <summary>He comes back to the power that had transferred him.</summary>
+    public void Return(string from = "KR", string to = "UA") =>
+        Do(
+            Consular,
+            new ReturnConfirmed
+            {
+                Case = Case,
+                Prisoner = P,
+                Transfer = "transfer_1",
+                FromPower = from,
+                ToPower = to,
+                ReturnTime = Ago(1),
+            },
+            Reactions.Returned
+        );
+
+    /// <summary>The participant notifies all that its state owes.</summary>
+    public void Notified(string who)
+    {
+        var state = RuleRunner.Permissions.Participant(who)!.State;
+        foreach (var owed in Prisoner.Occurrences.Where(o => o.OwedBy == state && o is { Corrected: false, Notification: "" }).ToArray())
+            Do(who, NotifyRequest(owed.Occurrence_, who), Prisoners.NotifyBureau);
+    }
 
     /// <summary>A hand-over for which custody was asked now, with all openings.</summary>
     public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer, string? to = null) =>

@@ -749,25 +749,17 @@ public class InvariantTests
                     Cases.PartsOf(_fixture.RuleRunner.Permissions.Participant(who)!, _fixture.TheCase, CaseFixture.P)
                 )
         );
-        var returned = new ReturnConfirmed
-        {
-            Case = _fixture.Case,
-            Prisoner = CaseFixture.P,
-            Transfer = "transfer_1",
-            FromPower = "CH",
-            ToPower = "UA",
-            ReturnTime = _fixture.Ago(1),
-        };
-        _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        _fixture.Return("CH");
         Assert.Equal(("UA", ""), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.TransferringPower));
         Assert.Empty(_fixture.TheCase.Prisoners[0].FormerPowers);
+        // Neither answers any more for its own transfer, and the other services are told.
+        Assert.Equal(["UA", "KR"], _fixture.RuleRunner.Events.OfType<CustodyTransferred>().Last().RelievedPowers);
     }
 
     [Fact]
     public void D1_a_power_that_was_removed_in_the_middle_of_its_hand_over_has_taken_him_all_the_same()
     {
         _fixture.Ready();
-        _fixture.Begin();
         _fixture.Do(
             CaseFixture.Hq,
             new RemovePartyRequest

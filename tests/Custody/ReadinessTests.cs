@@ -38,6 +38,20 @@ public class ReadinessTests
         Assert.Equal(ready, _fixture.Readiness().RiskAssessed);
     }
 
+    /// <summary>By which way he left the way: the consular service asks, and does not go on with a plan that rested on it.</summary>
+    [Theory]
+    [InlineData(CustodyState.Escaped), InlineData(CustodyState.Recaptured), InlineData(CustodyState.Hospitalised)]
+    public void D1_he_is_on_the_way_until_custody_has_him_elsewhere(CustodyState status)
+    {
+        Assert.False(_fixture.Readiness().InTransit);
+        _fixture.Begin();
+        Assert.True(_fixture.Readiness().InTransit);
+        _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(), Prisoners.RecordProceedings);
+        Assert.True(_fixture.Readiness().InTransit);
+        _fixture.Status(status);
+        Assert.False(_fixture.Readiness().InTransit);
+    }
+
     [Theory]
     [InlineData(5, 3, false)]
     [InlineData(3, 3, false)]

@@ -342,6 +342,7 @@ public class VisibilityTests
             "detaining_power",
             "from_power",
             "to_power",
+            "relieved_powers",
             "state",
             "duty",
         ];

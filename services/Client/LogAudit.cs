@@ -122,6 +122,11 @@ public sealed partial class MinistryClient
     public Task<LogAudit> Verify(string service, IReadOnlyList<Entry> shown, bool witnesses = true, CancellationToken cancel = default) =>
         Run(service, new Extent(false, false, witnesses, shown), cancel);
 
+    /// <summary>Verifies the header of an entry that is shown without its parts: that it is what the log has at its place.</summary>
+    /// <inheritdoc cref="Verify(string, IReadOnlyList{Entry}, bool, CancellationToken)"/>
+    private Task<LogAudit> VerifyHeader(string service, Google.Protobuf.ByteString header, CancellationToken cancel) =>
+        Run(service, new Extent(false, false, false, [new Entry { Header = header }], HeadersAlone: true), cancel);
+
     private async Task<LogAudit> Run(string service, Extent extent, CancellationToken cancel)
     {
         var seen = SeenOf(service);
@@ -160,7 +165,7 @@ public sealed partial class MinistryClient
             : throw new InvalidOperationException($"no address of {service} is set");
 
     // What an audit looks at: all hashes; all entries for the participant; the witnesses; entries that were read already.
-    private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Given);
+    private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Given, bool HeadersAlone = false);
 
     private SeenLog SeenOf(string service) =>
         _seen.GetOrAdd(
@@ -271,7 +276,7 @@ public sealed partial class MinistryClient
                     ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel)
                     : 0;
             if (positions.Count > 0)
-                shown!.Take(extent.Given!, tiles.LeafAt);
+                shown!.Take(extent.Given!, tiles.LeafAt, extent.HeadersAlone);
             seen.Link(newest, pending);
             return new LogAudit(
                 service,

@@ -43,7 +43,7 @@ public sealed partial class MinistryClient
             || header.Participant != read.Sender
         )
             throw new InvalidEntryException(service, $"what is shown of entry {asked.Position} is not what was asked for");
-        await Verify(service, [new Entry { Header = read.Header }], witnesses: false, cancel);
+        await VerifyHeader(service, read.Header, cancel);
         // A participant that may see the request too finds the datum in it.
         if (
             await SealingEntryAt(service, asked.Position, cancel) is { Contents: { } contents }

@@ -249,7 +249,7 @@ public static partial class GatewayHost
         if (!File.Exists(list) || !File.Exists(token))
         {
             File.Delete(list);
-            WholeFile.Write(token, TokenFile.Add(list, "local", Roles.All) + "\n");
+            WholeFile.Write(token, TokenFile.Create(list, "local", Roles.All) + "\n");
         }
         return new TokenFile(list);
     }

@@ -58,7 +58,8 @@ public sealed class TokenFile
         return found;
     }
 
-    /// <summary>Makes a token and adds it to a file, which is made if there is none.</summary>
+    /// <summary>Makes a token and adds it to a file, which is made if there is none. Others may add to the file at the same time: an empty file
+    /// beside it, which stays there, keeps them apart.</summary>
     /// <param name="path">The file.</param>
     /// <param name="name">The system's name. A token that it had stays beside the new one.</param>
     /// <param name="roles">Its roles.</param>
@@ -67,11 +68,20 @@ public sealed class TokenFile
     /// <exception cref="IOException">It cannot be written, or another process has been changing it for 10 s.</exception>
     public static string Add(string path, string name, IReadOnlyList<string> roles)
     {
+        // Who reads the file while another adds to it would write it without the other's, which was shown and would count no more.
+        using var alone = Lock(path);
+        return Write(path, File.Exists(path) ? Read(path).Select(t => t.Token) : [], name, roles);
+    }
+
+    /// <summary>Makes a token and a file that lists it alone, in the place of any other. Nobody else may make the file.</summary>
+    /// <inheritdoc cref="Add"/>
+    public static string Create(string path, string name, IReadOnlyList<string> roles) => Write(path, [], name, roles);
+
+    private static string Write(string path, IEnumerable<SystemToken> before, string name, IReadOnlyList<string> roles)
+    {
         var token = Prefix + Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)).TrimEnd('=').Replace('+', '-').Replace('/', '_');
         var added = new SystemToken(name, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(token))), roles);
-        // A token is shown once. Who reads the file while another adds to it would write it without the other's.
-        using var alone = Lock(path);
-        SystemToken[] all = [.. File.Exists(path) ? Read(path).Select(t => t.Token) : [], added];
+        SystemToken[] all = [.. before, added];
         Check(path, all);
         WholeFile.Write(path, JsonSerializer.Serialize(all, Form));
         return token;

@@ -335,7 +335,7 @@ internal static class DeploymentCommand
         if (!File.Exists(token) || !File.Exists(tokens))
         {
             File.Delete(tokens);
-            Write(token, TokenFile.Add(tokens, "ministry", [Roles.Official, Roles.Approver]), Secret);
+            Write(token, TokenFile.Create(tokens, "ministry", [Roles.Official, Roles.Approver]), Secret);
             made += 2;
         }
         using var authority = CertificateAuthority.Read(Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));

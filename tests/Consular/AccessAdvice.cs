@@ -93,6 +93,13 @@ internal static class AccessAdvice
         return new(() => f.Try(by, Visit(f, id), Accesses.RecordVisit), () => by = recorder);
     }
 
+    public static Advised RequestedAnew(CaseFixture f)
+    {
+        var closed = Requested(f);
+        Done(Close(f, closed, Kr));
+        return Ended(closed, () => Requested(f), id => DecideAccess(f, Grant(f, id)));
+    }
+
     // ---- denials of access -------------------------------------------------------------------------------------------------
 
     public static Advice<CaseFixture>[] OnDenials =>

@@ -28,6 +28,7 @@ public class AdviceTests
         .. OnDuties,
         .. AccessAdvice.OnAccess,
         .. AccessAdvice.OnDenials,
+        .. OnWhatHasEnded,
     ];
 
     public static TheoryData<Reason, string> Rows => [.. Plays.Select(p => (p.Reason, p.Cause))];
@@ -38,7 +39,7 @@ public class AdviceTests
 
     [Fact]
     public void Every_reason_of_the_consular_service_has_a_play() =>
-        Advice.AssertComplete(Range, Plays.Select(p => p.Reason), NothingToFollow);
+        Advice.AssertComplete(Range, Plays.Select(p => p.Reason).Where(r => r != Reason.StateNotAllowed), NothingToFollow);
 
     [Fact]
     public void What_the_advice_names_is_there() => Advice.AssertNamesExist(Range, "latest_expire_time");
@@ -551,6 +552,39 @@ public class AdviceTests
         f.RuleRunner.Now += TimeSpan.FromHours(4);
         Done(ConfirmReturn(f, id, Kr));
         Done(ConfirmReturn(f, id, Ua));
+    }
+
+    // ---- what has ended: a reason of all services, whose advice names the records of this one --------------------------------
+
+    private static Advice<CaseFixture>[] OnWhatHasEnded =>
+        [
+            new(Reason.StateNotAllowed, "declined; asked again", AskedAgain),
+            new(
+                Reason.StateNotAllowed,
+                "withdrawn; asked again",
+                f => Ended(f.To(State.Withdrawn), () => f.To(State.Submitted), id => Review(f, id))
+            ),
+            new(Reason.StateNotAllowed, "access that is closed; requested anew", AccessAdvice.RequestedAnew),
+        ];
+
+    internal static Advised Ended(string id, Func<string> anew, Func<string, Reason> ask) => new(() => ask(id), () => id = anew());
+
+    private static Advised AskedAgain(CaseFixture f)
+    {
+        var declined = f.To(State.Declined);
+        return Ended(
+            declined,
+            () =>
+            {
+                var id = f.Draft(previous: declined);
+                Done(Submit(f, id));
+                Done(Assure(f, id));
+                Done(Review(f, id));
+                Done(Assess(f, id));
+                return id;
+            },
+            id => f.TryDecide(id)
+        );
     }
 
     // ---- steps -------------------------------------------------------------------------------------------------------------

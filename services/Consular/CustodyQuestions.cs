@@ -128,7 +128,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     }
 
     // About how many prisoners custody is asked at once. Each takes two calls, and so many a service can always have in progress, whatever
-    // others have (EdgeLimits.OwnPlaces). All at once would be refused, each time again: a case may have 64 prisoners.
+    // others have (EdgeLimits.OwnPlaces). All at once would be refused, each time again: a case may have 64 prisoners of each power.
     private const int AtOnce = 4;
 
     private static RepeatedField<ByteString> KeptOf(Transfer transfer) => transfer.Decision?.Openings ?? [];

@@ -36,7 +36,7 @@ public static class Dossiers
             .On<CustodyTransferred>(
                 (d, e, entry) =>
                 {
-                    Passed(d, [.. e.RelievedPowers, e.ToPower]);
+                    Passed(d, e.Undone ? [] : [.. e.RelievedPowers, e.ToPower], e.Undone);
                     // What one power denied, another one decides on anew.
                     EndDenials(d, _ => true, entry);
                 }
@@ -168,12 +168,12 @@ public static class Dossiers
 
     // From here on another power answers for him, or none: what it agrees to is another departure. Those that have him back, or to which he
     // came after one that has, answer for no transfer any more.
-    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved)
+    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved, bool undone = false)
     {
         foreach (var transfer in dossier.Transfers)
             switch (transfer.State)
             {
-                case TransferState.HandedOver:
+                case TransferState.HandedOver when !undone:
                     Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
                     break;
                 case TransferState.Monitored or TransferState.ReturnRequested when relieved.Contains(transfer.DetainingPower):

@@ -92,9 +92,7 @@ public static class Duties
     // Who has him back answers for him itself, and to request return is to do something about a failure. What is reported after the end of
     // custody was before it.
     private static bool OwesMeasures(Transfer transfer) =>
-        transfer
-            is { State: TransferState.HandedOver or TransferState.Monitored }
-                or { State: TransferState.Closed, ReturnTime: null };
+        transfer is { State: TransferState.HandedOver or TransferState.Monitored } or { State: TransferState.Closed, ReturnTime: null };
 
     /// <summary>When the next duty of access falls due; null: none runs.</summary>
     public static DateTimeOffset? DueOf(Access access) =>

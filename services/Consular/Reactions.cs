@@ -176,14 +176,17 @@ public static class Reactions
             .. DossiersOf(context, @case, prisoner)
                 .SelectMany(of =>
                     Found(context, of.Dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
-                        .Where(t => t.State is State.HandedOver || TransferFold.IsWatched(t) || TransferFold.IsOvertaken(t))
+                        .Where(t =>
+                            t.State is State.HandedOver
+                            || TransferFold.IsWatched(t)
+                            || TransferFold.IsOvertaken(t)
+                            || e is CustodyTransferred { Undone: true } && t.State == State.Returned
+                        )
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),
         ];
-        var accesses = e is CustodyTransferred passed
-            ? Accesses.Pass(passed, context)
-            : Accesses.CustodyEnded(e, @case, prisoner, context);
+        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : Accesses.CustodyEnded(e, @case, prisoner, context);
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 

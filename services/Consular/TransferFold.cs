@@ -186,6 +186,11 @@ internal static class TransferFold
     // Whoever holds him now must return him. A return that another power confirmed does not count for this one.
     private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
+        if (e.Undone)
+        {
+            PassedBack(transfer, e);
+            return;
+        }
         // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
         // power answers for nothing that happens to him now.
         if (IsWatched(transfer) && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower))
@@ -202,9 +207,28 @@ internal static class TransferFold
             Back(transfer);
         if (e.Ended)
             CustodyEnded(transfer);
-        if (transfer.State != State.ReturnRequested || transfer.ReturningPower == e.ToPower)
+        ReturnedBy(transfer, e.ToPower);
+    }
+
+    // It was another man who was handed over. This one is where he was, so whoever had been relieved by that answers for him again.
+    private static void PassedBack(Transfer transfer, CustodyTransferred e)
+    {
+        if (IsOvertaken(transfer))
+            Back(transfer);
+        if (
+            transfer is { State: State.Returned, ReturnConfirmations.Count: 0 }
+            && transfer.ReturnTime >= e.PassTime
+            && e.FormerPowers.Contains(transfer.DetainingPower)
+        )
+            (transfer.State, transfer.ReturnTime) = (State.Monitored, null);
+        ReturnedBy(transfer, e.ToPower);
+    }
+
+    private static void ReturnedBy(Transfer transfer, string power)
+    {
+        if (transfer.State != State.ReturnRequested || transfer.ReturningPower == power)
             return;
-        transfer.ReturningPower = e.ToPower;
+        transfer.ReturningPower = power;
         transfer.ReturnConfirmations.Clear();
         StopClock(transfer);
     }

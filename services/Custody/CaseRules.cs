@@ -11,7 +11,8 @@ namespace Ministries.Custody;
 /// </summary>
 public static class CaseRules
 {
-    /// <summary>The greatest number of parties of a case.</summary>
+    /// <summary>The greatest number of organs of one state that are party to a case. Observers that act for none have no such limit: each
+    /// is one participant of the agreement, and keeps no other one out.</summary>
     public const int MaxParties = 32;
 
     /// <summary>Opens a case: the caller's state is its detaining power (GC III 12; D1: a state, never a unit).</summary>
@@ -35,7 +36,9 @@ public static class CaseRules
     public static readonly Rule<Case, AdmitPartyRequest, AdmitPartyResponse> AdmitParty = new(Cases.Record)
     {
         From = [CaseState.Open],
-        Full = (@case, _, _) => @case.Parties.Count >= MaxParties,
+        Full = (@case, request, context) =>
+            context.Permissions.Participant(request.Participant) is { State.Length: > 0 } party
+            && @case.Parties.Count(p => p.State == party.State) >= MaxParties,
         Decide = (@case, request, context) =>
         {
             if (

@@ -120,6 +120,7 @@ public sealed class CustodyService(
         // Read before the record: what is answered is at least as new.
         var position = ledger.Size;
         var records = await Records(request.Case, request.Prisoner, context);
+        var before = await SaidBefore(records, context);
         var @case = await reads.Peek(Cases.Kind, request.Case, context.CancellationToken);
         var (permissions, now) = (agreements.InForce.Permissions, time.GetUtcNow());
         return new CheckStandingResponse
@@ -128,7 +129,7 @@ public sealed class CustodyService(
             Standings =
             {
                 request.Destinations.Select(d =>
-                    Standings.Of(records, @case!, new(request.Route, d), request.Openings, now, permissions, secrets)
+                    Standings.Of(records, before, @case!, new(request.Route, d), request.Openings, now, permissions, secrets)
                 ),
             },
         };
@@ -250,5 +251,21 @@ public sealed class CustodyService(
             if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(@case, duplicate), context.CancellationToken) is { } other)
                 records.Add(other);
         return records;
+    }
+
+    // What was said under references that were linked to one of these, before that was undone.
+    private async Task<IReadOnlyList<Statement>> SaidBefore(IReadOnlyList<Prisoner> records, ServerCallContext context)
+    {
+        var found = new Dictionary<string, Prisoner>();
+        // The records of a reference that was kept name others in their turn.
+        var wanted = records.SelectMany(r => r.FormerLinks).Select(l => l.Prisoner).ToHashSet();
+        for (var turn = 0; turn < 2; turn++)
+        {
+            foreach (var reference in wanted.Except(found.Keys).ToArray())
+                if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(records[0].Case, reference), context.CancellationToken) is { } other)
+                    found[reference] = other;
+            wanted.UnionWith(found.Values.SelectMany(r => r.Duplicates.Concat(r.FormerLinks.Select(l => l.Prisoner))));
+        }
+        return Readiness.SaidBefore(records, found.GetValueOrDefault);
     }
 }

@@ -44,17 +44,25 @@ public static class Duties
                 AudienceOf(prisoner, unjoined),
                 Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
             );
+        // Whether a power that holds him under the reference that is kept reports on him in time is nothing that the former one learns by
+        // the one that is not (D22): the observers alone see that.
+        var hidden = prisoner.PassedElsewhere && prisoner.HealthDueTime?.ToDateTimeOffset() <= context.Now ? prisoner.HealthDueTime : null;
+        var owed = hidden is null ? Running(prisoner) : Others(prisoner).Where(d => d.Due <= hidden);
         Change[] due =
         [
-            .. Running(prisoner)
-                .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
+            .. owed.Where(d => d.Due.ToDateTimeOffset() <= context.Now)
                 .Distinct()
                 .OrderBy(d => d.Due)
                 .ThenBy(d => d.Duty)
-                .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due })),
+                .Select(d => Fell(prisoner, d.Duty, d.Due)),
         ];
-        return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
+        return due.Length > 0 ? Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due)
+            : hidden is null ? Decision.Refuse(Reason.StateNotAllowed)
+            : Decision.Accept(prisoner.Case, [Audience.Observers(prisoner.Case)], [Fell(prisoner, Notification, hidden)]);
     }
+
+    private static Change Fell(Prisoner prisoner, string duty, Timestamp due) =>
+        Prisoners.Record.On(prisoner, new DutyFellDue { Duty = duty, DueTime = due });
 
     /// <summary>When the record's next duty falls due; null: none runs.</summary>
     internal static DateTimeOffset? DueOf(Prisoner prisoner) =>
@@ -116,12 +124,14 @@ public static class Duties
             },
         };
 
-    private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner)
+    private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner) =>
+        prisoner.HealthDueTime is { } health ? Others(prisoner).Prepend((Notification, health)) : Others(prisoner);
+
+    // All but the reports on his health.
+    private static IEnumerable<(string Duty, Timestamp Due)> Others(Prisoner prisoner)
     {
         foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && !o.Overdue))
             yield return (Notification, occurrence.DueTime);
-        if (prisoner.HealthDueTime is { } health)
-            yield return (Notification, health);
         foreach (var withheld in prisoner.Notifications.Where(n => n is { Corrected: false, ReviewDue: false, ReviewTime: not null }))
             yield return (DisclosureReview, withheld.ReviewTime);
         // Under a reference that is no longer kept nobody is held: what was recorded there runs until custody has ended.

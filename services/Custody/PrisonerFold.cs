@@ -37,14 +37,29 @@ internal static class PrisonerFold
             .On<DutyFellDue>(FellDue)
             .On<RecordCorrected>(Corrected);
 
-    /// <summary>Whether a prisoner would be held, and custody have ended, without what rested on an entry.</summary>
-    public static (bool Held, bool Ended) CustodyWithout(Prisoner prisoner, RecordCorrected e)
+    /// <summary>A prisoner's record without what rested on an entry: who answers for him, whether he would be held, and whether custody
+    /// have ended.</summary>
+    public static Prisoner Without(Prisoner prisoner, RecordCorrected e)
     {
-        var before = prisoner.Clone();
-        Mend(before, e);
-        var last = before.Statuses.Last(s => !s.Corrected);
-        return before.DuplicateOf.Length > 0 ? (false, true) : (CustodyStates.IsCustody(last.State), last.Ended);
+        var without = prisoner.Clone();
+        Mend(without, e);
+        var last = without.Statuses.Last(s => !s.Corrected);
+        (without.Held, without.Ended) = without.DuplicateOf.Length > 0 ? (false, true) : (CustodyStates.IsCustody(last.State), last.Ended);
+        return without;
     }
+
+    /// <summary>The hand-overs and returns in a record that both sides confirmed under another reference of the person, in their order.
+    /// </summary>
+    /// <param name="kept">The record that is kept.</param>
+    /// <param name="reference">The other reference.</param>
+    public static IReadOnlyList<StatusEntry> HandoversUnder(Prisoner kept, string reference) =>
+        [
+            .. kept
+                .Statuses.Where(s =>
+                    !s.Corrected && s.RecordedUnder == reference && (s.PassedTo.Length > 0 || s.Route != Route.Unspecified)
+                )
+                .OrderBy(s => s.Position),
+        ];
 
     private static void Registered(Prisoner state, PrisonerRegistered e, FoldedEntry entry)
     {
@@ -72,7 +87,9 @@ internal static class PrisonerFold
     {
         if (e.Prisoner != state.Prisoner_)
         {
-            EndedElsewhere(state, e.Ended, entry);
+            // Once the link is undone, it is about another man.
+            if (e.Prisoner == state.DuplicateOf)
+                EndedElsewhere(state, e.Ended, entry);
             return;
         }
         // It comes with the link of duplicates, which is marked already.
@@ -105,31 +122,7 @@ internal static class PrisonerFold
                 SaySerious(state, request.HasSerious ? request.Serious : null);
                 break;
             case RecordProceedingsRequest request:
-                // The names of those who are kept back for proceedings are communicated (GC III 119). What was recorded before that was
-                // an occurrence stays none: those after it keep their numbers.
-                if (
-                    request.Delay
-                    && e.ProceedingsDueTime is not null
-                    && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true }
-                )
-                    Occur(state, entry, OccurrenceKind.Proceedings, e.ProceedingsDueTime);
-                state.Proceedings.Add(
-                    new Proceedings
-                    {
-                        Delay = request.Delay,
-                        Reason = request.Reason,
-                        Particulars = Seals.Keep(request.Particulars, entry.Position),
-                        Participant = entry.Participant,
-                        Time = entry.Time,
-                        Position = entry.Position,
-                        RecordedFor = state.LastDetainingPower,
-                        ConfinedSinceTime = request.ConfinedSinceTime,
-                        ConfinementEndTime = request.ConfinementEndTime,
-                        TrialTime = request.TrialTime,
-                        NotifiesTrial = request is { TrialTime: not null, Particulars: not null },
-                        Breaches = { e.Breaches },
-                    }
-                );
+                ProceedingsTold(state, request, e, entry);
                 break;
             case null when !linked:
                 SetStatus(state, entry, CustodyState.Unspecified, entry.Time, e.Ended, e.Breaches);
@@ -140,6 +133,31 @@ internal static class PrisonerFold
         SettleHealth(state, entry);
         if (!linked && entry.Request is not CorrectRecordRequest)
             Mark(state, entry);
+    }
+
+    private static void ProceedingsTold(Prisoner state, RecordProceedingsRequest request, StatusRecorded e, FoldedEntry entry)
+    {
+        // The names of those who are kept back for proceedings are communicated (GC III 119). What was recorded before that was
+        // an occurrence stays none: those after it keep their numbers.
+        if (request.Delay && e.ProceedingsDueTime is not null && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true })
+            Occur(state, entry, OccurrenceKind.Proceedings, e.ProceedingsDueTime);
+        state.Proceedings.Add(
+            new Proceedings
+            {
+                Delay = request.Delay,
+                Reason = request.Reason,
+                Particulars = Seals.Keep(request.Particulars, entry.Position),
+                Participant = entry.Participant,
+                Time = entry.Time,
+                Position = entry.Position,
+                RecordedFor = state.LastDetainingPower,
+                ConfinedSinceTime = request.ConfinedSinceTime,
+                ConfinementEndTime = request.ConfinementEndTime,
+                TrialTime = request.TrialTime,
+                NotifiesTrial = request is { TrialTime: not null, Particulars: not null },
+                Breaches = { e.Breaches },
+            }
+        );
     }
 
     private static void Claimed(Prisoner state, ClaimRecorded e, FoldedEntry entry)
@@ -369,13 +387,20 @@ internal static class PrisonerFold
 
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
-        foreach (var proceedings in state.Proceedings)
-            proceedings.CustodyPassTime ??= TimeOf(entry);
         if (e.Prisoner != state.Prisoner_)
         {
-            EndedElsewhere(state, e.Ended, entry);
+            PassedElsewhere(state, e, entry);
             return;
         }
+        if (e.Undone)
+        {
+            Cases.PassOn(state.FormerPowers, e);
+            Answers(state, e.ToPower);
+            return;
+        }
+        var time = e.PassTime ?? TimeOf(entry);
+        foreach (var proceedings in state.Proceedings)
+            proceedings.CustodyPassTime ??= time;
         var died = state.State == CustodyState.Died;
         // Who comes back is interned again.
         var route = e.Returned ? Route.Article12Transfer : e.Route;
@@ -383,38 +408,84 @@ internal static class PrisonerFold
         // Both powers owe notice of it (GC III 122).
         Occur(state, entry, kind, e.BureauDueTime, e.FromPower);
         Occur(state, entry, kind, e.BureauDueTime, e.ToPower);
-        Left(state, entry, route, ended: false, e.Breaches);
+        var passed = Left(state, entry, route, time, ended: false, e.Breaches);
+        (passed.PassedTo, passed.Returned, passed.Route) = (e.ToPower, e.Returned, e.Route);
+        // It is about the power that gave him, whoever has held him since under another reference.
+        if (e.PassTime is not null)
+            passed.RecordedFor = e.FromPower;
         Cases.PassOn(state.FormerPowers, e);
-        state.TransferringPower = state.FormerPowers.LastOrDefault() ?? "";
-        state.LastDetainingPower = e.ToPower;
+        Answers(state, e.ToPower);
         (state.Held, state.Ended, state.DetainingPower) = (!died, died, died ? "" : e.ToPower);
+    }
+
+    // Custody passed under the reference that is kept, or it is found that it did not.
+    private static void PassedElsewhere(Prisoner state, CustodyTransferred e, FoldedEntry entry)
+    {
+        if (e.Prisoner != state.DuplicateOf)
+            return;
+        state.PassedElsewhere = e.ToPower != state.LastDetainingPower;
+        if (e.Undone)
+        {
+            foreach (var proceedings in state.Proceedings.Where(p => e.PassTime is not null && e.PassTime.Equals(p.CustodyPassTime)))
+                proceedings.CustodyPassTime = null;
+            return;
+        }
+        foreach (var proceedings in state.Proceedings)
+            proceedings.CustodyPassTime ??= TimeOf(entry);
+        EndedElsewhere(state, e.Ended, entry);
+    }
+
+    private static void Answers(Prisoner state, string power)
+    {
+        state.TransferringPower = state.FormerPowers.LastOrDefault() ?? "";
+        state.LastDetainingPower = power;
+        if (state.DetainingPower.Length > 0)
+            state.DetainingPower = power;
     }
 
     private static void Departed(Prisoner state, DepartureRecorded e, FoldedEntry entry)
     {
         if (e.Prisoner != state.Prisoner_)
         {
-            EndedElsewhere(state, ended: true, entry);
+            if (e.Prisoner == state.DuplicateOf)
+                EndedElsewhere(state, ended: true, entry);
             return;
         }
-        var route = (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
+        var route = e.Route != Route.Unspecified ? e.Route : (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
         Occur(state, entry, CustodyStates.OccurrenceOf(CustodyStates.After(route, CustodyState.InTransit)), e.BureauDueTime);
-        Left(state, entry, route, ended: true, e.Breaches);
+        Left(state, entry, route, e.HandoverTime ?? TimeOf(entry), ended: true, e.Breaches).Route = route;
         (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
         SettleHealth(state, entry);
     }
 
     // A death that was recorded before the hand-over stays the last word; if it is corrected, the hand-over counts.
-    private static void Left(Prisoner state, FoldedEntry entry, Route route, bool ended, IEnumerable<Invariant> breaches)
+    private static StatusEntry Left(
+        Prisoner state,
+        FoldedEntry entry,
+        Route route,
+        Timestamp time,
+        bool ended,
+        IEnumerable<Invariant> breaches
+    )
     {
+        StatusEntry left;
         if (state.State != CustodyState.Died)
-            SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended, breaches);
+            left = SetStatus(state, entry, CustodyStates.After(route, state.State), time, ended, breaches);
         else
         {
             var death = LastOf(state, CustodyState.Died);
             var before = state.Statuses.Take(death).LastOrDefault(s => !s.Corrected)?.State ?? CustodyState.Unspecified;
-            SetStatusAt(death, state, entry, CustodyStates.After(route, before), TimeOf(entry), ended, breaches);
+            left = SetStatusAt(death, state, entry, CustodyStates.After(route, before), time, ended, breaches);
         }
+        // Both sides confirmed it of another reference, which is linked to this one.
+        var reference = entry.Request switch
+        {
+            HandoverConfirmed confirmed => confirmed.Prisoner,
+            ReturnConfirmed confirmed => confirmed.Prisoner,
+            _ => state.Prisoner_,
+        };
+        left.RecordedUnder = reference == state.Prisoner_ ? "" : reference;
+        return left;
     }
 
     // It is noted so that it does not fall due again.
@@ -451,7 +522,12 @@ internal static class PrisonerFold
 
     private static void Corrected(Prisoner state, RecordCorrected e, FoldedEntry entry)
     {
+        var (kept, duplicates) = (state.DuplicateOf, state.Duplicates.ToArray());
         Mend(state, e);
+        if (kept.Length > 0 && state.DuplicateOf.Length == 0)
+            Remember(state, kept, kept: true, entry);
+        foreach (var duplicate in duplicates.Except(state.Duplicates))
+            Remember(state, duplicate, kept: false, entry);
         // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
         if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
             state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
@@ -462,6 +538,20 @@ internal static class PrisonerFold
         // A power that held him before mends his identity. How old he is, on which his word rests, is for the one that holds him to say.
         if (entry.Participant != state.Statuses[0].Participant || state.Statuses[0].RecordedFor == state.LastDetainingPower)
             state.Under18 = request.Under18;
+    }
+
+    // A link was undone: who undoes it alone takes no word away by that (D9).
+    private static void Remember(Prisoner state, string other, bool kept, FoldedEntry entry)
+    {
+        state.FormerLinks.Keep(l => l.Prisoner != other);
+        state.FormerLinks.Add(
+            new FormerLink
+            {
+                Prisoner = other,
+                Kept = kept,
+                Position = entry.Position,
+            }
+        );
     }
 
     // Takes what rested on an entry out of the record.
@@ -540,7 +630,7 @@ internal static class PrisonerFold
         state.DuplicateOf = "";
         // Nor was it he who was reported on, or whose custody ended or began again.
         state.HealthDueTime = state.ElsewhereHealthDueTime ?? state.HealthDueTime;
-        (state.EndedElsewhere, state.ElsewhereHealthDueTime) = (false, null);
+        (state.EndedElsewhere, state.PassedElsewhere, state.ElsewhereHealthDueTime) = (false, false, null);
         Unreport(state, r => !r.Corrected);
         foreach (var proceedings in state.Proceedings)
             if (state.Statuses.All(s => !s.Time.Equals(proceedings.CustodyPassTime)))
@@ -561,8 +651,34 @@ internal static class PrisonerFold
             state.JoinedDuplicates.Remove(e.Prisoner);
         }
         Recall(state, p => p.RecordedUnder == e.Prisoner && !p.Corrected && (!fact || p.Position == e.Position));
+        var handovers = HandoversUnder(state, e.Prisoner);
         TakeOut(state, s => s.RecordedUnder == e.Prisoner && (!fact || s.Position == e.Position));
+        TakeBack(state, [.. handovers.Where(s => s.Corrected)]);
         state.State = state.Statuses.Last(s => !s.Corrected).State;
+    }
+
+    // It was another man who was handed over: nothing that followed from it is this one's.
+    private static void TakeBack(Prisoner state, IReadOnlyCollection<StatusEntry> handovers)
+    {
+        if (handovers.Count == 0)
+            return;
+        foreach (var occurrence in state.Occurrences.Where(o => handovers.Any(s => s.Position == o.Position)))
+            occurrence.Corrected = true;
+        StatusEntry[] passed = [.. state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0).OrderBy(s => s.Position)];
+        foreach (var proceedings in state.Proceedings.Where(p => handovers.Any(s => s.Time.Equals(p.CustodyPassTime))))
+            proceedings.CustodyPassTime = passed.FirstOrDefault(s => s.Position > proceedings.Position)?.Time;
+        state.FormerPowers.Clear();
+        foreach (var status in passed)
+            Cases.PassOn(
+                state.FormerPowers,
+                new CustodyTransferred
+                {
+                    FromPower = status.RecordedFor,
+                    ToPower = status.PassedTo,
+                    Returned = status.Returned,
+                }
+            );
+        Answers(state, passed.LastOrDefault()?.PassedTo ?? state.Statuses[0].RecordedFor);
     }
 
     private static void TakeOut(Prisoner state, Func<StatusEntry, bool> which)
@@ -600,7 +716,7 @@ internal static class PrisonerFold
             _ => entry.Time,
         };
 
-    private static void SetStatus(
+    private static StatusEntry SetStatus(
         Prisoner state,
         FoldedEntry entry,
         CustodyState status,
@@ -610,22 +726,22 @@ internal static class PrisonerFold
     )
     {
         state.State = status;
-        state.Statuses.Add(
-            new StatusEntry
-            {
-                State = status,
-                Time = time,
-                Position = entry.Position,
-                Participant = entry.Participant,
-                Ended = ended,
-                RecordedFor = state.LastDetainingPower,
-                Breaches = { breaches },
-            }
-        );
+        var set = new StatusEntry
+        {
+            State = status,
+            Time = time,
+            Position = entry.Position,
+            Participant = entry.Participant,
+            Ended = ended,
+            RecordedFor = state.LastDetainingPower,
+            Breaches = { breaches },
+        };
+        state.Statuses.Add(set);
+        return set;
     }
 
     // A status that comes before others that were recorded first: it counts if they are corrected.
-    private static void SetStatusAt(
+    private static StatusEntry SetStatusAt(
         int index,
         Prisoner state,
         FoldedEntry entry,
@@ -636,11 +752,11 @@ internal static class PrisonerFold
     )
     {
         var now = state.State;
-        SetStatus(state, entry, status, time, ended, breaches);
-        var set = state.Statuses[^1];
+        var set = SetStatus(state, entry, status, time, ended, breaches);
         state.Statuses.RemoveAt(state.Statuses.Count - 1);
         state.Statuses.Insert(index, set);
         state.State = now;
+        return set;
     }
 
     // What the status that was recorded last says of his health.

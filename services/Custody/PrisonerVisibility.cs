@@ -68,7 +68,12 @@ public static class PrisonerVisibility
         }
         (shown.State, shown.Ended) = (prisoner.State, prisoner.Ended);
         (shown.RegisterTime, shown.CaptureTime) = (prisoner.RegisterTime, prisoner.CaptureTime);
-        (shown.Under18, shown.Serious, shown.HealthDueTime) = (prisoner.Under18, prisoner.Serious, prisoner.HealthDueTime);
+        (shown.Under18, shown.Serious) = (prisoner.Under18, prisoner.Serious);
+        // Once another power holds him under the reference that is kept, its reports move the clock: they are none of the former one's.
+        if (part.Observer || !prisoner.PassedElsewhere)
+            shown.HealthDueTime = prisoner.HealthDueTime;
+        else
+            shown.Withheld.Add("health_due_time");
         shown.Duplicates.Add(prisoner.Duplicates);
         shown.DuplicateProposals.Add(prisoner.DuplicateProposals);
     }

@@ -16,7 +16,8 @@ namespace Ministries.Custody;
 /// </summary>
 public static class Prisoners
 {
-    /// <summary>The greatest number of prisoners of a case.</summary>
+    /// <summary>The greatest number of prisoners of a case that one power registers: who registers many leaves no less room to
+    /// others.</summary>
     public const int MaxPrisoners = 64;
 
     /// <summary>The greatest number of records linked to one as duplicates.</summary>
@@ -66,7 +67,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        5,
+        6,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -113,7 +114,7 @@ public static class Prisoners
         Makes = Record,
         Decide = (@case, request, context) =>
         {
-            if (@case.Prisoners.Count >= MaxPrisoners)
+            if (@case.Prisoners.Count(p => RegisteredBy(p) == context.Caller.State) >= MaxPrisoners)
                 return Reason.RecordFull;
             if (
                 request.Status
@@ -152,7 +153,7 @@ public static class Prisoners
             if (FormFault(request) is { } fault)
                 return fault;
             var time = request.StatusTime.ToDateTimeOffset();
-            var beforeCapture = time < prisoner.CaptureTime?.ToDateTimeOffset();
+            var beforeCapture = time < CaptureOf(prisoner, context);
             if (time > context.Now || beforeCapture && !fact)
                 return RefuseField(Reason.TimeOutOfRange, "status_time");
             // The end of custody and an admission to hospital are too grave to find no room.
@@ -373,6 +374,9 @@ public static class Prisoners
         Decide = Correct,
     };
 
+    // The power that registered him: the first of those that handed him over, or the one that has held him all along.
+    private static string RegisteredBy(CasePrisoner prisoner) => prisoner.FormerPowers.FirstOrDefault() ?? prisoner.LastDetainingPower;
+
     /// <summary>The record's key among prisoners.</summary>
     public static string KeyOf(string @case, string prisoner) => $"{@case}/{prisoner}";
 
@@ -516,8 +520,18 @@ public static class Prisoners
             departure,
             context,
             @case =>
-                Standings.Of(records, @case, departure, openings, context.Now, context.Permissions, context.Secrets).Standing
-                == Standing.InForce,
+                Standings
+                    .Of(
+                        records,
+                        Readiness.SaidBefore(context, records),
+                        @case,
+                        departure,
+                        openings,
+                        context.Now,
+                        context.Permissions,
+                        context.Secrets
+                    )
+                    .Standing == Standing.InForce,
             assured: false
         );
     }
@@ -563,8 +577,17 @@ public static class Prisoners
     private static bool IsValid(Timestamp made, Timestamp expires, TimeSpan longest, Prisoner prisoner, RuleContext context)
     {
         var (from, to) = (made.ToDateTimeOffset(), expires.ToDateTimeOffset());
-        return from <= context.Now && !(from < prisoner.CaptureTime?.ToDateTimeOffset()) && to > context.Now && to - from <= longest;
+        return from <= context.Now && !(from < CaptureOf(prisoner, context)) && to > context.Now && to - from <= longest;
     }
+
+    /// <summary>Since when he has been held: the earliest capture that is recorded under any of his references. What he said, or what was
+    /// found of him, before another one was his as well. null: of one of them it is not known.</summary>
+    internal static DateTimeOffset? CaptureOf(Prisoner prisoner, RuleContext context) =>
+        Readiness.PersonOf(context, prisoner).Select(r => r.CaptureTime?.ToDateTimeOffset() ?? DateTimeOffset.MinValue).Min()
+            is var earliest
+        && earliest > DateTimeOffset.MinValue
+            ? earliest
+            : null;
 
     private static bool Owes(Prisoner prisoner, NotifyBureauRequest request, Participant caller)
     {
@@ -677,6 +700,7 @@ public static class Prisoners
         var streams = new List<StreamId> { IdOf(prisoner) };
         var touched = new List<Prisoner> { prisoner };
         IEnumerable<string> audience = SideOf(prisoner);
+        IReadOnlyList<StatusEntry> handedOver = [];
         if (KeptOf(prisoner, context) is { } kept && CountsUnder(kept, prisoner, mark.Position))
             touched.Add(kept);
         if (mark.Statement.Length > 0)
@@ -700,7 +724,7 @@ public static class Prisoners
             touched.Add(other);
             // A link is known to every party, a proposal is not.
             if (linked)
-                audience = [Audience.Case(prisoner.Case)];
+                (audience, handedOver) = ([Audience.Case(prisoner.Case)], PrisonerFold.HandoversUnder(other, prisoner.Prisoner_));
         }
         streams.AddRange(touched.Skip(1).Select(IdOf));
         // The clocks of the same person's other references heard of a report on his health.
@@ -708,17 +732,83 @@ public static class Prisoners
             streams.AddRange(PersonOf(prisoner).Skip(1));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        // Of the other record the facts alone change that were recorded here.
+        // Of the other record the facts and hand-overs alone change that were recorded here.
         foreach (var record in touched.Where(r => r == prisoner || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
         {
-            var (held, ended) = PrisonerFold.CustodyWithout(record, corrected);
-            if (held == record.Held && ended == record.Ended)
+            var without = PrisonerFold.Without(record, corrected);
+            if (record != prisoner)
+                changes.AddRange(TakenBack(record, prisoner, without, context));
+            else if (handedOver is [.., var last])
+                (without.Held, without.Ended) =
+                    last.PassedTo.Length > 0 && record.State != CustodyState.Died ? (true, false) : (false, true);
+            if (without.Held == record.Held && without.Ended == record.Ended)
                 continue;
-            changes.Add(Record.On(record, StatusOf(context, held, ended)));
-            if (ended != record.Ended)
+            changes.Add(Record.On(record, StatusOf(context, without.Held, without.Ended)));
+            if (without.Ended != record.Ended)
                 audience = [Audience.Case(prisoner.Case)];
         }
-        return Accept(changes).SeenBy(audience);
+        changes.AddRange(HandedOver(prisoner, handedOver, context));
+        // Of a breach those are told who were told of it when the hand-over was recorded.
+        return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
+    }
+
+    // Who answers for him again under the reference that was kept, where it was another man who was handed over.
+    private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, RuleContext context)
+    {
+        if (without.LastDetainingPower == kept.LastDetainingPower && without.FormerPowers.Equals(kept.FormerPowers))
+            yield break;
+        var undone = new CustodyTransferred
+        {
+            FromPower = kept.LastDetainingPower,
+            ToPower = without.LastDetainingPower,
+            Undone = true,
+            FormerPowers = { without.FormerPowers },
+            PassTime = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time,
+            BureauDueTime = BureauDue(context),
+        };
+        yield return Record.On(kept, undone) with
+        {
+            Streams = [Cases.Kind.Id(kept.Case), .. PersonOf(kept).Where(s => s != IdOf(other))],
+        };
+    }
+
+    // Hand-overs that had been recorded under the reference that was kept are those of him whom both sides named.
+    private static IEnumerable<Change> HandedOver(Prisoner prisoner, IEnumerable<StatusEntry> handedOver, RuleContext context)
+    {
+        var chain = prisoner.FormerPowers.Clone();
+        foreach (var status in handedOver)
+        {
+            IMessage happened;
+            if (status.PassedTo.Length > 0)
+            {
+                var passed = new CustodyTransferred
+                {
+                    FromPower = status.RecordedFor,
+                    ToPower = status.PassedTo,
+                    Route = status.Route,
+                    Returned = status.Returned,
+                    Breaches = { status.Breaches },
+                    BureauDueTime = BureauDue(context),
+                    Ended = prisoner.State == CustodyState.Died,
+                    RelievedPowers = { Cases.Relieved(chain, status.PassedTo) },
+                    PassTime = status.Time,
+                };
+                Cases.PassOn(chain, passed);
+                happened = passed;
+            }
+            else
+                happened = new DepartureRecorded
+                {
+                    Route = status.Route,
+                    HandoverTime = status.Time,
+                    Breaches = { status.Breaches },
+                    BureauDueTime = BureauDue(context),
+                };
+            yield return Record.On(prisoner, happened) with
+            {
+                Streams = [Cases.Kind.Id(prisoner.Case), IdOf(prisoner)],
+            };
+        }
     }
 
     // Whether what was recorded in an entry on a record that is no longer kept counts under the one that is.

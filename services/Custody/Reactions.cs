@@ -85,8 +85,8 @@ public static class Reactions
         var passes = e.Route.PassesCustody();
         if (
             e.FromPower != prisoner.LastDetainingPower
-            || !ActsFor(context, @case, e.DetainingParticipant, e.FromPower)
-            || passes && (e.ToPower == e.FromPower || !ActsFor(context, @case, e.AcceptingParticipant, e.ToPower))
+            || !Confirms(context, @case, e.DetainingParticipant, e.FromPower)
+            || passes && (e.ToPower == e.FromPower || !Confirms(context, @case, e.AcceptingParticipant, e.ToPower))
         )
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var found = BreachesOf(prisoner, new Departure(e.Route, e.ToPower), e.StandingBasis, context);
@@ -173,6 +173,11 @@ public static class Reactions
             ? Find(context, @case, duplicate.DuplicateOf)
             : Find(context, @case, prisoner);
 
-    private static bool ActsFor(RuleContext context, Case @case, string participant, string state) =>
-        context.Permissions.Participant(participant)?.ActsFor(state) == true && @case.InvolvedStates.Contains(state);
+    // Whether a participant confirmed for a state that is or was party to the case. For whom it acted was judged when it confirmed; the
+    // agreement may not list it any more when the other side confirms, or when custody hears of it, and what took place stands all the same.
+    private static bool Confirms(RuleContext context, Case @case, string participant, string state) =>
+        participant.Length > 0
+        && context.Permissions.Participant(participant) is var known
+        && (known is null || known.ActsFor(state))
+        && @case.InvolvedStates.Contains(state);
 }

@@ -159,4 +159,36 @@ public static class Readiness
     /// <summary>The prisoner's record and those of the same person that are no longer kept, whose statements count too.</summary>
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>
         [prisoner, .. prisoner.Duplicates.Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
+
+    /// <summary>What was said under the references with which the person's were linked, before each link was undone. Whoever undoes a link
+    /// alone would else hide by it what stopped a departure (D9).</summary>
+    /// <param name="context">The states.</param>
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    internal static IReadOnlyList<Statement> SaidBefore(RuleContext context, IReadOnlyList<Prisoner> records) =>
+        SaidBefore(records, reference => context.Find(Prisoners.Kind, Prisoners.KeyOf(records[0].Case, reference)));
+
+    /// <summary>The same, given how a record of the case is found by its reference.</summary>
+    public static IReadOnlyList<Statement> SaidBefore(IReadOnlyList<Prisoner> records, Func<string, Prisoner?> find) =>
+        [
+            .. records
+                .SelectMany(r => r.FormerLinks)
+                .SelectMany(link => OthersOf(link, find))
+                .SelectMany(other => other.Record?.Statements.Where(s => s.Position < other.Until) ?? [])
+                .Where(s => records.All(r => r.Prisoner_ != s.Prisoner))
+                .DistinctBy(s => s.Statement_),
+        ];
+
+    // The records that counted for a person by a link, each up to the entry with which it did no longer. With one that was kept, those did
+    // that are linked to it, or were.
+    private static IEnumerable<(Prisoner? Record, ulong Until)> OthersOf(FormerLink link, Func<string, Prisoner?> find)
+    {
+        var other = find(link.Prisoner);
+        yield return (other, link.Position);
+        if (!link.Kept || other is null)
+            yield break;
+        foreach (var linked in other.Duplicates)
+            yield return (find(linked), link.Position);
+        foreach (var former in other.FormerLinks)
+            yield return (find(former.Prisoner), Math.Min(link.Position, former.Position));
+    }
 }

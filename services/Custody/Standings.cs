@@ -23,6 +23,8 @@ public static class Standings
     /// one that no opening matches objects. Whatever the cause, the answer has one form and takes the same work.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="before">What was said under references with which his were linked, before the link was undone
+    /// (<see cref="Readiness.SaidBefore(IReadOnlyList{Prisoner}, Func{string, Prisoner})"/>).</param>
     /// <param name="case">The case.</param>
     /// <param name="departure">The departure.</param>
     /// <param name="openings">What shows which of his statements accept the destination; nothing of them is kept.</param>
@@ -31,6 +33,7 @@ public static class Standings
     /// <param name="secrets">What the answer's basis is made with.</param>
     public static DestinationStanding Of(
         IReadOnlyList<Prisoner> records,
+        IReadOnlyList<Statement> before,
         Case @case,
         Departure departure,
         IReadOnlyCollection<ByteString> openings,
@@ -39,8 +42,8 @@ public static class Standings
         RecordSecrets secrets
     )
     {
-        var accepting = Opened(records, departure.Destination, openings);
-        var word = WordFor(records, @case, departure, at, permissions, accepting.Contains);
+        var accepting = Opened(records.SelectMany(r => r.Statements).Concat(before), departure.Destination, openings);
+        var word = WordFor(records, before, @case, departure, at, permissions, accepting.Contains);
         var standing = new DestinationStanding
         {
             Destination = departure.Destination,
@@ -64,19 +67,18 @@ public static class Standings
         IReadOnlyCollection<ByteString> openings,
         Permissions permissions
     ) =>
-        Opened(records, destination, openings)
+        Opened(records.SelectMany(r => r.Statements), destination, openings)
             .Where(s => s.Interview is not null && Demanded(s, under18: false, permissions).All(r => s.Attestations.Any(a => a.Role == r)))
             .OrderByDescending(s => (SpokenAt(s), s.Position));
 
     // The statements that one of the openings opens. Each is compared with each before anything is decided, so that the time tells nothing
     // of the answer.
     private static HashSet<Statement> Opened(
-        IReadOnlyList<Prisoner> records,
+        IEnumerable<Statement> statements,
         string destination,
         IReadOnlyCollection<ByteString> openings
     ) =>
-        records
-            .SelectMany(r => r.Statements)
+        statements
             .Where(s =>
                 openings.Aggregate(false, (found, o) => found | WishCommitments.Matches(s.Commitments, o, s.Case, s.Prisoner, destination))
             )
@@ -88,9 +90,9 @@ public static class Standings
     /// <param name="case">The case.</param>
     /// <param name="departure">The departure.</param>
     /// <param name="basis">The basis of the answer (<see cref="DestinationStanding.Basis"/>).</param>
-    /// <param name="context">The time, the agreement and the secrets.</param>
+    /// <param name="context">The states, the time, the agreement and the secrets.</param>
     internal static bool StillHolds(IReadOnlyList<Prisoner> records, Case @case, Departure departure, string basis, RuleContext context) =>
-        WordFor(records, @case, departure, context.Now, context.Permissions, _ => true) is { } word
+        WordFor(records, Readiness.SaidBefore(context, records), @case, departure, context.Now, context.Permissions, _ => true) is { } word
         && long.TryParse(basis.Split('.')[0], NumberStyles.None, CultureInfo.InvariantCulture, out var answered)
         && basis == BasisOf(records[0], departure, word, answered, context.Secrets);
 
@@ -98,6 +100,7 @@ public static class Standings
     // nothing stands.
     private static Statement[]? WordFor(
         IReadOnlyList<Prisoner> records,
+        IReadOnlyList<Statement> before,
         Case @case,
         Departure departure,
         DateTimeOffset at,
@@ -116,7 +119,9 @@ public static class Standings
         var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
         if (word is null || word.ExpireTime.ToDateTimeOffset() <= at)
             return null;
-        Statement[] since = [word, .. said.Where(s => s != word && SpokenAt(s) >= SpokenAt(word)).OrderBy(s => s.Position)];
+        // What was said before a link was undone gives no standing, and stops as it did then: who undoes it alone hides no objection (D9).
+        var stops = said.Concat(before.Where(s => s.State != StatementState.Corrected));
+        Statement[] since = [word, .. stops.Where(s => s != word && SpokenAt(s) >= SpokenAt(word)).OrderBy(s => s.Position)];
         return since.All(accepts) ? since : null;
     }
 

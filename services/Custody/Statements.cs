@@ -58,7 +58,7 @@ public static class Statements
             var said = request.StatementTime.ToDateTimeOffset();
             if (
                 said > context.Now
-                || said < prisoner.CaptureTime?.ToDateTimeOffset()
+                || said < Prisoners.CaptureOf(prisoner, context)
                 || request.Interview is { } held && (held.InterviewTime is null || held.InterviewTime.ToDateTimeOffset() > said)
             )
                 return RefuseField(Reason.TimeOutOfRange, "statement_time");

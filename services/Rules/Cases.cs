@@ -259,7 +259,11 @@ public static class Cases
         PassOn(prisoner.FormerPowers, e);
         prisoner.TransferringPower = prisoner.FormerPowers.LastOrDefault() ?? "";
         prisoner.LastDetainingPower = e.ToPower;
-        (prisoner.DetainingPower, prisoner.Held) = e.Ended ? ("", false) : (e.ToPower, true);
+        // Who is held says what follows: nobody was handed over.
+        if (e.Undone)
+            prisoner.DetainingPower = prisoner.DetainingPower.Length > 0 ? e.ToPower : "";
+        else
+            (prisoner.DetainingPower, prisoner.Held) = e.Ended ? ("", false) : (e.ToPower, true);
         ReopenWhileHeld(state);
     }
 
@@ -269,6 +273,12 @@ public static class Cases
     /// <param name="e">The passing of custody.</param>
     public static void PassOn(RepeatedField<string> formerPowers, CustodyTransferred e)
     {
+        if (e.Undone)
+        {
+            formerPowers.Clear();
+            formerPowers.Add(e.FormerPowers);
+            return;
+        }
         foreach (var relieved in Relieved(formerPowers, e.ToPower).ToArray())
             formerPowers.Remove(relieved);
         if (!e.Returned && !formerPowers.Contains(e.FromPower))

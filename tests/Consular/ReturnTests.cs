@@ -187,6 +187,87 @@ public sealed class ReturnTests
         Assert.Equal(Reason.NotGranted, TryRequest(transfer, CaseFixture.Kr));
     }
 
+    /// <summary>Custody finds then that he was handed over who was named, and not the other man (D1, D3).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_his_return_is_asked_of_the_power_that_holds_him_and_not_of_the_other_mans()
+    {
+        var transfer = _fixture.To(State.Scheduled);
+        var others = _fixture.Draft(CaseFixture.Ru, CaseFixture.Second, Route.Exchange, "RU");
+        Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
+            _fixture.Do(side, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = others }, Transfers.SubmitTransferRequest);
+        Assert.Equal("KR", _fixture.Transfer(others).DetainingPower);
+        Undo(new CustodyTransferred { FromPower = "KR", ToPower = "UA" });
+        _fixture.Pass("UA", "KR");
+        Assert.Equal([("KR", true, "UA"), ("UA", true, "")], [Of(CaseFixture.First), Of(CaseFixture.Second)]);
+        Assert.Equal((State.Monitored, State.Suspended), (_fixture.Transfer(transfer).State, _fixture.Transfer(others).State));
+        _fixture.Report(transfer);
+        Request(transfer);
+        Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
+
+        (string, bool, string) Of(string reference) =>
+            _fixture.RuleRunner.State(Cases.Kind, _fixture.Case)!.Prisoners.Single(p => p.Prisoner == reference) is var held
+                ? (held.DetainingPower, held.Held, held.TransferringPower)
+                : default;
+    }
+
+    /// <summary>He was not given back, so the power that transferred him answers for that again (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_the_other_mans_return_relieves_no_power_of_its_own_transfer()
+    {
+        var (returned, stays) = (_fixture.To(State.Monitored), _fixture.To(State.Monitored, CaseFixture.Second));
+        Link();
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(stays).State);
+        Undo(
+            new CustodyTransferred
+            {
+                FromPower = "UA",
+                ToPower = "KR",
+                FormerPowers = { "UA" },
+                PassTime = passed,
+            }
+        );
+        _fixture.Pass("KR", "UA", returned: true);
+        Assert.Equal((State.Returned, State.Monitored), (_fixture.Transfer(returned).State, _fixture.Transfer(stays).State));
+        _fixture.Report(stays);
+        Request(stays);
+    }
+
+    // What custody publishes first when an observer undoes the link after what both sides confirmed.
+    private void Undo(CustodyTransferred undone)
+    {
+        _fixture.Happen(
+            new Custody.V1.RecordCorrected
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Position = _fixture.RuleRunner.State(Dossiers.Links, _fixture.Case)!.Links.Single().CustodyPosition,
+            }
+        );
+        _fixture.Happen(
+            new StatusRecorded
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Held = true,
+            }
+        );
+        _fixture.Happen(
+            new CustodyTransferred(undone)
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                Undone = true,
+            }
+        );
+    }
+
     [Fact]
     public void A_request_for_return_under_a_linked_reference_stands_in_the_way_of_a_departure_under_the_kept_one()
     {

@@ -28,11 +28,7 @@ public class AttackTests
         _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
         // A power of before removes its own organs and nobody else's.
-        _fixture.Do(
-            CaseFixture.Kr,
-            _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr),
-            CaseRules.AdmitParty
-        );
+        _fixture.Do(CaseFixture.Kr, _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr), CaseRules.AdmitParty);
         foreach (var other in (string[])[CaseFixture.Kr, CaseFixture.Ru])
             Assert.Equal(Reason.NotGranted, AdviceTests.Remove(_fixture, other));
         // Nor does the power remove it, which could then never come back.
@@ -206,6 +202,50 @@ public class AttackTests
         );
         _fixture.Ready();
         Assert.True(_fixture.Stands("KR"));
+    }
+
+    /// <summary>Two powers that hold somebody in a case manage it together.</summary>
+    [Fact]
+    public void D1_a_power_that_registers_many_and_admits_many_leaves_room_to_the_other_one()
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.HandOver();
+        var agreement = CaseFixture.Agreement();
+        Participant[] organs = [.. Enumerable.Range(0, CaseRules.MaxParties).Select(i => Organ($"kr/organ-{i}", "KR"))];
+        agreement.Participants.Add(organs);
+        agreement.Participants.Add(Organ("ua/organ", "UA"));
+        _fixture.RuleRunner.Permissions = new(agreement);
+        var next = 0;
+        Assert.Equal(Prisoners.MaxPrisoners, Accepted(() => Register(CaseFixture.Kr)));
+        Assert.Equal(CaseRules.MaxParties - 1, Accepted(() => Admit(CaseFixture.Kr, organs[next++])));
+        Assert.Equal(Reason.Unspecified, Register(CaseFixture.Hq));
+        Assert.Equal(Reason.Unspecified, Admit(CaseFixture.Hq, agreement.Participants[^1]));
+
+        Reason Register(string who) =>
+            _fixture.Try(
+                who,
+                new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(who) },
+                Prisoners.RegisterPrisoner
+            );
+        Reason Admit(string who, Participant organ) =>
+            _fixture.Try(who, _fixture.AdmitRequest(organ.Id, Part.DetainingPower, who), CaseRules.AdmitParty);
+        static Participant Organ(string id, string state) =>
+            new()
+            {
+                Id = id,
+                Kind = ParticipantKind.Ministry,
+                State = state,
+            };
+    }
+
+    private static int Accepted(Func<Reason> attempt)
+    {
+        for (var accepted = 0; ; accepted++)
+            if (attempt() is var reason && reason != Reason.Unspecified)
+            {
+                Assert.Equal(Reason.RecordFull, reason);
+                return accepted;
+            }
     }
 
     [Fact]

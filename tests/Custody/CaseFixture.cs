@@ -210,20 +210,21 @@ internal sealed class CaseFixture
             Part = part,
         };
 
-    public RegisterPrisonerRequest RegisterRequest(CustodyState status = CustodyState.Interned) =>
+    public RegisterPrisonerRequest RegisterRequest(CustodyState status = CustodyState.Interned, double captured = 1000) =>
         new()
         {
             Actor = Actor,
             Etag = CaseEtag(Hq),
             Case = Case,
             Status = status,
-            CaptureTime = Ago(1000),
+            CaptureTime = Ago(captured),
             Identity = Seal(Icrc),
         };
 
-    public void Register(string reference = P, CustodyState status = CustodyState.Interned)
+    /// <summary>Registers a prisoner who was captured so many hours ago.</summary>
+    public void Register(string reference = P, CustodyState status = CustodyState.Interned, double captured = 1000)
     {
-        var request = RegisterRequest(status);
+        var request = RegisterRequest(status, captured);
         AssertWellFormed(request);
         var answer = RuleRunner
             .Play(
@@ -663,7 +664,16 @@ internal sealed class CaseFixture
         Types.V1.Route route,
         IReadOnlyCollection<ByteString> openings
     ) =>
-        Standings.Of(records, TheCase, new Departure(route, destination), openings, RuleRunner.Now, RuleRunner.Permissions, Secret.OfTests);
+        Standings.Of(
+            records,
+            Custody.Readiness.SaidBefore(records, PrisonerOf),
+            TheCase,
+            new Departure(route, destination),
+            openings,
+            RuleRunner.Now,
+            RuleRunner.Permissions,
+            Secret.OfTests
+        );
 
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;

@@ -181,11 +181,18 @@ public class CommonAdviceTests
     private static Advised TooManyParties(CaseFixture f)
     {
         var agreement = Agreement();
-        string[] others = [.. Enumerable.Range(0, CaseRules.MaxParties).Select(i => $"observer-{i}")];
-        agreement.Participants.Add(others.Select(id => new Participant { Id = id, Kind = ParticipantKind.NeutralObserver }));
+        string[] others = [.. Enumerable.Range(0, CaseRules.MaxParties).Select(i => $"kr/organ-{i}")];
+        agreement.Participants.Add(
+            others.Select(id => new Participant
+            {
+                Id = id,
+                Kind = ParticipantKind.Ministry,
+                State = "KR",
+            })
+        );
         f.RuleRunner.Permissions = new(agreement);
-        foreach (var id in others.Take(CaseRules.MaxParties - f.TheCase.Parties.Count))
-            f.Admit(id, Part.NeutralObserver);
+        foreach (var id in others.Take(CaseRules.MaxParties - f.TheCase.Parties.Count(p => p.State == "KR")))
+            f.Admit(id, Part.RequestingState);
         return Admitted(f, Unification, Unification) with { Follow = () => Assert.Equal(Reason.Unspecified, Remove(f, Kr)) };
     }
 

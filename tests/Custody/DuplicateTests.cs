@@ -389,6 +389,342 @@ public class DuplicateTests
         Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
     }
 
+    // What becomes of a record, as far as it is told of him who has the reference.
+    private static string[] Of(CaseFixture f, string reference)
+    {
+        var record = f.PrisonerOf(reference);
+        var held = f.TheCase.Prisoners.Single(p => p.Prisoner == reference);
+        return
+        [
+            $"{record.State} held {record.Held} ended {record.Ended} health {record.HealthDueTime}",
+            $"{record.DetainingPower} {record.LastDetainingPower} {record.TransferringPower} [{string.Join(' ', record.FormerPowers)}]",
+            $"{held.DetainingPower} {held.LastDetainingPower} {held.TransferringPower} [{string.Join(' ', held.FormerPowers)}] {held.Held}",
+            .. record.Statuses.Where(s => !s.Corrected).Select(s => $"{s.State} {s.Time} {s.RecordedFor} {s.Ended} {s.PassedTo}"),
+            .. record
+                .Occurrences.Where(o => !o.Corrected)
+                .Select(o =>
+                    $"{o.Kind} {o.OwedBy} {(o.Kind is OccurrenceKind.Capture or OccurrenceKind.CaptureCard or OccurrenceKind.HospitalAdmission ? o.DueTime : null)}"
+                ),
+            .. record.Proceedings.Where(p => p.RecordedUnder.Length == 0).Select(p => $"confined until {p.CustodyPassTime}"),
+        ];
+    }
+
+    private static void HandOver(
+        CaseFixture f,
+        string reference,
+        string from = "UA",
+        string to = "KR",
+        Route route = Route.Article12Transfer
+    )
+    {
+        f.RuleRunner.Now = f.RuleRunner.Now.AddHours(1);
+        f.Do(
+            CaseFixture.Consular,
+            new Consular.V1.HandoverConfirmed(f.Confirmed(route, to))
+            {
+                Prisoner = reference,
+                FromPower = from,
+                DetainingParticipant = from == "UA" ? CaseFixture.Mfa : CaseFixture.Kr,
+                AcceptingParticipant = to == "CH" ? CaseFixture.SwissJustice : CaseFixture.Kr,
+            },
+            Reactions.HandedOver
+        );
+    }
+
+    private static void GiveBack(CaseFixture f, string reference) =>
+        f.Do(
+            CaseFixture.Consular,
+            new Consular.V1.ReturnConfirmed
+            {
+                Case = f.Case,
+                Transfer = "transfer_1",
+                Prisoner = reference,
+                FromPower = "KR",
+                ToPower = "UA",
+                ReturnTime = f.Ago(1),
+            },
+            Reactions.Returned
+        );
+
+    private static readonly Dictionary<string, Action<CaseFixture>> ByBothSides = new()
+    {
+        ["a transfer"] = f => HandOver(f, CaseFixture.P),
+        ["accommodation"] = f => HandOver(f, CaseFixture.P, to: "CH", route: Route.NeutralAccommodation),
+        ["a release"] = f => HandOver(f, CaseFixture.P, route: Route.Release),
+        ["a repatriation"] = f => HandOver(f, CaseFixture.P, route: Route.Repatriation),
+        ["an exchange"] = f => HandOver(f, CaseFixture.P, route: Route.Exchange),
+        ["a transfer and on"] = f =>
+        {
+            HandOver(f, CaseFixture.P);
+            HandOver(f, CaseFixture.P, "KR", "CH", Route.NeutralAccommodation);
+        },
+        ["a transfer and home"] = f =>
+        {
+            HandOver(f, CaseFixture.P);
+            HandOver(f, CaseFixture.P, "KR", "KR", Route.Repatriation);
+        },
+        ["a transfer and back"] = f =>
+        {
+            HandOver(f, CaseFixture.P);
+            GiveBack(f, CaseFixture.P);
+        },
+        ["a transfer of the other"] = f => HandOver(f, CaseFixture.Q),
+        ["a release of the other"] = f => HandOver(f, CaseFixture.Q, route: Route.Release),
+        ["a transfer on the way"] = f =>
+        {
+            f.Begin();
+            HandOver(f, CaseFixture.P);
+        },
+    };
+
+    public static TheoryData<string> WhatBothSidesConfirm => [.. ByBothSides.Keys];
+
+    /// <summary>A hand-over is one of him whom both sides named, once it is found that the other reference was another man's (D1): he who
+    /// was handed over is held where he is, and he who was not is held where he was.</summary>
+    [Theory]
+    [MemberData(nameof(WhatBothSidesConfirm))]
+    public void Once_a_link_is_undone_what_both_sides_confirmed_is_as_if_there_had_been_none(string what)
+    {
+        string[][] Play(bool linked)
+        {
+            var f = new CaseFixture();
+            f.Register();
+            f.Register(CaseFixture.Q);
+            f.Admit(CaseFixture.Mfa, Part.DetainingPower);
+            f.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+            foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q])
+            {
+                f.Confine(f.RuleRunner.Now.AddDays(-1), "from 0", reference);
+                var ill = f.StatusRequest(CustodyState.Hospitalised);
+                (ill.Prisoner, ill.Etag, ill.Serious) = (reference, f.Etag(CaseFixture.Hq, reference), true);
+                f.Do(CaseFixture.Hq, ill, Prisoners.RecordStatus);
+            }
+            if (linked)
+                f.Link();
+            ByBothSides[what](f);
+            if (linked)
+                f.Correct(f.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position, CaseFixture.Icrc);
+            return [Of(f, CaseFixture.P), Of(f, CaseFixture.Q)];
+        }
+
+        var never = Play(linked: false);
+        var undone = Play(linked: true);
+        Assert.Equal(never[0], undone[0]);
+        Assert.Equal(never[1], undone[1]);
+    }
+
+    /// <summary>The power that transferred him answers for its transfer (12(3)), and may write of nobody else's prisoner (D4).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_who_was_handed_over_is_given_back_under_his_own_reference()
+    {
+        _fixture.Link();
+        _fixture.HandOver();
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal(("KR", "UA"), (_fixture.Prisoner.DetainingPower, Kept.DetainingPower));
+        var status = new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Hospitalised))
+        {
+            Prisoner = CaseFixture.Q,
+            Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+        };
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, status, Prisoners.RecordStatus));
+        status.Etag = _fixture.Etag(CaseFixture.Kr, CaseFixture.Q);
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, status, Prisoners.RecordStatus));
+        GiveBack(_fixture, CaseFixture.P);
+        Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
+    }
+
+    /// <summary>It is told to those who were told of the hand-over.</summary>
+    [Fact]
+    public void What_a_hand_over_breached_is_told_to_no_one_else_when_the_link_is_undone()
+    {
+        _fixture.Link();
+        var handedOver = _fixture.HandOver();
+        Assert.NotEmpty(Assert.IsType<CustodyTransferred>(handedOver.Changes[0].Event).Breaches);
+        var undone = _fixture.Do(
+            CaseFixture.Icrc,
+            _fixture.CorrectRequest(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc),
+            Prisoners.CorrectRecord
+        );
+        Assert.Equal(handedOver.Audience.Order(), undone.Audience.Order());
+        Assert.Contains(undone.Changes, c => c.Event is CustodyTransferred { Prisoner: CaseFixture.P, Breaches.Count: > 0 });
+    }
+
+    /// <summary>A new custody under the kept reference ended with the link: it is nothing of the other man's.</summary>
+    [Fact]
+    public void The_end_of_custody_that_comes_back_with_an_undone_link_stops_no_clock_of_the_other_man()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        var due = _fixture.Prisoner.HealthDueTime;
+        _fixture.Link();
+        OfKept(CustodyState.Escaped, succeeded: true);
+        _fixture.Status(CustodyState.Recaptured);
+        Assert.True(Kept.Held);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.True(Kept.Ended);
+        Assert.Equal((due, false), (_fixture.Prisoner.HealthDueTime, _fixture.Prisoner.EndedElsewhere));
+    }
+
+    /// <summary>Who handed him over learns by the linked reference nothing of what the next power reports (D22).</summary>
+    [Fact]
+    public void A_power_that_handed_him_over_does_not_follow_what_the_next_one_reports()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        foreach (var owed in _fixture.Prisoner.Occurrences.Select(o => o.Occurrence_).ToArray())
+            _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(owed), Prisoners.NotifyBureau);
+        _fixture.Link();
+        Assert.NotNull(_fixture.Seen(CaseFixture.Hq).HealthDueTime);
+        HandOverKept();
+        var (etag, due) = (_fixture.Etag(CaseFixture.Hq), _fixture.Seen(CaseFixture.Icrc).HealthDueTime);
+        Assert.Null(_fixture.Seen(CaseFixture.Hq).HealthDueTime);
+        Assert.Contains("health_due_time", _fixture.Seen(CaseFixture.Hq).Withheld);
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(3);
+        var report = _fixture.NotifyRequest(0, CaseFixture.Kr);
+        (report.Prisoner, report.Etag, report.HealthReport) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Kr, CaseFixture.Q), true);
+        _fixture.Do(CaseFixture.Kr, report, Prisoners.NotifyBureau);
+        Assert.Equal(due.ToDateTimeOffset().AddDays(3), _fixture.Seen(CaseFixture.Icrc).HealthDueTime.ToDateTimeOffset());
+        // The next week nobody reports on him.
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(8);
+        Assert.Equal([Audience.Observers(_fixture.Case)], FallenDue().Audience);
+        Assert.Equal(due.ToDateTimeOffset().AddDays(10), _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
+        Assert.Equal(etag, _fixture.Etag(CaseFixture.Hq));
+        // He is another man, who was to be reported on all along.
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.NotNull(_fixture.Seen(CaseFixture.Hq).HealthDueTime);
+    }
+
+    /// <summary>What it owes itself, it sees that it missed; what falls due at the same time is one.</summary>
+    [Theory]
+    [InlineData(0, new[] { true, false })]
+    [InlineData(1, new[] { true, false, false })]
+    public void A_power_that_handed_him_over_sees_under_the_linked_reference_what_it_owes(double later, bool[] shown)
+    {
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(later);
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        _fixture.Link();
+        HandOverKept();
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(15);
+        var seen = new List<bool>();
+        while (FallenDue() is { Refusal: null } fell)
+            seen.Add(fell.Audience.Any(_fixture.Reader(CaseFixture.Hq).Tokens.Contains));
+        Assert.All(_fixture.Prisoner.Occurrences, o => Assert.True(o.Overdue));
+        Assert.Equal(shown, seen);
+    }
+
+    private Decision FallenDue() =>
+        _fixture
+            .RuleRunner.Play(
+                "service/custody",
+                new Google.Protobuf.WellKnownTypes.Timestamp(),
+                (_, context) => Duties.FallDue(Prisoners.KeyOf(_fixture.Case, CaseFixture.P), context),
+                "duty"
+            )
+            .Decision;
+
+    // What each of the two is said to have said before the link is undone, each an hour after the one before.
+    private void Said(string reference, string destination, bool verified = true)
+    {
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(1);
+        var said = _fixture.StatementRequest(CaseFixture.Icrc, destination);
+        (said.Prisoner, said.Etag) = (reference, _fixture.Etag(CaseFixture.Icrc, reference));
+        _fixture.Wish(said, destination);
+        var id = _fixture.Record(said);
+        if (verified)
+            _fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
+    }
+
+    /// <summary>Who undoes a link alone takes no word away by that (D9). What was said before it stops as it did while the references were
+    /// one, until he speaks again, and lends nobody a word.</summary>
+    [Theory]
+    [InlineData("Q KR, P UA, link, undo", false)]
+    [InlineData("Q KR, P UA unverified, link, undo", false)]
+    [InlineData("P UA, Q KR, link, undo", true)]
+    [InlineData("Q KR, P KR, link, undo", true)]
+    [InlineData("P KR, link, undo", false)]
+    [InlineData("Q KR, P UA, link, undo, Q KR", true)]
+    [InlineData("Q KR, P UA, link, undo, Q KR unverified", false)]
+    [InlineData("Q KR, link, undo, P UA", true)]
+    [InlineData("Q KR, P UA, link, undo, link", false)]
+    [InlineData("Q KR, P UA, link, undo, link, undo", false)]
+    public void No_observer_alone_takes_a_word_away_by_undoing_a_link(string told, bool stands)
+    {
+        // It is so whichever of the references was kept.
+        foreach (var (linked, kept) in ((string, string)[])[(CaseFixture.P, CaseFixture.Q), (CaseFixture.Q, CaseFixture.P)])
+        {
+            var test = new DuplicateTests();
+            foreach (var step in told.Split(", "))
+                test.Take(step, linked, kept);
+            var record = test.Kept.DuplicateOf.Length > 0 ? test._fixture.Prisoner : test.Kept;
+            Prisoner[] records = [record, .. record.Duplicates.Select(test._fixture.PrisonerOf)];
+            Assert.Equal(stands, test._fixture.StandingFor(records, "KR").Standing == Standing.InForce);
+        }
+    }
+
+    private void Take(string step, string linked, string kept)
+    {
+        switch (step.Split(' '))
+        {
+            case ["link"] when _fixture.PrisonerOf(kept).DuplicateProposals.Count == 0:
+                _fixture.Link(linked, kept);
+                break;
+            case ["link"]:
+                _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(linked, kept), Prisoners.ConfirmDuplicate);
+                break;
+            case ["undo"]:
+                var link = _fixture.PrisonerOf(linked).Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
+                _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc, linked), Prisoners.CorrectRecord);
+                break;
+            case [var who, var where, .. var how]:
+                Said(who == "P" ? CaseFixture.P : CaseFixture.Q, where, verified: how.Length == 0);
+                break;
+        }
+    }
+
+    /// <summary>He was held since the earliest of two captures (D9, D10).</summary>
+    [Fact]
+    public void What_he_said_or_was_found_between_two_captures_is_recorded_once_the_references_are_linked()
+    {
+        var fixture = new CaseFixture();
+        fixture.Register(CaseFixture.P, captured: 1000);
+        fixture.Register(CaseFixture.Q, captured: 10);
+        Fitness(new RecordFitnessRequest(fixture.FitnessRequest()) { ExamineTime = fixture.Ago(30) }, CaseFixture.P);
+        var willing = fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        (willing.StatementTime, willing.Interview.InterviewTime) = (fixture.Ago(30), fixture.Ago(31));
+        var id = fixture.Record(willing);
+        fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
+        fixture.Link();
+        Assert.Equal((true, true), Ready());
+        Fitness(new RecordFitnessRequest(fixture.FitnessRequest(fit: false)) { ExamineTime = fixture.Ago(20) }, CaseFixture.Q);
+        var unwilling = fixture.StatementRequest(CaseFixture.Icrc, "UA");
+        (unwilling.StatementTime, unwilling.Interview.InterviewTime) = (fixture.Ago(20), fixture.Ago(21));
+        (unwilling.Prisoner, unwilling.Etag) = (CaseFixture.Q, fixture.Etag(CaseFixture.Icrc, CaseFixture.Q));
+        fixture.Record(fixture.Wish(unwilling, "UA"));
+        Assert.Equal((false, false), Ready());
+        var before = new RecordFitnessRequest(fixture.FitnessRequest())
+        {
+            Prisoner = CaseFixture.Q,
+            Etag = fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+            ExamineTime = fixture.Ago(1001),
+        };
+        Assert.Equal(Reason.TimeOutOfRange, fixture.Try(CaseFixture.Hq, before, Prisoners.RecordFitness));
+
+        void Fitness(RecordFitnessRequest request, string reference)
+        {
+            (request.Prisoner, request.Etag) = (reference, fixture.Etag(CaseFixture.Hq, reference));
+            fixture.Do(CaseFixture.Hq, request, Prisoners.RecordFitness);
+        }
+        (bool Fit, bool Stands) Ready() =>
+            (
+                fixture.Readiness(reference: CaseFixture.Q).FitRecorded,
+                fixture.StandingFor([fixture.PrisonerOf(CaseFixture.Q), fixture.Prisoner], "KR").Standing == Standing.InForce
+            );
+    }
+
     /// <summary>The link would end the custody of a living man.</summary>
     [Theory]
     [InlineData(CustodyState.Released)]
@@ -614,7 +950,7 @@ public class DuplicateTests
         var state = _fixture.Prisoner.Clone();
         var entry = new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Consular, "r", null);
         Prisoners.Kind.Apply(state, new CustodyTransferred { Prisoner = CaseFixture.Q, ToPower = "KR" }, entry);
-        Assert.Equal(_fixture.Prisoner, state);
+        Assert.Equal(new Prisoner(_fixture.Prisoner) { PassedElsewhere = true }, state);
         Prisoners.Kind.Apply(state, new DepartureRecorded { Prisoner = CaseFixture.Q }, entry);
         Assert.Null(state.HealthDueTime);
         Assert.Equal(_fixture.Prisoner.Statuses, state.Statuses);

@@ -92,6 +92,20 @@ public class InvariantTests
         Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
     }
 
+    /// <summary>A participant that confirmed acted for its state then, whatever the agreement says when the other side confirms.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Mfa)]
+    [InlineData(CaseFixture.Kr)]
+    public void D1_a_change_of_the_agreement_does_not_undo_what_a_side_confirmed_before(string removed)
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        var agreement = CaseFixture.Agreement();
+        agreement.Participants.Remove(agreement.Participants.Single(p => p.Id == removed));
+        _fixture.RuleRunner.Permissions = new(agreement);
+        _fixture.Do(CaseFixture.Consular, _fixture.Confirmed(), Reactions.HandedOver);
+        Assert.Equal(("KR", "KR"), (_fixture.Prisoner.DetainingPower, _fixture.TheCase.Prisoners[0].DetainingPower));
+    }
+
     [Fact]
     public void D1_a_hand_over_is_not_recorded_twice()
     {

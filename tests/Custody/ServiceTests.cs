@@ -100,7 +100,12 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     }
 
     /// <summary>The Red Cross records what he said, and each who was there attests it.</summary>
-    private async Task<(string Statement, AttestStatementResponse Last)> HisStatement(string @case, string prisoner, byte[] wish)
+    private async Task<(string Statement, AttestStatementResponse Last)> HisStatement(
+        string @case,
+        string prisoner,
+        byte[] wish,
+        string destination = "KR"
+    )
     {
         var icrc = running.As(CaseFixture.Icrc);
         var seen = await icrc.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }, cancellationToken: Cancel);
@@ -119,7 +124,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             Uncoerced = true,
             Interpreter = "i-2",
             Interview = interview,
-            Commitments = { WishCommitments.Make(@case, prisoner, ["KR"], wish) },
+            Commitments = { WishCommitments.Make(@case, prisoner, [destination], wish) },
             Content = CaseFixture.Seal(CaseFixture.Hq),
         };
         var recorded = await icrc.RecordStatementAsync(record, cancellationToken: Cancel);
@@ -296,6 +301,90 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         }
     }
 
+    /// <summary>One observer alone takes no word away (D9).</summary>
+    [Fact]
+    public async Task What_was_said_before_a_link_was_undone_still_stops_a_departure_until_he_speaks_again()
+    {
+        var (hq, icrc, consular) = (running.As(CaseFixture.Hq), running.As(CaseFixture.Icrc), running.As("service/consular"));
+        var (opened, kept) = await ACaseWithAPrisoner();
+        var seen = await hq.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
+        var other = await hq.RegisterPrisonerAsync(
+            new RegisterPrisonerRequest
+            {
+                RequestId = Id(),
+                Actor = CaseFixture.Actor,
+                Etag = seen.Etag,
+                Case = opened.Case,
+                Status = CustodyState.Interned,
+                CaptureTime = Ago(24),
+                Identity = CaseFixture.Seal(CaseFixture.Icrc),
+            },
+            cancellationToken: Cancel
+        );
+        var wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
+        await HisStatement(opened.Case, kept.Prisoner, wish);
+        await HisStatement(opened.Case, other.Prisoner, RandomNumberGenerator.GetBytes(WishCommitments.Bytes), "UA");
+        Assert.Equal(Standing.InForce, await Stands());
+
+        var link = new LinkDuplicateRequest
+        {
+            RequestId = Id(),
+            Actor = CaseFixture.Actor,
+            Etag = await EtagOf(hq, other.Prisoner),
+            Case = opened.Case,
+            Prisoner = other.Prisoner,
+            SameAsPrisoner = kept.Prisoner,
+        };
+        running.Approve(link, CaseFixture.Hq);
+        await hq.LinkDuplicateAsync(link, cancellationToken: Cancel);
+        var confirm = new ConfirmDuplicateRequest
+        {
+            RequestId = Id(),
+            Actor = CaseFixture.Actor,
+            Etag = await EtagOf(icrc, other.Prisoner),
+            Case = opened.Case,
+            Prisoner = other.Prisoner,
+            SameAsPrisoner = kept.Prisoner,
+            SameAsEtag = await EtagOf(icrc, kept.Prisoner),
+        };
+        var linked = await icrc.ConfirmDuplicateAsync(confirm, cancellationToken: Cancel);
+        Assert.Equal(Standing.NotInForce, await Stands());
+        var undo = new CorrectRecordRequest
+        {
+            RequestId = Id(),
+            Actor = CaseFixture.Actor,
+            Etag = await EtagOf(icrc, other.Prisoner),
+            Case = opened.Case,
+            Prisoner = other.Prisoner,
+            Position = linked.Receipt.Position,
+            Reason = "mistaken",
+        };
+        await icrc.CorrectRecordAsync(undo, cancellationToken: Cancel);
+        Assert.Equal(Standing.NotInForce, await Stands());
+        await HisStatement(opened.Case, kept.Prisoner, wish);
+        Assert.Equal(Standing.InForce, await Stands());
+
+        async Task<string> EtagOf(Client client, string reference) =>
+            (
+                await client.GetPrisonerAsync(
+                    new GetPrisonerRequest { Case = opened.Case, Prisoner = reference },
+                    cancellationToken: Cancel
+                )
+            ).Etag;
+        async Task<Standing> Stands()
+        {
+            var question = new CheckStandingRequest
+            {
+                Case = opened.Case,
+                Prisoner = kept.Prisoner,
+                Route = Route.Article12Transfer,
+                Destinations = { "KR" },
+                Openings = { WishCommitments.OpeningOf(opened.Case, kept.Prisoner, "KR", wish) },
+            };
+            return (await consular.CheckStandingAsync(question, cancellationToken: Cancel)).Standings.Single().Standing;
+        }
+    }
+
     [Fact]
     public async Task Every_fault_of_a_request_is_told_at_once() =>
         await Refused(
@@ -339,6 +428,16 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             );
             var digest = StatementDigests.Of(statement, statement.Content.Digest);
             Attestations.Sign(request, digest, agreement.TrustDomain, owner.Id, key, vouched);
+        }
+
+        /// <summary>Approves a request as an official of the participant.</summary>
+        public void Approve(Google.Protobuf.IMessage request, string participant)
+        {
+            var agreement = Signing.Agreement(_folder);
+            using var key = Signing.KeyIn(
+                Path.Combine(_folder, participant, "officials", $"{participant.Replace('/', '-')}-official-1.key")
+            );
+            Approvals.Add(request, agreement.TrustDomain, agreement.Participants.Single(p => p.Id == participant), key, "legal");
         }
 
         private readonly List<IDisposable> _open = [];

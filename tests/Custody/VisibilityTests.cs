@@ -342,11 +342,12 @@ public class VisibilityTests
             "detaining_power",
             "from_power",
             "to_power",
+            "former_powers",
             "relieved_powers",
             "state",
             "duty",
         ];
-        HashSet<string> flags = ["held", "ended", "returned"];
+        HashSet<string> flags = ["held", "ended", "returned", "undone"];
         var published = EventsReflection
             .Descriptor.MessageTypes.Where(m => m.GetOptions()?.GetExtension(OptionsExtensions.Published) == true)
             .ToArray();

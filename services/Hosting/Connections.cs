@@ -91,7 +91,11 @@ internal sealed partial class Connections : IDisposable
         }
     }
 
-    public void Dispose() => _sweep.Dispose();
+    public void Dispose()
+    {
+        _sweep.Dispose();
+        _rejected.Dispose();
+    }
 
     /// <summary>Before TLS: holds the connection among the unidentified.</summary>
     public ConnectionDelegate Hold(ConnectionDelegate next) =>
@@ -238,7 +242,7 @@ internal sealed partial class Connections : IDisposable
         foreach (var held in served)
             if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified)
                 Return(held);
-        _rejected.WriteHeld();
+        _rejected.WriteOver();
     }
 
     [LoggerMessage(52, LogLevel.Error, "the connections were not looked through; they are again at the next time: {Error}")]
@@ -282,14 +286,14 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     public void Dispose() => Timer?.Dispose();
 }
 
-/// <summary>Counts rejected connections and logs them: one line a minute for each reason, and later how many there were in between. So an
-/// attacker cannot fill the disk with log lines.</summary>
-internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
+/// <summary>Counts rejected connections and logs few of them for each reason (<see cref="FewLines{TKind}"/>).</summary>
+internal sealed partial class RejectedPeers : IDisposable
 {
-    private static readonly TimeSpan Interval = TimeSpan.FromMinutes(1);
+    private readonly ILogger _log;
+    private readonly FewLines<Rejection> _lines;
 
-    private readonly Lock _lock = new();
-    private readonly Dictionary<Rejection, (long Since, long LeftOut)> _told = [];
+    public RejectedPeers(TimeProvider time, ILogger log) =>
+        (_log, _lines) = (log, new(time, (why, leftOut) => LogMore(Metrics.NameOf(why), leftOut)));
 
     /// <summary>Counts one.</summary>
     /// <param name="why">Why.</param>
@@ -297,38 +301,14 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
     public void Count(Rejection why, string? participant)
     {
         Metrics.Rejected(why);
-        long leftOut;
-        lock (_lock)
-        {
-            if (_told.TryGetValue(why, out var told) && time.GetElapsedTime(told.Since) < Interval)
-            {
-                _told[why] = (told.Since, told.LeftOut + 1);
-                return;
-            }
-            leftOut = told.LeftOut;
-            _told[why] = (time.GetTimestamp(), 0);
-        }
-        if (leftOut > 0)
-            LogMore(Metrics.NameOf(why), leftOut);
-        LogRejected(Metrics.NameOf(why), participant ?? "unknown");
+        if (_lines.Writes(why))
+            LogRejected(Metrics.NameOf(why), participant ?? "unknown");
     }
 
     /// <summary>Logs how many rejections were not logged, once the minute is over.</summary>
-    public void WriteHeld()
-    {
-        List<(Rejection Why, long LeftOut)> over = [];
-        lock (_lock)
-        {
-            foreach (var (why, told) in _told)
-                if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval)
-                    over.Add((why, told.LeftOut));
-            // Rejections from here on count for the next minute.
-            foreach (var (why, _) in over)
-                _told[why] = (time.GetTimestamp(), 0);
-        }
-        foreach (var (why, leftOut) in over)
-            LogMore(Metrics.NameOf(why), leftOut);
-    }
+    public void WriteOver() => _lines.WriteOver();
+
+    public void Dispose() => _lines.Dispose();
 
     [LoggerMessage(
         50,

@@ -259,8 +259,18 @@ internal sealed class Passing
 
 /// <summary>Calls a method with the message that was checked, and turns exceptions into a status that says only what the caller may
 /// know. A method is never called with a message that was not checked.</summary>
-internal sealed partial class Guard(ILogger<Guard> log)
+internal sealed partial class Guard : IDisposable
 {
+    private readonly ILogger<Guard> _log;
+
+    // A database that is away, or one fault of the software, may end every call.
+    private readonly FewLines<(string Method, string Types, string Place)> _lines;
+
+    public Guard(TimeProvider time, ILogger<Guard> log) =>
+        (_log, _lines) = (log, new(time, (kind, leftOut) => LogMore(kind.Method, leftOut, kind.Types)));
+
+    public void Dispose() => _lines.Dispose();
+
     public async Task<TResponse> Answer<TRequest, TResponse>(ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
         where TRequest : class
         where TResponse : class
@@ -306,8 +316,10 @@ internal sealed partial class Guard(ILogger<Guard> log)
             or CommitOutcomeUnknownException
             or AgreementReplacedException
             or ClockNotTrustedException
-            or LedgerInconsistentException:
-                LogUnavailable(context.NameOf(), e.Message);
+            or LedgerInconsistentException
+            or NewerFoldException:
+                if (_lines.Writes((context.NameOf(), e.GetType().FullName!, "")))
+                    LogUnavailable(context.NameOf(), e.Message);
                 return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
             default:
                 var id =
@@ -315,7 +327,9 @@ internal sealed partial class Guard(ILogger<Guard> log)
                         ? trace
                         : Guid.NewGuid().ToString("N");
                 // Only the exception's type and place are logged. Its message may contain personal data (D16).
-                LogFault(context.NameOf(), id, string.Join(" < ", Types(e)), e.StackTrace ?? "");
+                var (types, place) = (string.Join(" < ", Types(e)), e.StackTrace ?? "");
+                if (_lines.Writes((context.NameOf(), types, place)))
+                    LogFault(context.NameOf(), id, types, place);
                 return Refusals.Internal(id);
         }
 
@@ -338,6 +352,9 @@ internal sealed partial class Guard(ILogger<Guard> log)
 
     [LoggerMessage(31, LogLevel.Warning, "{Method} was refused: {Why}")]
     private partial void LogUnavailable(string method, string why);
+
+    [LoggerMessage(32, LogLevel.Warning, "{Method} failed {Count} more times in the same way, without a log line: {Types}")]
+    private partial void LogMore(string method, long count, string types);
 }
 
 /// <summary>Binds a gRPC service so that its methods are called through the guard, and an answer that is kept (<see cref="Reads"/>) is

@@ -87,7 +87,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         base.Dispose();
     }
 
-    [LoggerMessage(70, LogLevel.Error, "{Service} cannot be served in full: {Wrong}")]
+    [LoggerMessage(70, LogLevel.Error, "{Service} is not fully served: {Wrong}")]
     private static partial void LogWrong(ILogger log, string service, string wrong);
 
     [LoggerMessage(71, LogLevel.Information, "{Service}: the ledger takes commits again")]

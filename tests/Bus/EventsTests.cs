@@ -1,10 +1,12 @@
 using System.Diagnostics;
 using Google.Protobuf;
+using Microsoft.Extensions.Logging.Abstractions;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 
 namespace Ministries.Bus.Tests;
 
@@ -145,6 +147,41 @@ public abstract class EventsTests
         Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
         await fixture.UntilEffects(events[0], events[2], events[3], events[1]);
         Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
+    }
+
+    /// <summary>Such as while replicas are replaced one after the other: the new ones write records that the old ones would misread.</summary>
+    [Fact]
+    public async Task An_event_about_a_record_of_newer_software_waits_for_that_software()
+    {
+        await using var fixture = await NewFixture(o =>
+            o with
+            {
+                FirstDelay = TimeSpan.FromMilliseconds(5),
+                MaxDelay = TimeSpan.FromMilliseconds(20),
+                Attempts = 2,
+            }
+        );
+        var newer = new StreamKind<CallLogged>("noted", 2, (state, _, entry) => state.Prisoners.Add(entry.RequestId));
+        fixture.NotedKind = newer;
+        await BusFixture.Begin(await fixture.Ledger(fixture.Consular), newer, "all", "begun");
+        await fixture.Close(fixture.Consular);
+        fixture.NotedKind = BusFixture.Noted;
+        var tried = 0;
+        fixture.OnCall = _ =>
+        {
+            Interlocked.Increment(ref tried);
+            return null;
+        };
+        await fixture.StartBoth();
+        List<string> events = [await fixture.Log(), await fixture.Log()];
+        var ledger = await fixture.Ledger(fixture.Consular);
+        await BusFixture.Until(() => Volatile.Read(ref tried) > 20 || ledger.Size > 1, "it is tried again and again");
+        Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
+        Assert.Equal(1ul, ledger.Size);
+        await fixture.Close(fixture.Consular);
+        fixture.NotedKind = newer;
+        await fixture.StartReady(fixture.Consular);
+        await fixture.UntilEffects("begun", events[0], events[1]);
     }
 
     [Fact]
@@ -308,6 +345,103 @@ public abstract class EventsTests
         await BusFixture.Begin(ledger, kind, "good", "good");
         await fixture.StartBoth();
         await BusFixture.Until(() => ledger.Size == bad + 2, "the duty that can be recorded is recorded");
+    }
+
+    [Fact]
+    public async Task Duties_that_fail_for_the_same_reason_are_told_of_in_few_lines()
+    {
+        await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        var due = DateTimeOffset.UtcNow.AddSeconds(-1);
+        var kind = new StreamKind<CallLogged>("reminder", 1, (state, _, entry) => state.Call = entry.RequestId, due: _ => due);
+        fixture.MoreStreams = [kind];
+        var tried = 0;
+        fixture.Duties =
+        [
+            new Duty(
+                kind,
+                (key, context) =>
+                {
+                    context.Find(kind, key);
+                    Interlocked.Increment(ref tried);
+                    throw new InvalidOperationException();
+                }
+            ),
+        ];
+        const int bad = 50;
+        var ledger = await fixture.Ledger(fixture.CallLog);
+        await Task.WhenAll(Enumerable.Range(0, bad).Select(i => BusFixture.Begin(ledger, kind, $"bad-{i}", $"bad-{i}")));
+        await fixture.StartBoth();
+        // Twice in each sweep at least: before the lock is held, and under it.
+        await BusFixture.Until(() => Volatile.Read(ref tried) > 4 * bad, "each is tried more than once");
+        Assert.InRange(fixture.Warnings.Count(w => w.Contains("could not be recorded", StringComparison.Ordinal)), 1, 2);
+    }
+
+    [Fact]
+    public async Task Duties_that_another_replica_records_keep_back_none_of_the_others()
+    {
+        await using var fixture = await NewFixture();
+        var due = DateTimeOffset.UtcNow.AddSeconds(-1);
+        var kind = new StreamKind<CallLogged>(
+            "reminder",
+            1,
+            (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
+            due: state => state.Call == "waits" ? due : null
+        );
+        BusStatus[] replicas = [new(), new()];
+        fixture.MoreStreams = [kind];
+        fixture.Duties =
+        [
+            new Duty(
+                kind,
+                (key, context) =>
+                {
+                    context.Find(kind, key);
+                    // Both have found the first ones before any is recorded.
+                    SpinWait.SpinUntil(() => replicas.All(r => r.LastDutySweep is not null));
+                    return Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1" }, [kind.Id(key)])]);
+                }
+            ),
+        ];
+        const int duties = 500;
+        var ledger = await fixture.Ledger(fixture.CallLog);
+        await Task.WhenAll(Enumerable.Range(0, duties).Select(i => BusFixture.Begin(ledger, kind, $"{i}", $"{i}")));
+        // Half of the first ones are recorded by either. The commands of one come after half of those of the other, and before the rest.
+        var permissions = new Permissions(StandardAgreement.Read());
+        var commands = new int[replicas.Length];
+        Permissions Turn(int replica)
+        {
+            var number = Interlocked.Increment(ref commands[replica]);
+            if ((replica, number) is (0, 101))
+                SpinWait.SpinUntil(() => Volatile.Read(ref commands[1]) >= 200);
+            else if ((replica, number) is (1, 1))
+                SpinWait.SpinUntil(() => Volatile.Read(ref commands[0]) > 100);
+            return permissions;
+        }
+
+        // Each looks once only.
+        var options = new BusOptions { Broker = fixture.Uri, DutyInterval = TimeSpan.FromHours(1) };
+        List<DutySweep> sweeps =
+        [
+            .. replicas.Select(
+                (status, replica) =>
+                    new DutySweep(
+                        fixture.CallLog,
+                        ledger,
+                        () => Turn(replica),
+                        options,
+                        status,
+                        TimeProvider.System,
+                        NullLogger<DutySweep>.Instance
+                    )
+            ),
+        ];
+        await Task.WhenAll(sweeps.Select(s => s.StartAsync(TestContext.Current.CancellationToken)));
+        await BusFixture.Until(() => ledger.Size == 2 * duties, "all are recorded");
+        foreach (var sweep in sweeps)
+        {
+            await sweep.StopAsync(TestContext.Current.CancellationToken);
+            sweep.Dispose();
+        }
     }
 
     /// <summary>Such as a notification that was missed, made late and then corrected.</summary>

@@ -21,10 +21,28 @@ internal sealed partial class DutySweep(
     ILogger<DutySweep> log
 ) : SupervisedService(log)
 {
+    private enum Came
+    {
+        /// <summary>It is recorded, or met: it is due no more.</summary>
+        Settled,
+
+        /// <summary>It stays due.</summary>
+        Left,
+
+        /// <summary>It stays due because something is away that passes by itself.</summary>
+        Away,
+    }
+
     /// <summary>The method of the entries.</summary>
     internal const string Method = "duty";
 
     private const int Page = 200;
+
+    // What cannot be recorded is tried again at every sweep.
+    private readonly FewLines<(string Kind, string Why)> _lines = new(
+        time,
+        (kind, leftOut) => LogMore(log, service.Name, leftOut, kind.Kind, kind.Why)
+    );
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
@@ -52,9 +70,10 @@ internal sealed partial class DutySweep(
                 var due = await ledger.ListDue(now, left, Page, stop);
                 status.LastDutySweep = time.GetUtcNow();
                 // What cannot be recorded stays due, and keeps back none of the others.
-                var recorded = await Task.WhenAll(due.Select(async d => seen.Add(RequestIdOf(d)) && await Record(d, stop)));
-                left += recorded.Count(r => !r);
-                if (due.Count < Page)
+                var came = await Task.WhenAll(due.Select(async d => seen.Add(RequestIdOf(d)) ? await Record(d, stop) : Came.Left));
+                left += came.Count(c => c != Came.Settled);
+                // What is away for all of them is away for the others too. The next sweep tries again.
+                if (due.Count < Page || came.All(c => c == Came.Away))
                     break;
             }
         }
@@ -66,11 +85,10 @@ internal sealed partial class DutySweep(
 
     private static string RequestIdOf(DueStream due) => $"{due.Stream}/{due.Due.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)}";
 
-    // Whether nothing is left to record of it now.
-    private async Task<bool> Record(DueStream due, CancellationToken stop)
+    private async Task<Came> Record(DueStream due, CancellationToken stop)
     {
         if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty)
-            return false;
+            return Came.Left;
         try
         {
             for (var times = 1; ; times++)
@@ -83,17 +101,24 @@ internal sealed partial class DutySweep(
                 // It was recorded before. If it is due all the same, it was restored since; if not, the next one is refused.
                 if (outcome.Repeated)
                     continue;
-                if (outcome.Refusal is null && owed)
-                    Metrics.FellDue(due.Stream.Kind);
-                else if (outcome.Refusal is not null && times == 1)
-                    LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(outcome.Refusal.Reason));
-                return outcome.Refusal is null;
+                if (outcome.Refusal is not { } refusal)
+                {
+                    if (owed)
+                        Metrics.FellDue(due.Stream.Kind);
+                    return Came.Settled;
+                }
+                var why = Refusals.NameOf(refusal.Reason);
+                if (times == 1 && _lines.Writes((due.Stream.Kind, why)))
+                    LogRefused(log, service.Name, due.Stream.Kind, why);
+                // Another replica recorded it, or it was met: it is in no page any more.
+                return refusal.Reason == Reason.NotFound ? Came.Settled : Came.Left;
             }
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
-            return false;
+            if (_lines.Writes((due.Stream.Kind, e.GetType().Name)))
+                LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
+            return EventCommands.IsTransient(e) ? Came.Away : Came.Left;
         }
     }
 
@@ -135,6 +160,16 @@ internal sealed partial class DutySweep(
             },
         };
     }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _lines.Dispose();
+        base.Dispose();
+    }
+
+    [LoggerMessage(5, LogLevel.Information, "{Service}: {Count} more duties of kind {Kind} were not recorded, without a log line: {Why}")]
+    private static partial void LogMore(ILogger log, string service, long count, string kind, string why);
 
     [LoggerMessage(1, LogLevel.Warning, "{Service} could not look for due duties: {Error}")]
     private static partial void LogFailed(ILogger log, string service, string error);

@@ -51,7 +51,8 @@ internal sealed partial class EventCommands(
     /// <summary>The number of the last event of a producer's type that has had its effect; zero: none.</summary>
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) => ledger.LastTaken(producer, type, cancel);
 
-    /// <summary>Whether a fault passes by itself: the database, the network or another service is away.</summary>
+    /// <summary>Whether a fault passes by itself: the database, the network or another service is away, or a replica with newer software
+    /// takes over.</summary>
     public static bool IsTransient(Exception e) =>
         e
             is LedgerOverloadedException
@@ -61,6 +62,7 @@ internal sealed partial class EventCommands(
                 or ClockNotTrustedException
                 or LedgerInconsistentException
                 or CommandHeldBackException
+                or NewerFoldException
                 or RpcException
                 or DbException
                 or IOException
@@ -298,6 +300,6 @@ internal sealed partial class EventCommands(
     [LoggerMessage(1, LogLevel.Error, "{Service} set {Type} {Event} aside after {Attempts} attempts: {Reason}")]
     private static partial void LogSetAside(ILogger log, string service, string type, string @event, string reason, int attempts);
 
-    [LoggerMessage(8, LogLevel.Error, "{Service} got no answer to its question about {Type} {Event}, and goes on without it")]
+    [LoggerMessage(8, LogLevel.Error, "{Service} got no answer to its question about {Type} {Event}, and decides without it")]
     private static partial void LogUnanswered(ILogger log, string service, string type, string @event);
 }

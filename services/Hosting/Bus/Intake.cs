@@ -19,6 +19,9 @@ internal sealed partial class Intake : SupervisedService
     private readonly TimeProvider _time;
     private readonly ILogger<Intake> _log;
     private readonly Dictionary<string, IntakeLane> _lanes;
+
+    // Whoever can write to the broker can send any number of wrong messages, and each is delivered several times.
+    private readonly FewLines<(string Reason, string Producer)> _lines;
     private volatile bool _stopped;
 
     public Intake(
@@ -34,6 +37,7 @@ internal sealed partial class Intake : SupervisedService
         : base(log)
     {
         (_service, _commands, _seal, _time, _log) = (service, commands, seal, time, log);
+        _lines = new(time, (kind, leftOut) => LogMore(log, service.Name, leftOut, kind.Producer, kind.Reason));
         _lanes = service
             .Reactions.GroupBy(r => r.Producer)
             .ToDictionary(
@@ -46,6 +50,7 @@ internal sealed partial class Intake : SupervisedService
                     status,
                     time,
                     log,
+                    _lines,
                     group.Key,
                     [.. group.Select(r => r.Event.FullName)]
                 )
@@ -76,7 +81,8 @@ internal sealed partial class Intake : SupervisedService
         if (!_seal.Bears(message))
         {
             Metrics.Rejected(Metrics.Forged);
-            LogForged(_log, _service.Name, message.Type, message.Origin.Service);
+            if (_lines.Writes((Metrics.Forged, message.Origin.Service)))
+                LogForged(_log, _service.Name, message.Type, message.Origin.Service);
             throw new InvalidDataException("the message does not bear its producer's signature");
         }
         if (Probe.AcknowledgeFirst)
@@ -112,6 +118,16 @@ internal sealed partial class Intake : SupervisedService
             lane.Abandon();
         return Task.CompletedTask;
     }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _lines.Dispose();
+        base.Dispose();
+    }
+
+    [LoggerMessage(9, LogLevel.Error, "{Service} gave back {Count} more messages in the name of {Producer} without a log line: {Reason}")]
+    private static partial void LogMore(ILogger log, string service, long count, string producer, string reason);
 
     [LoggerMessage(6, LogLevel.Error, "{Service} gave back a message of type {Type} that does not bear the signature of {Producer}")]
     private static partial void LogForged(ILogger log, string service, string type, string producer);

@@ -15,6 +15,7 @@ internal sealed partial class IntakeLane(
     BusStatus status,
     TimeProvider time,
     ILogger log,
+    FewLines<(string Reason, string Producer)> lines,
     string producer,
     IReadOnlyList<string> types
 )
@@ -117,7 +118,8 @@ internal sealed partial class IntakeLane(
         if (!_messages.Reject(delivery))
             return;
         Metrics.Rejected(Metrics.NotInLedger);
-        LogRejected(log, service.Name, delivery.Type, producer);
+        if (lines.Writes((Metrics.NotInLedger, producer)))
+            LogRejected(log, service.Name, delivery.Type, producer);
     }
 
     /// <summary>Reads missing events from the producer's ledger and takes them in.</summary>

@@ -191,7 +191,7 @@ internal sealed partial class Watchdog(
     [LoggerMessage(
         6,
         LogLevel.Warning,
-        "{Service} could take in no event of its messages for {Seconds:F0} s, and gives them back to the broker: another replica receives them"
+        "{Service} has taken in no event for {Seconds:F0} s and gives its messages back, so that another replica receives them"
     )]
     private static partial void LogGivesBack(ILogger log, string service, double seconds);
 

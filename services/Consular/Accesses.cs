@@ -248,9 +248,6 @@ public static class Accesses
         var passed = PassTime(e, context);
         foreach (var access in OpenOf(DossiersOf(e.Case, e.Prisoner, context), context).Where(a => a.DetainingPower != e.ToPower))
             yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
-        if (e.Ended)
-            foreach (var ended in CustodyEnded(e, e.Case, e.Prisoner, context))
-                yield return ended;
     }
 
     /// <summary>A link of references was undone: access under the one that is kept again is the business of the power that holds him under
@@ -272,31 +269,22 @@ public static class Accesses
             );
     }
 
-    /// <summary>Custody ended, or goes on: a decision on access to somebody whom nobody holds is owed by nobody, and is owed anew from when
-    /// somebody does.</summary>
-    internal static IEnumerable<Change> CustodyChanged(StatusRecorded e, RuleContext context)
-    {
-        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
-        // A link ends custody under the reference that is no longer kept, and nothing for the person.
-        if (e.Ended)
-            return kept ? CustodyEnded(e, e.Case, e.Prisoner, context) : [];
-        return OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
+    /// <summary>The access to the person whose clocks an event stops that ended custody: a decision on access to somebody whom nobody holds
+    /// is owed by nobody.</summary>
+    internal static IEnumerable<StreamId> Awaiting(string @case, string prisoner, RuleContext context) =>
+        OpenOf(DossiersOf(@case, prisoner, context), context)
+            .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
+            .Select(a => Kind.Id(a.Id));
+
+    /// <summary>Custody goes on: a decision that was owed by nobody is owed anew.</summary>
+    /// <param name="e">What custody recorded.</param>
+    /// <param name="kept">Whether its reference is the one that is kept of the person; else it is about that reference alone.</param>
+    /// <param name="context">The states and the time.</param>
+    internal static IEnumerable<Change> GoOn(StatusRecorded e, bool kept, RuleContext context) =>
+        OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
             .Where(a => a is { Kind: AccessKind.Consular, State: State.Requested, DecisionDueTime: null })
             .Where(a => kept || a.Prisoner == e.Prisoner)
             .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = DecisionDue(context) }));
-    }
-
-    /// <summary>The change by which an event that ended custody stops the clocks of decisions on access to the person.</summary>
-    internal static IEnumerable<Change> CustodyEnded(IMessage e, string @case, string prisoner, RuleContext context)
-    {
-        StreamId[] streams =
-        [
-            .. OpenOf(DossiersOf(@case, prisoner, context), context)
-                .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
-                .Select(a => Kind.Id(a.Id)),
-        ];
-        return streams.Length > 0 ? [new Change(e, streams)] : [];
-    }
 
     private static Change PassTo(Access access, string toPower, Timestamp time, Timestamp? decisionDue)
     {

@@ -127,34 +127,33 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
+        // A link ends custody under the reference that is no longer kept, and nothing for the person.
+        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
         var recorded = new Change(
             e,
             [
                 Cases.Kind.Id(e.Case),
                 Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner)),
-                .. WatchedOver(e, context).Select(t => Transfers.Kind.Id(t.Id)),
+                .. WatchedOver(e, kept, context).Select(t => Transfers.Kind.Id(t.Id)),
+                .. e.Ended && kept ? Accesses.Awaiting(e.Case, e.Prisoner, context) : [],
             ]
         );
         Transfer[] lost = e.Ended
             ? [.. Open(context, dossier)]
             : [.. UnderWay(context, dossier).Where(t => !e.Held || IsStopped(t, context) || IsOffTheWay(t, context))];
-        return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended), .. Accesses.CustodyChanged(e, context)]);
+        return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended), .. e.Ended ? [] : Accesses.GoOn(e, kept, context)]);
     }
 
     // The transfers after which a power still answers for him (12(3)), and to which it matters that custody ended or goes on: a request for
-    // his return, and one that was closed because custody had ended, under whichever reference. A link ends custody under the reference that
-    // is no longer kept, and nothing for the person.
-    private static IEnumerable<Transfer> WatchedOver(StatusRecorded e, RuleContext context)
-    {
-        var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
-        return DossiersOf(context, e.Case, e.Prisoner)
+    // his return, and one that was closed because custody had ended, under whichever reference.
+    private static IEnumerable<Transfer> WatchedOver(StatusRecorded e, bool kept, RuleContext context) =>
+        DossiersOf(context, e.Case, e.Prisoner)
             .SelectMany(of => Found(context, of.Dossier, t => t.State is State.Closed or State.ReturnRequested))
             .Where(t =>
                 t.State == State.Closed ? !e.Ended && t.ReturnTime is null
                 : e.Ended ? kept
                 : t.ReturnDueTime is null && (kept || t.Prisoner == e.Prisoner)
             );
-    }
 
     // He set out, and custody has him on no way any more: he is in hospital, or fled and was caught.
     private static bool IsOffTheWay(Transfer transfer, RuleContext context) =>
@@ -185,8 +184,9 @@ public static class Reactions
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),
+            .. e is CustodyTransferred { Ended: false } ? [] : Accesses.Awaiting(@case, prisoner, context),
         ];
-        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : Accesses.CustodyEnded(e, @case, prisoner, context);
+        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 

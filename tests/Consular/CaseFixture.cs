@@ -457,8 +457,7 @@ internal sealed class CaseFixture
             }
         );
 
-    private CasePrisoner InCase(string prisoner) =>
-        RuleRunner.State(Cases.Kind, Case)!.Prisoners.Single(p => p.Prisoner == prisoner);
+    private CasePrisoner InCase(string prisoner) => RuleRunner.State(Cases.Kind, Case)!.Prisoners.Single(p => p.Prisoner == prisoner);
 
     /// <summary>Custody of the prisoner ends, or goes on, as custody records it.</summary>
     public void Change(bool ended, string prisoner = First) =>

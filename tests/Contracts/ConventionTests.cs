@@ -54,6 +54,7 @@ public partial class ConventionTests
         "prisoner",
         "prisoners",
         "record",
+        "relieved_powers",
         "requesting_state",
         "returning_power",
         "same_as_call",

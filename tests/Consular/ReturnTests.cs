@@ -193,7 +193,7 @@ public sealed class ReturnTests
     {
         var transfer = _fixture.To(State.Scheduled);
         var others = _fixture.Draft(CaseFixture.Ru, CaseFixture.Second, Route.Exchange, "RU");
-        Link();
+        _fixture.Link();
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
             _fixture.Do(side, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
@@ -219,7 +219,7 @@ public sealed class ReturnTests
     public void Once_a_link_is_undone_the_other_mans_return_relieves_no_power_of_its_own_transfer()
     {
         var (returned, stays) = (_fixture.To(State.Monitored), _fixture.To(State.Monitored, CaseFixture.Second));
-        Link();
+        _fixture.Link();
         var passed = _fixture.RuleRunner.Now.ToTimestamp();
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);

@@ -46,6 +46,7 @@ public partial class ConventionTests
         "duty",
         "failure",
         "fitness",
+        "former_powers",
         "from_power",
         "move",
         "notification",
@@ -67,7 +68,7 @@ public partial class ConventionTests
     ];
 
     /// <summary>The decisions and facts that an event may tell by yes or no.</summary>
-    private static readonly HashSet<string> PublicFlags = ["agreed", "ended", "granted", "held", "returned"];
+    private static readonly HashSet<string> PublicFlags = ["agreed", "ended", "granted", "held", "returned", "undone"];
 
     /// <summary>The enums that an event may carry.</summary>
     private static readonly HashSet<string> PublicEnums =

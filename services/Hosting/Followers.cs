@@ -8,16 +8,18 @@ namespace Ministries.Hosting;
 
 /// <summary>What a participant may see by the agreement and its cases.</summary>
 /// <param name="Reader">The participant with its tokens.</param>
+/// <param name="Viewer">The same for what is read from the ledger.</param>
 /// <param name="By">The permissions from which this follows.</param>
-/// <param name="RelistedAt">The ledger's <see cref="ServiceLedger.RelistedAt"/> of cases, which are listed by their parties.</param>
-internal sealed record Rights(Reader Reader, Permissions By, ulong RelistedAt);
+/// <param name="RelistedAt">The ledger's <see cref="ServiceLedger.RelistedAt"/> of the participant's cases.</param>
+internal sealed record Rights(Reader Reader, Viewer Viewer, Permissions By, ulong RelistedAt);
 
 /// <summary>
 /// Notifies the streams that follow the ledger of new entries, with one reader for all of them. By the tokens of an entry it finds the
-/// participants that may see it, and puts the entry's position into the inbox of each of their streams. Other participants cost nothing.
-/// What a participant may see is determined once for all of its streams, and again when the parties to a case or the agreement change.
+/// participants that may see it, and puts the entry's position into the inbox of each of their streams. What a participant may see is
+/// determined once for all of its streams, and again when its own cases or the agreement change. Of its cases the ids are kept, about 100
+/// bytes each.
 /// </summary>
-internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
+internal sealed class Followers(ServiceLedger ledger, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
     : SupervisedService(log)
 {
     /// <summary>How old the knowledge of other replicas' entries may be when an entry is sent.</summary>
@@ -25,7 +27,6 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
 
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Group> _groups = [];
-    private readonly Dictionary<string, HashSet<Group>> _index = [];
     private TaskCompletionSource _some = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _joined;
 
@@ -49,9 +50,6 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         public int Open { get; set; }
         public volatile Rights? Rights;
         public Task<Rights>? Working { get; set; }
-
-        /// <summary>The last entry that it was notified of, so that it is notified of each once.</summary>
-        public ulong Told { get; set; } = ulong.MaxValue;
     }
 
     /// <summary>The positions of entries that a stream has not handled yet.</summary>
@@ -122,7 +120,6 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
             if (--group.Open > 0)
                 return;
             _groups.Remove(group.Participant);
-            Index(group, null);
         }
     }
 
@@ -185,7 +182,9 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
 
     /// <summary>Whether these are still what a participant may see.</summary>
     public bool Hold(Rights rights) =>
-        rights.RelistedAt == ledger.RelistedAt(Cases.Kind) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
+        rights.RelistedAt == RelistedAt(rights.Reader.Participant.Id) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
+
+    private ulong RelistedAt(string participant) => ledger.RelistedAt(Cases.Kind, Cases.PartyKey(participant));
 
     /// <summary>Reads other replicas' entries, where the last time is too long ago to rely on what participants may see.</summary>
     public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
@@ -200,27 +199,15 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     private async Task<Rights> WorkOut(Group group)
     {
         // The versions that the rights are based on are noted first, so that a change meanwhile makes the rights outdated.
-        var (changed, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
-        var rights = by.Participant(group.Participant) is { } participant
-            ? new Rights(await reads.ReaderOf(participant, default), by, changed)
-            : new Rights(new Reader(new Participant { Id = group.Participant }, new HashSet<string>()), by, changed);
-        lock (_lock)
-            if (group.Open > 0)
-                Index(group, rights);
-        return rights;
-    }
-
-    private void Index(Group group, Rights? rights)
-    {
-        foreach (var token in group.Rights?.Reader.Tokens ?? new HashSet<string>())
-            if (_index.TryGetValue(token, out var groups) && groups.Remove(group) && groups.Count == 0)
-                _index.Remove(token);
-        foreach (var token in rights?.Reader.Tokens ?? new HashSet<string>())
-            if (_index.TryGetValue(token, out var groups))
-                groups.Add(group);
-            else
-                _index[token] = [group];
+        var (changed, by) = (RelistedAt(group.Participant), agreements.InForce.Permissions);
+        // A participant that the agreement does not have any more sees nothing.
+        var participant = by.Participant(group.Participant);
+        var viewer = participant is null ? new([], null, []) : Viewer.Of(participant);
+        var cases = viewer.PartyKey is { } key ? await ledger.ListKeys(Cases.Kind, key, default) : [];
+        var reader = new Reader(participant ?? new Participant { Id = group.Participant }, new HeldTokens(participant, cases));
+        var rights = new Rights(reader, viewer, by, changed);
         group.Rights = rights;
+        return rights;
     }
 
     /// <inheritdoc/>
@@ -254,7 +241,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         if (entries.Count == 0)
             return;
         // A participant whose rights one of these entries changed is notified of all of them by the new rights.
-        var (relisted, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
+        var (by, relisted) = (agreements.InForce.Permissions, new Dictionary<string, ulong>());
         while (true)
         {
             List<Group> behind;
@@ -264,7 +251,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
                 if (_at != from)
                     return;
                 // The streams are read again after each wait, because some may have left and others may have come.
-                behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g.Rights))];
+                behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g))];
                 if (behind.Count == 0)
                 {
                     foreach (var entry in entries)
@@ -277,20 +264,20 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
                 await Renew(group).WaitAsync(stop);
         }
 
-        bool Knows(Rights? rights) => rights is not null && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights));
+        bool Knows(Group group)
+        {
+            // Later changes are those of later entries.
+            if (!relisted.TryGetValue(group.Participant, out var at))
+                relisted[group.Participant] = at = RelistedAt(group.Participant);
+            return group.Rights is { } rights && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= at : Hold(rights));
+        }
     }
 
     private void Deliver(TailEntry entry)
     {
-        foreach (var token in entry.Audience)
-            if (_index.TryGetValue(token, out var groups))
-                foreach (var group in groups)
-                {
-                    if (group.Told == entry.Position)
-                        continue;
-                    group.Told = entry.Position;
-                    foreach (var inbox in group.Joined)
-                        inbox.Add(entry);
-                }
+        foreach (var group in _groups.Values)
+            if (group.Joined.Count > 0 && group.Rights is { } rights && entry.Audience.Any(rights.Reader.Tokens.Contains))
+                foreach (var inbox in group.Joined)
+                    inbox.Add(entry);
     }
 }

@@ -93,13 +93,18 @@ internal sealed class Following(
         await followers.Pages.WaitAsync(stop);
         try
         {
-            return await ledger.ReadEntries(from, _case, rights.Reader.Tokens, limit, stop, PageBytes);
+            var page = await ledger.ReadEntries(from, _case, rights.Viewer, limit, stop, PageBytes);
+            // Its rights may have changed since they were determined.
+            return page with { Entries = [.. page.Entries.Where(e => MaySee(e, rights))] };
         }
         finally
         {
             followers.Pages.Release();
         }
     }
+
+    private static bool MaySee(StoredEntry entry, Rights rights) =>
+        entry.Entry.Audience.Any(a => rights.Reader.Tokens.Contains(a.Audience));
 
     /// <summary>Sends entries while the reader's rights stay the same. Returns whether all were sent.</summary>
     private async Task<bool> Send(IReadOnlyList<StoredEntry> entries, Rights rights)
@@ -211,7 +216,7 @@ internal sealed class Following(
     private async Task<Sent?> SendPieces(ulong position, Sent before)
     {
         var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
-        if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored)
+        if (await ledger.ReadEntry(position, null, stop) is not { } stored || !MaySee(stored, rights))
             return null;
         var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
         var digest = SHA256.HashData(bytes);

@@ -33,7 +33,7 @@ internal sealed class LedgerEndpoint(
     public override async Task<GetEntryResponse> GetEntry(GetEntryRequest request, ServerCallContext context)
     {
         var cancel = context.CancellationToken;
-        var reader = await reads.ReaderOf(Reads.CallerOf(context), cancel);
+        var caller = Reads.CallerOf(context);
         bool[] named = [request.Position != 0, request.OwnRequestId.Length > 0, request.AgreementVersion != 0];
         if (named.Count(n => n) > 1)
             throw Refusals.Invalid("", "the entry must be named in one way only").ToException();

@@ -22,8 +22,8 @@ public sealed class Reads
     /// <summary>The greatest number of records on a page: 200.</summary>
     public const int LargestPage = 200;
 
-    // The greatest number of one participant's cases that are considered: 10 000.
-    private const int MostCases = 10_000;
+    // How many guesses of records' cases are kept.
+    private const int MostGuesses = 10_000;
 
     // How many judgements are kept for one state of a record.
     private const int MostJudgements = 4;
@@ -176,7 +176,7 @@ public sealed class Reads
 
     private void Remember(Participant caller, string key, string @case)
     {
-        if (_casesOfRecords.Count >= MostCases)
+        if (_casesOfRecords.Count >= MostGuesses)
             _casesOfRecords.Clear();
         _casesOfRecords[(caller.Id, key)] = @case;
     }
@@ -218,6 +218,7 @@ public sealed class Reads
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of records.</param>
     /// <param name="filters">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have; empty ones are left out.</param>
+    /// <returns>The records, the token of the next page, and the reader with the tokens that matter for these records.</returns>
     /// <exception cref="RpcException">REQUEST_INVALID where the page token is not one of this caller's for these filters.</exception>
     public async Task<(IReadOnlyList<T> Records, string NextPageToken, Reader Reader)> List<T>(
         IMessage request,
@@ -235,10 +236,12 @@ public sealed class Reads
         var after = 0ul;
         if (Value(request, "page_token") is string { Length: > 0 } token && !PageTokens.TryRead(token, bound, out after))
             throw Refuse(context, Refusals.Invalid("page_token", "must be a page token as it was returned, with the same filters"));
-        var cases = await CasesOf(caller, cancel);
-        var reader = Cases.ReaderOf(caller, cases.Values);
-        var found = await _ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
+        var found = await _ledger.List(kind, keys, Viewer.Of(caller), after, size + 1, cancel);
         var page = found.Take(size).ToArray();
+        // The cases are read after the records, so a party that was removed before a record changed does not see the change.
+        var about = page.SelectMany(r => kind.AudienceOf(r.State).Select(Audience.CaseOf).Append(NeedToKnow.CaseOf(r.State)));
+        var cases = await CasesOf(caller, about, cancel);
+        var reader = Cases.ReaderOf(caller, cases.Values);
         T[] shown =
         [
             .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
@@ -265,28 +268,19 @@ public sealed class Reads
         return (found.Of(kind, key)?.State, found.Of(Cases.Kind, @case)?.State);
     }
 
-    /// <summary>A participant with the tokens of all of its cases.</summary>
-    internal async Task<Reader> ReaderOf(Participant participant, CancellationToken cancel) =>
-        Cases.ReaderOf(participant, (await CasesOf(participant, cancel)).Values);
+    /// <summary>A participant with the tokens that it holds among an audience.</summary>
+    internal async Task<Reader> ReaderAmong(IEnumerable<string> audience, Participant participant, CancellationToken cancel) =>
+        Cases.ReaderOf(participant, (await CasesOf(participant, audience.Select(Audience.CaseOf), cancel)).Values);
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
         (EdgeCall.Of(context).Agreement.Permissions, EdgeCall.Of(context).Caller.Participant);
 
-    private async Task<Dictionary<string, Case>> CasesOf(Participant caller, CancellationToken cancel)
+    // Those among some cases to which a participant is a party. Where there are none, the same read is made, so that it takes as long.
+    private async Task<Dictionary<string, Case>> CasesOf(Participant participant, IEnumerable<string> ids, CancellationToken cancel)
     {
-        var cases = new Dictionary<string, Case>();
-        if (caller.Kind is ParticipantKind.Service or ParticipantKind.Operator)
-            return cases;
-        for (var after = 0ul; cases.Count < MostCases; )
-        {
-            var page = await _ledger.List(Cases.Kind, [Cases.PartyKey(caller.Id)], null, after, 1000, cancel);
-            foreach (var @case in page)
-                cases[@case.Key] = @case.State;
-            if (page.Count < 1000)
-                break;
-            after = page[^1].Number;
-        }
-        return cases;
+        var wanted = ids.Where(id => id.Length > 0).Distinct().DefaultIfEmpty(NoCase);
+        var found = await Task.WhenAll(wanted.Select(id => _ledger.Find(Cases.Kind, id, null, cancel)));
+        return found.OfType<Recorded<Case>>().Select(c => c.State).Where(c => Cases.IsParty(participant, c)).ToDictionary(c => c.Id);
     }
 
     private static object? Value(IMessage request, string name) => request.Descriptor.FindFieldByName(name)?.Accessor.GetValue(request);

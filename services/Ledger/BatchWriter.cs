@@ -15,7 +15,6 @@ internal sealed class BatchWriter(
 )
 {
     private readonly Rows _rows = new();
-    private readonly HashSet<string> _relisted = [];
     private readonly List<(DecidedCommand Decided, NewEntry Entry, Events Events)> _published = [];
 
     /// <summary>Writes and commits.</summary>
@@ -50,7 +49,7 @@ internal sealed class BatchWriter(
         progress.Committing = true;
         await session.Commit();
         progress.Committed = true;
-        context.RecentEntries.Keep(_rows, written.Size, _relisted);
+        context.RecentEntries.Keep(_rows, written.Size);
         Measures.Covered(leaves.Count - decided.Count);
         KeepPublished(leaves, head, written);
         cache.Time = written.Time;
@@ -131,7 +130,6 @@ internal sealed class BatchWriter(
             before = isNew || decider.Before[id] is not { } earlier ? [] : context.KindOf(id.Kind).KeysOf(earlier).ToHashSet();
         if (!isNew && !rebuilt && keys.SetEquals(before!))
             return;
-        _relisted.Add(id.Kind);
         _rows.RemovedKeys.AddRange(before!.Where(k => !keys.Contains(k)).Select(k => new KeyRow(id.Kind, k, number)));
         _rows.Keys.AddRange(keys.Except(before!).Select(k => new KeyRow(id.Kind, k, number)));
     }

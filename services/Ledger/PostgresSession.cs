@@ -419,22 +419,19 @@ internal sealed class PostgresSession : Session
             (long)to
         );
 
-    public override Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
+    public override Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, Viewer? viewer, int limit)
     {
         List<object> values = [(long)from, (long)to, limit];
         var sql =
             "select position, participant, case_id, trace_parent, trace_state, header, audience, "
-            + "octet_length(parts) + coalesce(octet_length(request), 0) from entries where position >= $1 and position < $2";
+            + "octet_length(parts) + coalesce(octet_length(request), 0) from entries s where position >= $1 and position < $2";
         if (@case is not null)
         {
             values.Add(@case);
             sql += $" and case_id = ${values.Count} and case_id <> ''";
         }
-        if (tokens is not null)
-        {
-            values.Add(tokens.ToArray());
-            sql += $" and audience && ${values.Count}";
-        }
+        if (viewer is not null)
+            sql += Visible(viewer, values);
         return Read(
             r =>
                 EntryOf(
@@ -466,22 +463,43 @@ internal sealed class PostgresSession : Session
             ).SelectMany(p => p),
         ];
 
-    public override Task<List<StreamRow>> List(
-        string kind,
-        IReadOnlyList<string> keys,
-        IReadOnlyCollection<string>? tokens,
-        ulong after,
-        int limit
-    )
+    public override Task<List<StreamRow>> List(string kind, IReadOnlyList<string> keys, Viewer? viewer, ulong after, int limit)
     {
         List<object> values = [kind, (long)after, limit];
         var sql = $"select {StreamColumns} from {Listed(kind, keys, values)} and s.number > $2";
-        if (tokens is not null)
-        {
-            values.Add(tokens.ToArray());
-            sql += $" and s.audience && ${values.Count}";
-        }
+        if (viewer is not null)
+            sql += Visible(viewer, values);
         return Read(StreamOf, sql + " order by s.number limit $3", [.. values]);
+    }
+
+    public override Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit) =>
+        Read(
+            r => new ListedRow(U(r, 0), r.GetString(1), r.GetInt32(2), U(r, 3)),
+            """
+            select s.number, s.key, s.fold, s.position from list_keys k join streams s on s.kind = k.kind and s.number = k.stream
+            where k.kind = $1 and k.token = $2 and k.stream > $3 order by k.stream limit $4
+            """,
+            kind,
+            key,
+            (long)after,
+            limit
+        );
+
+    private static string Visible(Viewer viewer, List<object> values)
+    {
+        values.Add(viewer.Tokens.ToArray());
+        var own = $"s.audience && ${values.Count}";
+        if (viewer.PartyKey is null)
+            return $" and {own}";
+        values.AddRange([Cases.Kind.Name, viewer.PartyKey, viewer.Endings.ToArray()]);
+        var (kind, party, endings) = (values.Count - 2, values.Count - 1, values.Count);
+        return $"""
+             and ({own} or exists (
+                select 1 from unnest(s.audience) a(token)
+                join streams c on c.kind = ${kind} and c.key = substring(a.token from '^c:([^:=]+)')
+                join list_keys l on l.kind = c.kind and l.token = ${party} and l.stream = c.number
+                where substr(a.token, 3 + length(c.key)) = any(${endings})))
+            """;
     }
 
     public override async Task<ulong> Count(string kind, IReadOnlyList<string> keys)

@@ -15,7 +15,11 @@ internal sealed class RecentEntries
 
     private readonly Lock _lock = new();
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
-    private readonly ConcurrentDictionary<string, ulong> _relisted = [];
+
+    // The positions are kept for so many list keys. Where there are more, all are forgotten, and every key counts as changed then.
+    private const int MostRelisted = 16_384;
+    private readonly ConcurrentDictionary<(string Kind, string Key), ulong> _relisted = [];
+    private ulong _forgotten;
 
     // A ring of the entries from _first to before _next, each at its position modulo the length.
     private ulong _first,
@@ -44,7 +48,12 @@ internal sealed class RecentEntries
     /// <summary>When the database was looked at last.</summary>
     public long Looked => Volatile.Read(ref _looked);
 
-    public ulong RelistedAt(string kind) => Math.Max(_relisted.GetValueOrDefault(kind), Volatile.Read(ref _others));
+    public ulong RelistedAt(string kind, string key)
+    {
+        // What is known of the key is read first: it may be forgotten meanwhile, but not before that is noted.
+        var relisted = _relisted.GetValueOrDefault((kind, key));
+        return Math.Max(relisted, Math.Max(Volatile.Read(ref _forgotten), Volatile.Read(ref _others)));
+    }
 
     /// <summary>Notes that the database had this many entries. Those that this process did not commit may have changed any
     /// record.</summary>
@@ -61,11 +70,15 @@ internal sealed class RecentEntries
     /// <summary>Keeps what was just committed.</summary>
     /// <param name="rows">What was written.</param>
     /// <param name="size">The number of entries now.</param>
-    /// <param name="kinds">The kinds of records that came under other keys.</param>
-    public void Keep(Rows rows, ulong size, IEnumerable<string> kinds)
+    public void Keep(Rows rows, ulong size)
     {
-        foreach (var kind in kinds)
-            _relisted[kind] = size;
+        if (_relisted.Count + rows.Keys.Count + rows.RemovedKeys.Count > MostRelisted)
+        {
+            Volatile.Write(ref _forgotten, size);
+            _relisted.Clear();
+        }
+        foreach (var changed in rows.Keys.Concat(rows.RemovedKeys))
+            _relisted[(changed.Kind, changed.Token)] = size;
         List<TailEntry> entries = [];
         if (_wanted)
             foreach (var added in rows.Entries)

@@ -12,17 +12,17 @@ public sealed partial class ServiceLedger
     /// <summary>The bytes of parts beyond which a page ends.</summary>
     private const long PageBytes = 8 << 20;
 
-    /// <summary>An entry with its parts; null: there is none, or the reader holds none of its tokens.</summary>
+    /// <summary>An entry with its parts; null: there is none, or it is not for the reader.</summary>
     /// <param name="position">Its position.</param>
-    /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
+    /// <param name="viewer">Who reads; null: the service itself.</param>
     /// <param name="cancel">Cancels.</param>
-    public async Task<StoredEntry?> ReadEntry(ulong position, IReadOnlySet<string>? tokens, CancellationToken cancel) =>
+    public async Task<StoredEntry?> ReadEntry(ulong position, Viewer? viewer, CancellationToken cancel) =>
         position > long.MaxValue
             ? null
             : await Read(
                 async session =>
                 {
-                    var rows = await session.Entries(position, position + 1, null, tokens, 1);
+                    var rows = await session.Entries(position, position + 1, null, viewer, 1);
                     return rows.Count == 0
                         ? null
                         : await OnceReplicated(session, EntryOf(rows[0], await session.Parts([position])), _ => position + 1);
@@ -30,10 +30,21 @@ public sealed partial class ServiceLedger
                 cancel
             );
 
+    /// <summary>Who may see an entry: tokens. Empty: there is no such entry, or nobody may see it.</summary>
+    /// <param name="position">Its position.</param>
+    /// <param name="cancel">Cancels.</param>
+    public async Task<IReadOnlyCollection<string>> AudienceOf(ulong position, CancellationToken cancel) =>
+        position > long.MaxValue
+            ? []
+            : await Read(
+                async session => (await session.Entries(position, position + 1, null, null, 1)) is [var row] ? row.Audience : [],
+                cancel
+            );
+
     /// <summary>Entries from a position on. A page may be empty although more follow: continue from its next position.</summary>
     /// <param name="from">The first position wanted.</param>
     /// <param name="case">Only entries of this case; null: of any.</param>
-    /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
+    /// <param name="viewer">Who reads; null: the service itself.</param>
     /// <param name="limit">The greatest number of entries, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
     /// <param name="bytes">The number of bytes that the page may take in memory, with 1 KiB added for each entry. Default: 8 MiB, more than
@@ -41,7 +52,7 @@ public sealed partial class ServiceLedger
     public Task<EntryPage> ReadEntries(
         ulong from,
         string? @case,
-        IReadOnlySet<string>? tokens,
+        Viewer? viewer,
         int limit,
         CancellationToken cancel,
         long bytes = PageBytes
@@ -55,7 +66,7 @@ public sealed partial class ServiceLedger
                 if (from >= size)
                     return new EntryPage([], from, true);
                 var to = Math.Min(from + Window, size);
-                var rows = await session.Entries(from, to, @case, tokens, limit);
+                var rows = await session.Entries(from, to, @case, viewer, limit);
                 if (rows.Count > 0)
                     await Replicate(session, rows[^1].Position + 1);
                 var next = rows.Count == limit ? rows[^1].Position + 1 : to;

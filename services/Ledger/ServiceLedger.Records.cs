@@ -33,14 +33,15 @@ public sealed partial class ServiceLedger
     /// <summary>Records, oldest first, in an order that does not change while others write.</summary>
     /// <param name="kind">The kind of records.</param>
     /// <param name="keys">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have, at most 16.</param>
-    /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
+    /// <param name="viewer">Who reads; null: the service itself. A record that an older fold made is found by the tokens that it had then, so
+    /// the caller judges by those that it has now.</param>
     /// <param name="after">The number of the record to go on after; zero: from the first.</param>
     /// <param name="limit">The greatest number of records, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<IReadOnlyList<Recorded<T>>> List<T>(
         StreamKind<T> kind,
         IReadOnlyCollection<string> keys,
-        IReadOnlySet<string>? tokens,
+        Viewer? viewer,
         ulong after,
         int limit,
         CancellationToken cancel
@@ -53,21 +54,8 @@ public sealed partial class ServiceLedger
             async session =>
             {
                 var records = new List<Recorded<T>>();
-                var wanted = limit;
-                for (var last = Math.Min(after, long.MaxValue); wanted > 0; wanted = limit - records.Count)
-                {
-                    var rows = await session.List(kind.Name, [.. keys], tokens, last, wanted);
-                    foreach (var row in rows)
-                    {
-                        var record = await RecordOf(session, kind, row);
-                        // An older fold may have stored another audience, which does not count.
-                        if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains))
-                            records.Add(record);
-                    }
-                    if (rows.Count < wanted)
-                        break;
-                    last = rows[^1].Number;
-                }
+                foreach (var row in await session.List(kind.Name, [.. keys], viewer, Math.Min(after, long.MaxValue), limit))
+                    records.Add(new(row.Id.Key, (T)await Stored.StateOf(session, kind, row), row.Version, row.Number, row.Position));
                 if (records.Count > 0)
                     await Replicate(session, records.Max(r => r.Position) + 1);
                 return records;
@@ -76,9 +64,35 @@ public sealed partial class ServiceLedger
         );
     }
 
-    private static async Task<Recorded<T>> RecordOf<T>(Session session, StreamKind<T> kind, StreamRow row)
-        where T : class, IMessage<T>, new() =>
-        new(row.Id.Key, (T)await Stored.StateOf(session, kind, row), row.Version, row.Number, row.Position);
+    /// <summary>The keys of all records that are listed under a key, however many. Their states are read only where an older fold made them.
+    /// Records that come under the key meanwhile, or are taken from it, may be among them or not: <see cref="RelistedAt"/> tells that there
+    /// are such.</summary>
+    /// <param name="kind">The kind of records.</param>
+    /// <param name="key">The key (<see cref="StreamKind.KeysOf"/>).</param>
+    /// <param name="cancel">Cancels.</param>
+    /// <param name="page">How many are read by one query.</param>
+    public async Task<HashSet<string>> ListKeys(StreamKind kind, string key, CancellationToken cancel, int page = 10_000)
+    {
+        var found = new HashSet<string>();
+        for (ulong? after = 0; after is { } last; )
+            after = await Read(
+                async session =>
+                {
+                    var rows = await session.Listed(kind.Name, key, last, page);
+                    foreach (var row in rows)
+                        if (row.Fold == kind.Version || await IsListed(session, kind, row.Key, key))
+                            found.Add(row.Key);
+                    if (rows.Count > 0)
+                        await Replicate(session, rows.Max(r => r.Position) + 1);
+                    return rows.Count < page ? (ulong?)null : rows[^1].Number;
+                },
+                cancel
+            );
+        return found;
+    }
+
+    private static async Task<bool> IsListed(Session session, StreamKind kind, string record, string key) =>
+        await session.FindStates([kind.Id(record)]) is [var row] && kind.KeysOf(await Stored.StateOf(session, kind, row)).Contains(key);
 
     /// <summary>Records whose duty is due at <paramref name="now"/>, the longest due first.</summary>
     /// <param name="now">The time.</param>

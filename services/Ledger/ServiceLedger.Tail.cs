@@ -35,11 +35,12 @@ public sealed partial class ServiceLedger
     /// <param name="position">Its position.</param>
     public TailEntry? Recent(ulong position) => _recentEntries.Find(position);
 
-    /// <summary>The number of entries when a record of this kind last may have changed its keys (<see cref="StreamKind.KeysOf"/>), as far
-    /// as this process knows (<see cref="Look"/>). While it stays the same, each key leads to the same records. It changes before the
-    /// caller that changed a record is answered.</summary>
+    /// <summary>The number of entries when a record of this kind last may have come under a key (<see cref="StreamKind.KeysOf"/>) or been
+    /// taken from it, as far as this process knows (<see cref="Look"/>). While it stays the same, the key leads to the same records. It
+    /// changes before the caller who changed a record is answered.</summary>
     /// <param name="kind">The kind of records.</param>
-    public ulong RelistedAt(StreamKind kind) => _recentEntries.RelistedAt(kind.Name);
+    /// <param name="key">The key.</param>
+    public ulong RelistedAt(StreamKind kind, string key) => _recentEntries.RelistedAt(kind.Name, key);
 
     /// <summary>Looks whether other replicas wrote, unless this process has looked within the last <paramref name="age"/>. Each commit
     /// looks too.</summary>

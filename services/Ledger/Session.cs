@@ -46,15 +46,12 @@ internal abstract class Session : IAsyncDisposable
     public abstract Task<List<byte[]>> TileRoots(int level, ulong from, ulong to);
 
     // ---- reading ----
-    public abstract Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit);
+    public abstract Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, Viewer? viewer, int limit);
     public abstract Task<List<PartRow>> Parts(IReadOnlyCollection<ulong> positions);
-    public abstract Task<List<StreamRow>> List(
-        string kind,
-        IReadOnlyList<string> keys,
-        IReadOnlyCollection<string>? tokens,
-        ulong after,
-        int limit
-    );
+    public abstract Task<List<StreamRow>> List(string kind, IReadOnlyList<string> keys, Viewer? viewer, ulong after, int limit);
+
+    /// <summary>Streams that are listed under a key, without their states.</summary>
+    public abstract Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit);
     public abstract Task<ulong> Count(string kind, IReadOnlyList<string> keys);
     public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit);
     public abstract Task<ulong> CountDue(long now);

@@ -201,7 +201,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
     public override Task<List<byte[]>> TileRoots(int level, ulong from, ulong to) =>
         Read(r => B(r, 0), "select root from tiles where level = @0 and idx >= @1 and idx < @2 order by idx", level, from, to);
 
-    public override Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
+    public override Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, Viewer? viewer, int limit)
     {
         List<object?> values = [from, to, limit];
         var sql =
@@ -212,8 +212,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             sql += $" and case_id = @{values.Count} and case_id <> ''";
             values.Add(@case);
         }
-        if (tokens is not null)
-            sql += Visible(tokens, values);
+        if (viewer is not null)
+            sql += Visible(viewer, values);
         return Read(
             r =>
                 EntryOf(
@@ -250,18 +250,12 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return parts;
     }
 
-    public override Task<List<StreamRow>> List(
-        string kind,
-        IReadOnlyList<string> keys,
-        IReadOnlyCollection<string>? tokens,
-        ulong after,
-        int limit
-    )
+    public override Task<List<StreamRow>> List(string kind, IReadOnlyList<string> keys, Viewer? viewer, ulong after, int limit)
     {
         List<object?> values = [kind, after, limit];
         var sql = $"select {StreamColumns} from {Listed(keys, values)} and s.number > @1";
-        if (tokens is not null)
-            sql += Visible(tokens, values);
+        if (viewer is not null)
+            sql += Visible(viewer, values);
         return Read(StreamOf, sql + " order by s.number limit @2", [.. values]);
     }
 
@@ -282,10 +276,36 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return sql;
     }
 
-    private static string Visible(IReadOnlyCollection<string> tokens, List<object?> values)
+    public override Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit) =>
+        Read(
+            r => new ListedRow(U(r, 0), r.GetString(1), r.GetInt32(2), U(r, 3)),
+            """
+            select s.number, s.key, s.fold, s.position from list_keys k join streams s on s.number = k.stream
+            where k.kind = @0 and k.token = @1 and k.stream > @2 order by k.stream limit @3
+            """,
+            kind,
+            key,
+            after,
+            limit
+        );
+
+    // The case of a token ends at the first colon or equals sign.
+    private const string CaseOfToken = "substr(a.value, 3, instr(replace(substr(a.value, 3), '=', ':') || ':', ':') - 1)";
+
+    private static string Visible(Viewer viewer, List<object?> values)
     {
-        values.Add(Json(tokens));
-        return $" and exists (select 1 from json_each(s.audience) a join json_each(@{values.Count - 1}) t on a.value = t.value)";
+        values.Add(Json(viewer.Tokens));
+        var own = $"a.value in (select value from json_each(@{values.Count - 1}))";
+        if (viewer.PartyKey is null)
+            return $" and exists (select 1 from json_each(s.audience) a where {own})";
+        values.AddRange([Cases.Kind.Name, viewer.PartyKey, Json(viewer.Endings)]);
+        var (kind, party, endings) = (values.Count - 3, values.Count - 2, values.Count - 1);
+        return $"""
+             and exists (select 1 from json_each(s.audience) a where {own} or exists (
+                select 1 from streams c join list_keys l on l.kind = c.kind and l.token = @{party} and l.stream = c.number
+                where a.value like 'c:%' and c.kind = @{kind} and c.key = {CaseOfToken}
+                    and substr(a.value, 3 + length(c.key)) in (select value from json_each(@{endings}))))
+            """;
     }
 
     public override Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit) =>

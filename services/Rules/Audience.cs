@@ -26,8 +26,16 @@ public static class Audience
         && (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
 
     /// <summary>The case that an audience is one of; empty: of none.</summary>
-    public static string CaseOf(string audience) =>
-        audience.StartsWith("c:", StringComparison.Ordinal) ? audience[2..].Split(':', '=')[0] : "";
+    public static string CaseOf(string audience) => SpanOfCase(audience).ToString();
+
+    /// <summary>As <see cref="CaseOf"/>.</summary>
+    internal static ReadOnlySpan<char> SpanOfCase(string audience)
+    {
+        if (!audience.StartsWith("c:", StringComparison.Ordinal))
+            return [];
+        var rest = audience.AsSpan(2);
+        return rest.IndexOfAny(':', '=') is var end and >= 0 ? rest[..end] : rest;
+    }
 
     /// <summary>The observers of a case among an audience, with the level and the name that it has; null: there are none among it.</summary>
     /// <param name="audience">The audience.</param>

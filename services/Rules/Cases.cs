@@ -134,32 +134,12 @@ public static class Cases
         OfOperator = [Part.Operator],
         OfMinistry = [Part.Ministry, .. InCases];
 
-    /// <summary>The tokens that a participant holds through its part in a case: for every level up to its clearance, as one of
-    /// many and by its own name (<see cref="Audience.Marked"/>).</summary>
-    public static IEnumerable<string> TokensIn(Participant reader, Case @case)
-    {
-        if (@case.Parties.All(p => p.Participant != reader.Id))
-            yield break;
-        var side = reader.Kind is ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower
-            ? Audience.Observers(@case.Id)
-            : Audience.State(@case.Id, reader.State);
-        foreach (var audience in (string[])[Audience.Case(@case.Id), side])
-            for (var level = Level.Restricted; level == Level.Restricted || level <= reader.Clearance; level++)
-            {
-                var cleared = Audience.Cleared(audience, level);
-                yield return cleared;
-                yield return Audience.Named(cleared, reader.Id);
-            }
-    }
-
     /// <summary>Whether a participant may see a record of the case (D22).</summary>
     /// <param name="reader">The participant.</param>
     /// <param name="case">The case.</param>
     /// <param name="audience">The record's tokens (<see cref="StreamKind.AudienceOf"/>).</param>
     public static bool MaySee(Participant reader, Case @case, IReadOnlyCollection<string> audience) =>
-        audience.Contains(Audience.Everybody)
-        || audience.Contains(Audience.Of(reader.Id))
-        || TokensIn(reader, @case).Any(audience.Contains);
+        audience.Any(ReaderOf(reader, @case).Tokens.Contains);
 
     /// <summary>A case as a reader sees it: a requesting state does not see which other states request, nor when which of their
     /// organs was admitted (D22).</summary>
@@ -183,10 +163,10 @@ public static class Cases
 
     /// <summary>A participant with the tokens that it holds through cases.</summary>
     public static Reader ReaderOf(Participant participant, params IEnumerable<Case> cases) =>
-        new(
-            participant,
-            new HashSet<string>(cases.SelectMany(c => TokensIn(participant, c))) { Audience.Everybody, Audience.Of(participant.Id) }
-        );
+        new(participant, new HeldTokens(participant, [.. cases.Where(c => IsParty(participant, c)).Select(c => c.Id)]));
+
+    /// <summary>Whether a participant is a party to a case.</summary>
+    public static bool IsParty(Participant participant, Case @case) => @case.Parties.Any(p => p.Participant == participant.Id);
 
     /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
     /// An event that came before those on which it rests, such as a removal before the admission, is refused. So it is tried again after

@@ -121,9 +121,9 @@ public sealed class WatchedLedger : IAsyncDisposable
     // What is for the reader, and how far he is told that there was nothing else for him.
     private async Task<List<string>> Entries(Reader reader)
     {
-        var page = await _ledger.ReadEntries(_said, null, reader.Tokens, 1000, Cancel);
+        var page = await _ledger.ReadEntries(_said, null, null, 1000, Cancel);
         List<string> seen = [];
-        foreach (var stored in page.Entries)
+        foreach (var stored in page.Entries.Where(e => e.Entry.Audience.Any(a => reader.Tokens.Contains(a.Audience))))
         {
             var header = EntryHeader.Parser.ParseFrom(stored.Entry.Header);
             var numbers = stored.Entry.Audience.Where(a => reader.Tokens.Contains(a.Audience)).Select(a => $"{a.Audience} {a.Number}");

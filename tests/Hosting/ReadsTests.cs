@@ -57,6 +57,30 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
+    public async Task An_entry_takes_the_same_reads_however_many_cases_its_reader_has()
+    {
+        var position = (await running.Log()).Receipt.Position;
+        var before = await Taken();
+        for (var i = 1; i <= 5; i++)
+            await running.Seed(
+                new CaseOpened
+                {
+                    Case = $"case_0000000000000000000000002{i}",
+                    DetainingPower = "KR",
+                    Participant = "kr/mfa",
+                }
+            );
+        Assert.Equal(before, await Taken());
+
+        async Task<long> Taken()
+        {
+            var before = running.Ledger.Finds;
+            await Entry("kr/mfa", position);
+            return running.Ledger.Finds - before;
+        }
+    }
+
+    [Fact]
     public async Task A_removed_party_reads_nothing_any_more()
     {
         await running.Seed(

@@ -269,14 +269,14 @@ public abstract class CoverTests
         await using var ledger = await Open();
         ledger.KeepsTail = true;
         await Tick(ledger);
-        var relisted = ledger.RelistedAt(Kind);
+        var relisted = ledger.RelistedAt(Kind, "all");
         var outcome = ledger.Commit(Add("a", "1", "c"), Cancel);
         await Tick(ledger);
         await outcome;
-        var changed = ledger.RelistedAt(Kind);
+        var changed = ledger.RelistedAt(Kind, "all");
         Assert.NotEqual(relisted, changed);
         await Tick(ledger);
-        Assert.Equal(changed, ledger.RelistedAt(Kind));
+        Assert.Equal(changed, ledger.RelistedAt(Kind, "all"));
         // A reader gets what is his and how far it reaches.
         var page = await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel);
         Assert.Equal((1, 24UL, true), (page.Entries.Count, page.Next, page.Complete));

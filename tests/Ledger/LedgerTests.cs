@@ -497,7 +497,7 @@ public abstract class LedgerTests
         await using var ledger = await Open();
         foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index())
             await ledger.Commit(Add("a", $"r{i}", counter), Cancel);
-        async Task<string> Keys(IReadOnlySet<string>? tokens, params string[] keys) =>
+        async Task<string> Keys(HashSet<string>? tokens, params string[] keys) =>
             string.Join(' ', (await ledger.List(Kind, keys, tokens, 0, 10, Cancel)).Select(r => r.Key));
         Assert.Equal("x y z", await Keys(null));
         Assert.Equal("x z", await Keys(null, "odd"));
@@ -510,6 +510,73 @@ public abstract class LedgerTests
         Assert.Equal([new DueStream(Kind.Id("z"), due)], await ledger.ListDue(due, 0, 10, Cancel));
         Assert.Equal(1UL, await ledger.CountDue(due, Cancel));
         Assert.Empty(await ledger.ListDue(due - TimeSpan.FromTicks(1), 0, 10, Cancel));
+    }
+
+    [Fact]
+    public async Task A_party_sees_what_is_of_its_cases_however_many_they_are()
+    {
+        var options = Options(await Engine.Create());
+        await using var ledger = await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = options.Service,
+                Kinds = [Cases.Kind],
+                Connection = options.Connection,
+                Key = Key,
+                CheckpointFile = options.CheckpointFile,
+            },
+            Cancel
+        );
+        var permissions = new Permissions(Trust.StandardAgreement.Read());
+        var reader = permissions.Participant("ua/mfa")!.Clone();
+        reader.Clearance = Types.V1.Level.Secret;
+        string[] own = [.. Enumerable.Range(1, 5).Select(i => $"case_{i}")];
+        foreach (var @case in own.Append("case_6"))
+            await Happens(
+                new CaseOpened
+                {
+                    Case = @case,
+                    DetainingPower = "UA",
+                    Participant = @case == "case_6" ? "ua/hq" : reader.Id,
+                }
+            );
+        List<string> audiences = [Audience.Everybody, Audience.Of(reader.Id), Audience.Of("kr/mfa"), "case_1", "c:", "c:case_1x"];
+        foreach (var @case in (string[])["case_1", "case_5", "case_6", "case_7"])
+        foreach (
+            var side in (string[])
+                [Audience.Case(@case), Audience.State(@case, "UA"), Audience.State(@case, "KR"), Audience.Observers(@case)]
+        )
+        foreach (var level in (Types.V1.Level[])[Types.V1.Level.Restricted, Types.V1.Level.Secret, Types.V1.Level.Secret + 1])
+            audiences.AddRange(
+                Audience.Cleared(side, level),
+                Audience.Named(Audience.Cleared(side, level), reader.Id),
+                Audience.Named(Audience.Cleared(side, level), "kr/mfa")
+            );
+        var first = ledger.Size;
+        foreach (var (i, audience) in audiences.Index())
+            await ledger.Commit(Decides("a", $"{i}", (_, _) => Decision.Accept("", [audience], [])), Cancel);
+        await Sees(own);
+        await Happens(new PartyRemoved { Case = "case_5", Participant = reader.Id });
+        await Sees(own[..4]);
+
+        async Task Happens(Google.Protobuf.IMessage @event) =>
+            Assert.Null((await CustodyEvents.Record(ledger, @event, permissions, Cancel)).Refusal);
+
+        async Task Sees(string[] cases)
+        {
+            Assert.Equal(cases, (await ledger.ListKeys(Cases.Kind, Cases.PartyKey(reader.Id), Cancel, page: 2)).Order());
+            var held = new HeldTokens(reader, [.. cases]);
+            var seen = await ledger.ReadEntries(first, null, Viewer.Of(reader), 1000, Cancel);
+            Assert.Equal(
+                audiences.Where(held.Contains).Order(),
+                seen.Entries.Where(e => e.Participant == "a")
+                    .Select(e => e.Entry.Audience.Single(a => a.Audience != Audience.Of("a")).Audience)
+                    .Order()
+            );
+            Assert.Contains(Audience.Named(Audience.State("case_1", "UA"), reader.Id), audiences.Where(held.Contains));
+            var listed = await ledger.List(Cases.Kind, [], Viewer.Of(reader), 0, 10, Cancel);
+            Assert.Equal(cases, listed.Select(c => c.Key).Order());
+        }
     }
 
     [Fact]
@@ -578,22 +645,22 @@ public abstract class LedgerTests
         await using var one = await ServiceLedger.Open(Options(connection), Cancel);
         await using var two = await ServiceLedger.Open(Options(connection), Cancel);
         await one.Commit(Add("a", "1", "c"), Cancel);
-        Assert.Equal(1ul, one.RelistedAt(Kind));
+        Assert.Equal(1ul, one.RelistedAt(Kind, "odd"));
         // A refusal, and an entry that changes no keys.
         await one.Commit(Decides("a", "2", (_, _) => Refused), Cancel);
         await one.Commit(Decides("a", "3", (_, _) => Decision.Accept("", [], [])), Cancel);
-        Assert.Equal(1ul, one.RelistedAt(Kind));
+        Assert.Equal(1ul, one.RelistedAt(Kind, "odd"));
         await one.Commit(Add("a", "4", "c"), Cancel);
-        Assert.Equal(4ul, one.RelistedAt(Kind));
+        Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
         await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("", [], [])), Cancel);
         // An entry of another replica may have changed keys.
         await one.Look(TimeSpan.FromMinutes(1), Cancel);
-        Assert.Equal(4ul, one.RelistedAt(Kind));
+        Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
         await one.Look(TimeSpan.FromTicks(-1), Cancel);
-        Assert.Equal(5ul, one.RelistedAt(Kind));
+        Assert.Equal(5ul, one.RelistedAt(Kind, "odd"));
         await two.Commit(Decides("a", "6", (_, _) => Decision.Accept("", [], [])), Cancel);
         await one.Commit(Decides("a", "7", (_, _) => Decision.Accept("", [], [])), Cancel);
-        Assert.Equal(6ul, one.RelistedAt(Kind));
+        Assert.Equal(6ul, one.RelistedAt(Kind, "odd"));
     }
 
     [Fact]
@@ -1165,6 +1232,28 @@ public abstract class LedgerTests
 
         Task<Outcome> Wait(string participant, string id, int bytes, int precedence = 0) =>
             held.Ledger.Commit(OfLength(participant, id, bytes, precedence), Cancel);
+    }
+
+    [Fact]
+    public async Task Urgent_requests_that_wait_within_the_limits_take_no_room_from_those_beyond_them()
+    {
+        await using var held = await Held.Begin(
+            this,
+            new()
+            {
+                MaxQueuedBytes = 160,
+                MaxQueuedBytesPerParticipant = 80,
+                QueuedBytesForFlash = 40,
+            }
+        );
+        List<Task<Outcome>> waiting = [Wait("a1", 40, Flash), Wait("a2", 40), Wait("a3", 40, Flash)];
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => Wait("a4", 10, Flash));
+        held.Go();
+        await Task.WhenAll(waiting);
+        // Both kinds of room are given back.
+        await Task.WhenAll(Wait("a5", 80), Wait("a6", 40, Flash));
+
+        Task<Outcome> Wait(string id, int bytes, int precedence = 0) => held.Ledger.Commit(OfLength("a", id, bytes, precedence), Cancel);
     }
 
     private const int Flash = (int)Types.V1.Precedence.Flash;

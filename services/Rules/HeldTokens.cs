@@ -1,0 +1,46 @@
+using Ministries.Types.V1;
+
+namespace Ministries.Rules;
+
+/// <summary>The tokens that a participant holds: its own, those of everybody, and those that follow from its part in cases. Of a case only
+/// the id is kept.</summary>
+/// <param name="participant">The participant; null: nobody, who holds none.</param>
+/// <param name="cases">The ids of the cases to which it is a party.</param>
+public sealed class HeldTokens(Participant? participant, HashSet<string> cases)
+{
+    private readonly HashSet<string> _own = participant is null ? [] : Own(participant),
+        _endings = participant is null ? [] : Endings(participant);
+    private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases = cases.GetAlternateLookup<ReadOnlySpan<char>>();
+
+    /// <summary>Whether it holds a token.</summary>
+    public bool Contains(string token)
+    {
+        if (_own.Contains(token))
+            return true;
+        var @case = Audience.SpanOfCase(token);
+        return @case.Length > 0
+            && _cases.Contains(@case)
+            && _endings.GetAlternateLookup<ReadOnlySpan<char>>().Contains(token.AsSpan(Audience.Case("").Length + @case.Length));
+    }
+
+    /// <summary>The tokens that a participant holds without a case.</summary>
+    internal static HashSet<string> Own(Participant participant) => [Audience.Everybody, Audience.Of(participant.Id)];
+
+    /// <summary>What follows a case's id in the tokens that a participant holds as a party to it: for every level up to its clearance, as
+    /// one of many and by its own name (<see cref="Audience.Marked"/>).</summary>
+    internal static HashSet<string> Endings(Participant participant)
+    {
+        var side = participant.Kind is ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower
+            ? Audience.Observers("")
+            : Audience.State("", participant.State);
+        var (before, endings) = (Audience.Case("").Length, new HashSet<string>());
+        foreach (var audience in (string[])[Audience.Case(""), side])
+            for (var level = Level.Restricted; level == Level.Restricted || level <= participant.Clearance; level++)
+            {
+                var cleared = Audience.Cleared(audience, level);
+                endings.Add(cleared[before..]);
+                endings.Add(Audience.Named(cleared, participant.Id)[before..]);
+            }
+        return endings;
+    }
+}

@@ -20,7 +20,10 @@ internal sealed class CommandQueue(LedgerOptions options)
     // One place in so many goes round all participants.
     private const int Round = 4;
 
-    private readonly Dictionary<string, (int Count, long Bytes, long FlashBytes)> _perParticipant = [];
+    private readonly Dictionary<string, (int Count, long Bytes, long BytesBeyond)> _perParticipant = [];
+
+    // What waits in the room that is kept for FLASH. It is apart from the rest, so that neither takes room from the other.
+    private readonly HashSet<PendingCommand> _beyond = [];
 
     // When each participant had its last place: the number of that place. The agreement limits how many participants there are.
     private readonly Dictionary<string, long> _served = [];
@@ -43,17 +46,16 @@ internal sealed class CommandQueue(LedgerOptions options)
                 throw new LedgerClosedException();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
             // One command of each participant has room whatever others have sent, and so have a few bytes of what is FLASH.
-            if (
-                _count >= options.MaxQueued
-                || own.Count >= options.MaxQueuedPerParticipant
-                || own.Count > 0
-                    && (
-                        own.Bytes + command.Bytes.Length > options.MaxQueuedBytesPerParticipant
-                        || _bytes + command.Bytes.Length > options.MaxQueuedBytes
-                    )
-                    && !(IsFlash(command) && own.FlashBytes + command.Bytes.Length <= options.QueuedBytesForFlash)
-            )
+            var fits =
+                own.Count == 0
+                || own.Bytes + command.Bytes.Length <= options.MaxQueuedBytesPerParticipant
+                    && _bytes + command.Bytes.Length <= options.MaxQueuedBytes;
+            var fitsBeyond =
+                command.Precedence >= (int)Precedence.Flash && own.BytesBeyond + command.Bytes.Length <= options.QueuedBytesForFlash;
+            if (_count >= options.MaxQueued || own.Count >= options.MaxQueuedPerParticipant || !fits && !fitsBeyond)
                 throw new LedgerOverloadedException();
+            if (!fits)
+                _beyond.Add(pending);
             if (!_ranks.TryGetValue(command.Precedence, out var rank))
                 _ranks[command.Precedence] = rank = [];
             var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
@@ -171,16 +173,21 @@ internal sealed class CommandQueue(LedgerOptions options)
 
     private void ChangeCounts(PendingCommand pending, int sign)
     {
-        var (command, length) = (pending.Command, sign * (long)pending.Command.Bytes.Length);
+        var length = sign * (long)pending.Command.Bytes.Length;
+        var beyond = sign > 0 ? _beyond.Contains(pending) : _beyond.Remove(pending);
+        var own = _perParticipant.GetValueOrDefault(pending.Command.Participant);
+        own.Count += sign;
         _count += sign;
-        _bytes += length;
-        var own = _perParticipant.GetValueOrDefault(command.Participant);
-        own = (own.Count + sign, own.Bytes + length, own.FlashBytes + (IsFlash(command) ? length : 0));
-        if (own.Count == 0)
-            _perParticipant.Remove(command.Participant);
+        if (beyond)
+            own.BytesBeyond += length;
         else
-            _perParticipant[command.Participant] = own;
+        {
+            own.Bytes += length;
+            _bytes += length;
+        }
+        if (own.Count == 0)
+            _perParticipant.Remove(pending.Command.Participant);
+        else
+            _perParticipant[pending.Command.Participant] = own;
     }
-
-    private static bool IsFlash(Command command) => command.Precedence >= (int)Precedence.Flash;
 }

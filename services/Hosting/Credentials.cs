@@ -269,33 +269,45 @@ internal sealed partial class Reloading(
     protected override async Task Work(CancellationToken stop)
     {
         using var timer = new PeriodicTimer(limits.ReloadInterval, time);
-        string? complained = null;
-        while (!stop.IsCancellationRequested)
+        string? ofAgreement = null,
+            ofCertificate = null;
+        while (await timer.WaitForNextTickAsync(stop))
         {
-            try
-            {
-                await timer.WaitForNextTickAsync(stop);
-                if (credentials.Reload())
-                    LogCertificate(credentials.Certificate.NotAfter.ToUniversalTime());
-                var before = agreements.InForce.Permissions.Agreement.Version;
-                await agreements.Adopt(ledger, stop);
-                if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
-                    LogAgreement(now);
-                complained = null;
-            }
-            catch (Exception e)
-                when (e
-                        is AgreementRefusedException
-                            or CryptographicException
-                            or IOException
-                            or UnauthorizedAccessException
-                            or LedgerException
-                )
-            {
-                if (complained != e.Message)
-                    LogKept(e.Message);
-                complained = e.Message;
-            }
+            // Neither keeps the other out. A version of the agreement may revoke keys, so it comes first.
+            ofAgreement = await Try(() => Adopt(stop), ofAgreement);
+            ofCertificate = await Try(ReadCertificate, ofCertificate);
+        }
+    }
+
+    private async Task Adopt(CancellationToken stop)
+    {
+        var before = agreements.InForce.Permissions.Agreement.Version;
+        await agreements.Adopt(ledger, stop);
+        if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
+            LogAgreement(now);
+    }
+
+    private Task ReadCertificate()
+    {
+        if (credentials.Reload())
+            LogCertificate(credentials.Certificate.NotAfter.ToUniversalTime());
+        return Task.CompletedTask;
+    }
+
+    // Says why it failed, unless that was said before. Returns what was said; null: it did not fail.
+    private async Task<string?> Try(Func<Task> read, string? said)
+    {
+        try
+        {
+            await read();
+            return null;
+        }
+        catch (Exception e)
+            when (e is AgreementRefusedException or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)
+        {
+            if (said != e.Message)
+                LogKept(e.Message);
+            return e.Message;
         }
     }
 
@@ -305,6 +317,6 @@ internal sealed partial class Reloading(
     [LoggerMessage(21, LogLevel.Information, "version {Version} of the agreement is in force")]
     private partial void LogAgreement(ulong version);
 
-    [LoggerMessage(22, LogLevel.Error, "the change is not taken over, and the previous version stays in force: {Why}")]
+    [LoggerMessage(22, LogLevel.Error, "the new files are not used, and the previous version stays in force: {Why}")]
     private partial void LogKept(string why);
 }

@@ -6,8 +6,8 @@ using Ministries.Serving;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Asks the ledger every two seconds whether it can be served in full: whether a commit is answered, the clock is trusted, and the database
-/// is not behind what was signed. Readiness follows the answer, and so does what is measured. A database that takes no commits still
+/// Asks the ledger every two seconds whether it can be served in full: whether a commit is answered, the clock is trusted, the database is
+/// not behind what was signed, and the ledger's version of the agreement is in force here. Readiness follows the answer, and so does what is measured. A database that takes no commits still
 /// answers reads, so the reads of <see cref="Vitals"/> do not show it.
 /// </summary>
 internal sealed partial class LedgerWatch : SupervisedService
@@ -17,6 +17,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         Patience = TimeSpan.FromSeconds(5);
 
     private readonly ServiceLedger _ledger;
+    private readonly Agreements _agreements;
     private readonly Lifecycle _life;
     private readonly ILogger<LedgerWatch> _log;
     private readonly Meter _meter = new(Measures.Name);
@@ -24,10 +25,10 @@ internal sealed partial class LedgerWatch : SupervisedService
     private string _said = "";
     private bool _saidAsynchronous;
 
-    public LedgerWatch(ServiceLedger ledger, Lifecycle life, ILogger<LedgerWatch> log)
+    public LedgerWatch(ServiceLedger ledger, Agreements agreements, Lifecycle life, ILogger<LedgerWatch> log)
         : base(log)
     {
-        (_ledger, _life, _log) = (ledger, life, log);
+        (_ledger, _agreements, _life, _log) = (ledger, agreements, life, log);
         Gauge(
             "ministries.ledger.writable",
             "1 where the last commit was answered and the database takes commits, else 0.",
@@ -66,11 +67,12 @@ internal sealed partial class LedgerWatch : SupervisedService
         using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
         late.CancelAfter(Patience);
         var condition = _condition = await _ledger.Examine(late.Token);
+        var wrong = condition.IsGood ? await LaterAgreement(late.Token) : condition.Wrong;
         stop.ThrowIfCancellationRequested();
-        _life.Say("ledger", condition.IsGood);
-        if (condition.Wrong != _said)
+        _life.Say("ledger", wrong.Length == 0);
+        if (wrong != _said)
         {
-            _said = condition.Wrong;
+            _said = wrong;
             if (_said.Length > 0)
                 LogWrong(_log, _ledger.Service, _said);
             else
@@ -79,6 +81,26 @@ internal sealed partial class LedgerWatch : SupervisedService
         if (condition.IsAsynchronous && !_saidAsynchronous)
             LogAsynchronous(_log, _ledger.Service);
         _saidAsynchronous = condition.IsAsynchronous;
+    }
+
+    // Every write is judged by the version that the ledger has, so this replica refuses them all while its own is an earlier one.
+    private async Task<string> LaterAgreement(CancellationToken cancel)
+    {
+        if (!_agreements.IsInForce)
+            return "";
+        try
+        {
+            var has = (await _ledger.List(Agreements.Kind, [], null, 0, 1, cancel)).SingleOrDefault()?.State.Version;
+            var here = _agreements.InForce.Permissions.Agreement.Version;
+            return has > here
+                ? $"the ledger has version {has} of the agreement, and version {here} is in force here: give this replica the file of version {has}"
+                : "";
+        }
+        catch (Exception e) when (e is LedgerException or OperationCanceledException)
+        {
+            // The next look says what is wrong with the ledger.
+            return "";
+        }
     }
 
     public override void Dispose()

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -121,6 +123,71 @@ public sealed class AgreementTests : IAsyncLifetime
         await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
+    }
+
+    [Fact]
+    public async Task A_certificate_that_cannot_be_read_keeps_no_version_of_the_agreement_out()
+    {
+        var certificate = Path.Combine(_running.Folder, "service", "calllog", "system.pem");
+        await File.WriteAllTextAsync(certificate, "no certificate", Running.Cancel);
+        await Running.Until(() => Task.FromResult(Logged("the new files are not used")), "the certificate cannot be read");
+        Signing.Next(
+            _running.Folder,
+            next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(_running.CertificateOf("kr/mfa").SerialNumber),
+            ["kr/mfa"]
+        );
+        await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
+        await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => _running.Log());
+        await _running.Log("ua/mfa");
+        // An agreement that cannot be read keeps no certificate out either.
+        await File.WriteAllTextAsync(_running.AgreementFile, "{ not an agreement", Running.Cancel);
+        var others = Path.Combine(_running.Folder, "others");
+        Pki.Init(others, StandardAgreement.Read(), TimeProvider.System);
+        foreach (var name in (string[])["system.key", "system.pem"])
+            File.Copy(Path.Combine(others, "service", "calllog", name), Path.Combine(_running.Folder, "service", "calllog", name), true);
+        using var next = X509CertificateLoader.LoadCertificateFromFile(certificate);
+        await Running.Until(async () => await Served() == next.SerialNumber, "the new certificate is served");
+
+        bool Logged(string text) => _running.Lines.Any(line => line.Contains(text, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_replica_that_lacks_the_ledgers_version_of_the_agreement_is_not_ready_until_it_has_it()
+    {
+        var life = _running.Host.Services.GetRequiredService<Lifecycle>();
+        await Running.Until(() => Task.FromResult(life.Ready), "it is ready");
+        var previous = Signing.Agreement(_running.Folder);
+        var next = previous.Clone();
+        AgreementVersions.Follow(previous, next);
+        foreach (var signer in previous.Participants.Where(AgreementVersions.Signs).Select(p => p.Id))
+            Pki.Sign(previous, next, signer, Path.Combine(_running.Folder, signer, "agreements.key"));
+        var adopted = new AgreementAdopted { Version = 2, Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(next)) };
+        // Another replica, which has the new file already, records it in the ledger of both.
+        await _running.Ledger.Commit(
+            new Command
+            {
+                Participant = "service/calllog",
+                RequestId = Agreements.RequestIdOf(2),
+                Method = AgreementVersions.Method,
+                Request = next,
+                Bytes = next.ToByteArray(),
+                AgreementVersion = 2,
+                StoresRefusal = false,
+                Decide = (view, _) =>
+                {
+                    view.Find(Agreements.Kind, Agreements.Key);
+                    return Decision.Accept("", [Audience.Everybody], [new Change(adopted, [Agreements.Kind.Id(Agreements.Key)])]);
+                },
+            },
+            Running.Cancel
+        );
+        await Running.Refused("UNAVAILABLE", () => _running.Log());
+        await Running.Until(() => Task.FromResult(!life.Ready), "it is not ready");
+        Assert.Contains(_running.Warned, line => line.Contains("version 2 of the agreement", StringComparison.Ordinal));
+        File.Copy(_running.AgreementFile, AgreementFile.PathOf(_running.AgreementFile, 1));
+        Signing.Put(_running.Folder, next);
+        await Running.Until(() => Task.FromResult(life.Ready), "it is ready again");
+        await _running.Log();
     }
 
     [Fact]

@@ -128,7 +128,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
 
     private async ValueTask<Refusals.Prepared?> Find(Kind kind, HttpContext http, string participant, Refusals.Prepared full)
     {
-        if (kind.Precedence > 0 && await IsFlash(http, kind.Precedence))
+        if (kind.Precedence > 0 && await IsFlashSoon(http, kind.Precedence))
         {
             if (PlacesOf(kind).Take(participant, urgent: true) is not { } none)
                 return null;
@@ -138,13 +138,27 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         return full;
     }
 
+    // A call without a place must not hold its stream by sending nothing.
+    private async Task<bool> IsFlashSoon(HttpContext http, uint field)
+    {
+        using var late = new CancellationTokenSource(limits.PrecedenceDelay, time);
+        try
+        {
+            return await IsFlash(http, field, late.Token);
+        }
+        catch (OperationCanceledException) when (late.IsCancellationRequested)
+        {
+            return false;
+        }
+    }
+
     // Whether the message's precedence is FLASH. As much of the body is read as is needed, and none of it is consumed.
-    private static async Task<bool> IsFlash(HttpContext http, uint field)
+    private static async Task<bool> IsFlash(HttpContext http, uint field, CancellationToken cancel = default)
     {
         var reader = http.Request.BodyReader;
         while (true)
         {
-            var read = await reader.ReadAsync();
+            var read = await reader.ReadAsync(cancel);
             var (buffer, known) = (read.Buffer, PrecedenceIn(read.Buffer, field));
             var ended = known is not null || read.IsCompleted || buffer.Length > Searched;
             reader.AdvanceTo(buffer.Start, ended ? buffer.Start : buffer.End);

@@ -124,9 +124,13 @@ public sealed record EdgeLimits
     /// <summary>How often a stream reports its position while nothing comes for its reader: every 10 seconds.</summary>
     public TimeSpan StreamProgress { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The longest time until a call without a free place is refused: 50 milliseconds. Until then it counts as one of its
-    /// connection's calls and holds nothing else.</summary>
+    /// <summary>The longest time until a call without a free place is refused, once its message has begun or <see cref="PrecedenceDelay"/> is
+    /// over: 50 milliseconds. Until then it counts as one of its connection's calls and holds nothing else.</summary>
     public TimeSpan RefusalDelay { get; init; } = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>How long the first 4 KiB of a write without a free place may take to come, where they might say that it is FLASH: 250
+    /// milliseconds. After that, it counts as not FLASH.</summary>
+    public TimeSpan PrecedenceDelay { get; init; } = TimeSpan.FromMilliseconds(250);
 
     /// <summary>After how much silence a peer is asked whether it is still there; it has half of that to answer: 30 seconds.
     /// </summary>

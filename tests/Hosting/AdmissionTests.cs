@@ -21,6 +21,7 @@ public sealed class AdmissionTests : IAsyncLifetime
             PlacesForFlash = 1,
             MaxConnectionsPerParticipant = 3,
             RefusalDelay = TimeSpan.FromMilliseconds(1),
+            PrecedenceDelay = TimeSpan.FromSeconds(30),
         },
     };
 

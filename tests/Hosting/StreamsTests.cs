@@ -356,6 +356,41 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_participant_sees_its_newest_case_however_many_it_was_admitted_to()
+    {
+        var newest = "";
+        for (var i = 1; i <= 4; i++)
+        {
+            newest = $"case_0000000000000000000000001{i}";
+            await _running.Seed(
+                new CaseOpened
+                {
+                    Case = newest,
+                    DetainingPower = "UA",
+                    Participant = "ua/mfa",
+                }
+            );
+            await _running.Seed(
+                new PartyAdmitted
+                {
+                    Case = newest,
+                    Participant = Headquarters,
+                    Part = Part.DetainingPower,
+                    State = "UA",
+                }
+            );
+        }
+        var request = Running.Request();
+        request.Case = newest;
+        var logged = await _running.Calling("ua/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+        var followed = await All(Headquarters, 0);
+        Assert.Contains(logged.Receipt.Position, followed.Where(f => f.Entry is not null).Select(f => PositionOf(f.Entry)));
+        var listed = await _running.Calling(Headquarters).ListCallsAsync(new(), cancellationToken: Running.Cancel);
+        Assert.Equal([logged.Call], listed.Calls.Select(c => c.Call));
+        await Client(Headquarters).GetEntryAsync(new() { Position = logged.Receipt.Position }, cancellationToken: Running.Cancel);
+    }
+
+    [Fact]
     public async Task A_reader_that_loses_its_right_while_its_stream_waits_gets_only_what_was_on_its_way()
     {
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50), StreamStall = TimeSpan.FromMinutes(5) });
@@ -519,6 +554,33 @@ public sealed class StreamsTests : IAsyncLifetime
         var e = await Assert.ThrowsAsync<HttpRequestException>(() => http.SendAsync(request, Running.Cancel));
         Assert.Equal(11, Assert.IsType<HttpProtocolException>(e.InnerException).ErrorCode);
         await GivenBack(http, method);
+    }
+
+    [Fact]
+    public async Task A_write_without_a_place_is_refused_even_if_its_message_never_comes()
+    {
+        const string method = "calllog.v1.CallLogService/LogCall";
+        await With(Narrow with { CallTime = TimeSpan.FromHours(1), PlacesForFlash = 1, PrecedenceDelay = TimeSpan.FromMilliseconds(1) });
+        var (held, go) = (new TaskCompletionSource(), new TaskCompletionSource<IMessage?>());
+        _running.Ask = _ =>
+        {
+            held.TrySetResult();
+            return go.Task;
+        };
+        var holding = _running.Log("ua/mfa");
+        await held.Task.WaitAsync(Running.Cancel);
+        var http = _running.Http(_running.CertificateOf("ua/mfa"));
+        var statuses = await Task.WhenAll(Enumerable.Range(0, 100).Select(_ => Status()));
+        Assert.All(statuses, s => Assert.Equal(StatusCode.ResourceExhausted, s));
+        go.SetResult(null);
+        await holding;
+
+        async Task<StatusCode> Status()
+        {
+            using var request = Post(method, new Halting([]));
+            using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Running.Cancel);
+            return (StatusCode)int.Parse(response.Headers.GetValues("grpc-status").Single(), CultureInfo.InvariantCulture);
+        }
     }
 
     [Fact]

@@ -11,7 +11,8 @@ public static class KeyText
     /// <summary>The seed of the first private key in a text.</summary>
     /// <param name="pem">PKCS #8 in PEM (RFC 8410; RFC 7468, whose explanatory text before the key is legal). Public key and attributes
     /// behind the key (RFC 5958) are not needed.</param>
-    /// <returns>The 32 bytes of the private key (RFC 8032).</returns>
+    /// <returns>The 32 bytes of the private key (RFC 8032), in an array that the garbage collector does not copy. The caller zeroes it.
+    /// </returns>
     /// <exception cref="FormatException">It holds no such key. The message says what it holds instead, and nothing of the key.</exception>
     public static byte[] SeedOf(ReadOnlySpan<char> pem)
     {
@@ -51,8 +52,17 @@ public static class KeyText
             key.ReadInteger();
             if (key.ReadSequence().ReadObjectIdentifier() is var algorithm && algorithm != Ed25519)
                 throw new FormatException($"the key is of the algorithm {algorithm}, and Ed25519 ({Ed25519}) is needed");
-            var seed = new AsnReader(key.ReadOctetString(), AsnEncodingRules.DER).ReadOctetString();
-            return seed.Length == 32 ? seed : throw new FormatException("the key does not have 32 bytes");
+            // These are parts of the given bytes, where ReadOctetString would leave copies that nobody zeroes.
+            if (
+                !key.TryReadPrimitiveOctetString(out var inner)
+                || !new AsnReader(inner, AsnEncodingRules.DER).TryReadPrimitiveOctetString(out var found)
+            )
+                throw new FormatException("the key is no PKCS #8");
+            if (found.Length != 32)
+                throw new FormatException("the key does not have 32 bytes");
+            var seed = GC.AllocateUninitializedArray<byte>(32, pinned: true);
+            found.CopyTo(seed);
+            return seed;
         }
         catch (AsnContentException e)
         {

@@ -26,6 +26,17 @@ public sealed class KeySourceTests : IDisposable
         Assert.True(SignatureAlgorithm.Ed25519.Verify(key.PublicKey, "text"u8, opened.Sign("text"u8)));
     }
 
+    [Fact]
+    public void A_key_is_read_into_memory_of_which_the_garbage_collector_makes_no_copies()
+    {
+        using var key = Signing.NewKey();
+        var pem = System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText));
+        var seed = KeyText.SeedOf(pem);
+        Assert.Equal(key.Export(KeyBlobFormat.RawPrivateKey), seed);
+        // What is pinned counts as the oldest generation from the start; an array that small is of the youngest otherwise.
+        Assert.Equal(GC.MaxGeneration, GC.GetGeneration(seed));
+    }
+
     [Theory]
     [InlineData(
         "own.key",

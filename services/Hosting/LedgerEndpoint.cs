@@ -44,11 +44,13 @@ internal sealed class LedgerEndpoint(
                 Agreements.RequestIdOf(version),
                 cancel
             ),
-            { OwnRequestId.Length: > 0 } => await ledger.FindPosition(reader.Participant.Id, request.OwnRequestId, cancel),
+            { OwnRequestId.Length: > 0 } => await ledger.FindPosition(caller.Id, request.OwnRequestId, cancel),
             _ => request.Position,
         };
-        var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
-        if (stored is not null)
+        // The cases are read after the entry's audience, so a party that was removed before the entry does not see it.
+        var audience = position is null ? [] : await ledger.AudienceOf(position.Value, cancel);
+        var reader = await reads.ReaderAmong(audience, caller, cancel);
+        if (audience.Any(reader.Tokens.Contains) && await ledger.ReadEntry(position!.Value, null, cancel) is { } stored)
             return new GetEntryResponse { Entry = await Show(stored, reader, cancel) };
         await Evenly.Wait(context);
         throw new Refusal(Reason.NotFound).ToException();
@@ -65,19 +67,24 @@ internal sealed class LedgerEndpoint(
     public override async Task<ShareSealedResponse> ShareSealed(ShareSealedRequest request, ServerCallContext context)
     {
         SealedDatum? datum = null;
-        var response = await writes.Run<ShareSealedRequest, ShareSealedResponse>(
-            request,
-            context,
-            (r, rule) => Shares.Share(r, rule, datum),
-            async (r, _, cancel) =>
-            {
-                datum = await SealedData.Look(ledger, r.Position, r.Field, cancel);
-                return null;
-            }
-        );
-        // Also where the caller has gone: nothing may be left of what was erased.
-        await SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
-        return response;
+        try
+        {
+            return await writes.Run<ShareSealedRequest, ShareSealedResponse>(
+                request,
+                context,
+                (r, rule) => Shares.Share(r, rule, datum),
+                async (r, _, cancel) =>
+                {
+                    datum = await SealedData.Look(ledger, r.Position, r.Field, cancel);
+                    return null;
+                }
+            );
+        }
+        finally
+        {
+            // Also where the caller has gone, or the call failed after its commit: nothing may be left of what was erased.
+            await SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
+        }
     }
 
     public override async Task<GetSealedResponse> GetSealed(GetSealedRequest request, ServerCallContext context)

@@ -1,0 +1,95 @@
+using Google.Protobuf;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>What is given of a sealed datum to others. These tests run alone, because they stop the committing thread of the process.
+/// </summary>
+[Collection(nameof(Alone))]
+public sealed class SharingTests(Running running) : IClassFixture<Running>
+{
+    [Fact]
+    public async Task What_is_given_of_a_datum_that_was_erased_meanwhile_is_erased_even_if_the_call_fails()
+    {
+        var agreement = Signing.Agreement(running.Folder);
+        var request = Running.Request();
+        request.Account.Minutes = SealedForm.To("ua/mfa");
+        SealedForm.In(request, "kr/mfa", agreement);
+        var position = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
+        var next = running.Ledger.Size;
+        using var go = new ManualResetEventSlim();
+        var holding = Hold(go);
+        var sharing = new LedgerService.LedgerServiceClient(running.As("kr/mfa"))
+            .ShareSealedAsync(
+                new ShareSealedRequest
+                {
+                    RequestId = Guid.NewGuid().ToString(),
+                    Actor = request.Actor,
+                    Case = Running.Case,
+                    Position = position,
+                    Field = "account.minutes",
+                    Recipient = "icrc",
+                    KeyId = Signing.Of(agreement, "icrc").SealingKeys[0].Id,
+                    Encapsulation = ByteString.CopyFrom(new byte[1120]),
+                    Secret = ByteString.CopyFrom(new byte[48]),
+                    Reason = SharingReason.MedicalCare,
+                    LegalBasis = "gc3-30",
+                },
+                cancellationToken: Running.Cancel
+            )
+            .ResponseAsync;
+        await Running.Until(() => Task.FromResult(running.Ledger.QueueLength == 1 || sharing.IsCompleted), "the gift waits");
+        var erased = false;
+        Probe.Hook = point =>
+        {
+            if (point == "before-take" && !erased)
+                erased = running.Ledger.EraseRequest(position, CancellationToken.None).GetAwaiter().GetResult();
+            else if (point == "after-commit" && erased)
+                throw new InvalidOperationException("the process fails after the commit");
+        };
+        try
+        {
+            go.Set();
+            await holding;
+            await Running.Refused("UNAVAILABLE", () => sharing);
+        }
+        finally
+        {
+            Probe.Hook = null;
+        }
+        var gift = await running.Ledger.ReadEntry(next, null, Running.Cancel);
+        Assert.EndsWith("/ShareSealed", EntryHeader.Parser.ParseFrom(gift!.Entry.Header).Method);
+        Assert.True(gift.Entry.Parts.Single(p => p.Kind == PartKind.Request).Erased);
+    }
+
+    // A command that is being decided, so that others wait.
+    private Task<Outcome> Hold(ManualResetEventSlim go)
+    {
+        var held = new TaskCompletionSource();
+        var holding = running.Ledger.Commit(
+            new Command
+            {
+                Participant = "service/custody",
+                RequestId = "holds",
+                Method = "holds",
+                Request = new CaseOpened(),
+                Bytes = default,
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (_, _) =>
+                {
+                    held.TrySetResult();
+                    go.Wait();
+                    return new Refusal(Reason.NotFound);
+                },
+            },
+            Running.Cancel
+        );
+        held.Task.Wait(Running.Cancel);
+        return holding;
+    }
+}

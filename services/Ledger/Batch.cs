@@ -53,12 +53,15 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
                 if (pending is not null)
                     await Take(pending, place, previews.GetValueOrDefault(pending), answered);
             if (_decided.Count > 0 || context.Leaves is not null)
+            {
                 (_head, _tree) = await new BatchWriter(context, _cache, loader, _decider, session, _now).Write(
                     _decided,
                     _intakes,
                     _head,
                     progress
                 );
+                progress.Recorded = _decided.Count > 0;
+            }
             else if (_head.Size > context.End.Replicated)
             {
                 // Others wrote, and what is answered now rests on it. Their commit may be one that was not replicated.

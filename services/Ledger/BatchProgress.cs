@@ -11,4 +11,7 @@ internal sealed class BatchProgress
 
     /// <summary>The database said that it committed.</summary>
     public bool Committed { get; set; }
+
+    /// <summary>What commands did was written. A commit without that touches fewer tables.</summary>
+    public bool Recorded { get; set; }
 }

@@ -79,6 +79,9 @@ internal sealed class Committer(CommitContext context)
     private long _failingSince,
         _failedLast;
 
+    // Whether the last failure was one of a single command that the database did not take.
+    private bool _failedOne;
+
     /// <summary>Since when commits fail for other reasons than their commands, as a timestamp of the clock; null: the last one did not.
     /// </summary>
     public long? FailingSince => Interlocked.Read(ref _failingSince) is not 0 and var since ? since : null;
@@ -90,8 +93,9 @@ internal sealed class Committer(CommitContext context)
             Interlocked.Exchange(ref _failingSince, 0);
     }
 
-    private void NoteFailure()
+    private void NoteFailure(bool ofOne)
     {
+        _failedOne = ofOne;
         Interlocked.Exchange(ref _failedLast, Math.Max(1, context.Options.Time.GetTimestamp()));
         Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
     }
@@ -213,7 +217,9 @@ internal sealed class Committer(CommitContext context)
             try
             {
                 await new Batch(context, _cache, commands).Run(progress, cache => _cache = cache);
-                (_failingSince, _failedLast) = (0, 0);
+                // What records nothing touches less of the database, and says little about what would.
+                if (!_failedOne || progress.Recorded)
+                    (_failingSince, _failedLast, _failedOne) = (0, 0, false);
                 return;
             }
             catch (Exception e)
@@ -225,14 +231,13 @@ internal sealed class Committer(CommitContext context)
                     context.Store.Forget();
                     continue;
                 }
-                if (FaultOf(e, progress, commands) is { } fault)
+                if (FaultOf(e, progress, commands) is var (fault, ofOne))
                 {
-                    var own = fault() is CommandFailedException;
                     // A wrong clock and a database that must not be served from are states of their own.
-                    if (!own && e is not (ClockNotTrustedException or LedgerInconsistentException))
-                        NoteFailure();
+                    if (fault() is not CommandFailedException && e is not (ClockNotTrustedException or LedgerInconsistentException))
+                        NoteFailure(ofOne);
                     FailAll(commands, fault);
-                    if (own && _schedule is not null)
+                    if (ofOne && _schedule is not null)
                         break;
                     if (_schedule is not null)
                         Measures.NotCovered(fault());
@@ -250,32 +255,34 @@ internal sealed class Committer(CommitContext context)
             await Commit([], span);
     }
 
-    /// <summary>What a batch's fault means for all of its commands; null: each is to be tried by itself.</summary>
-    private Func<Exception>? FaultOf(Exception fault, BatchProgress progress, List<PendingCommand> commands)
+    /// <summary>What a batch's fault means for all of its commands, and whether it is of its only command, so that others may succeed; null:
+    /// each is to be tried by itself.</summary>
+    private (Func<Exception> Fault, bool OfOne)? FaultOf(Exception fault, BatchProgress progress, List<PendingCommand> commands)
     {
         if (progress.Committing && (progress.Committed || !context.Store.IsNotCommitted(fault)))
         {
             // Its connection is used no more. The caller's repetition finds the outcome on whichever server is the primary then.
             context.Store.Forget();
-            return () => new CommitOutcomeUnknownException(fault);
+            return (() => new CommitOutcomeUnknownException(fault), false);
         }
         if (context.Store.IsOutage(fault))
         {
             context.Store.Forget();
-            return () => new LedgerUnavailableException(fault);
+            return (() => new LedgerUnavailableException(fault), false);
         }
         if (fault is ClockNotTrustedException)
-            return () => fault;
+            return (() => fault, false);
         if (fault is LedgerInconsistentException)
         {
             context.Store.Forget();
-            return () => fault;
+            return (() => fault, false);
         }
         return commands switch
         {
             // No command is to blame.
-            [] => () => new LedgerUnavailableException(fault),
-            [{ Command.Method: var method }] => () => new CommandFailedException(method, fault, "its entry could not be written"),
+            [] => (() => new LedgerUnavailableException(fault), false),
+            [_] when context.Store.IsDamage(fault) => (() => new LedgerUnavailableException(fault), true),
+            [{ Command.Method: var method }] => (() => new CommandFailedException(method, fault, "its entry could not be written"), true),
             _ => null,
         };
     }

@@ -14,6 +14,21 @@ internal sealed class PostgresSession : Session
     private const string EventSources =
         "n.header, n.parts, n.trace_parent, n.trace_state from e join entries n on n.position = e.position order by e.number";
 
+    // What a commit writes, for no row at all: the database refuses it where a table is missing or a right, and does nothing otherwise.
+    private const string WritesNoRow = """
+        with entries_made as (insert into entries select * from entries where false),
+            events_made as (insert into further_events select * from further_events where false),
+            streams_made as (insert into streams select * from streams where false),
+            streams_changed as (update streams set version = version where false),
+            changes_made as (insert into changes select * from changes where false),
+            keys_made as (insert into list_keys select * from list_keys where false),
+            keys_removed as (delete from list_keys where false),
+            tiles_made as (insert into tiles select * from tiles where false),
+            cursors_made as (insert into cursors select * from cursors where false),
+            cursors_moved as (update cursors set value = value where false),
+            head_moved as (update head set size = size where false)
+        """;
+
     private const string Nothing = "pg_logical_emit_message(true, 'ministries', '')";
 
     private readonly NpgsqlConnection _connection;
@@ -70,6 +85,7 @@ internal sealed class PostgresSession : Session
             await Read(
                 r => (new Pulse(HeadOf(r), TimeOf(r, 5), r.GetBoolean(6), r.GetInt64(7)), r.GetBoolean(8)),
                 $"""
+                {WritesNoRow}
                 select size, edge, last_time, streams, events, clock_timestamp(),
                     current_setting('synchronous_standby_names') <> '' and current_setting('synchronous_commit') not in ('off', 'local'),
                     (select count(*) from pg_stat_replication), current_setting('transaction_read_only') = 'on', {Nothing}::text

@@ -218,6 +218,11 @@ internal sealed class PostgresStore : Store
             _ => false,
         };
 
+    // Of these classes is what a command can cause by what it says: a value, a constraint or a limit. Others are of the database, such as 42
+    // (a table is missing, or a right) and XX (an internal error, or damaged data).
+    public override bool IsDamage(Exception fault) =>
+        fault is PostgresException e && !IsOutage(e) && e.SqlState[..2] is not ("21" or "22" or "23" or "54");
+
     // A statement's error ends its transaction; the end of the connection says nothing about it.
     public override bool IsNotCommitted(Exception fault) => fault is PostgresException { Severity: "ERROR" };
 

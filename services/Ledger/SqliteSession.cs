@@ -31,9 +31,17 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             )
         )[0];
 
+    // What a commit writes, for no row at all: SQLite refuses it where a table is missing.
+    private static readonly string WritesNoRow = string.Concat(
+        ((string[])["entries", "further_events", "streams", "changes", "list_keys", "tiles", "cursors"]).Select(table =>
+            $"insert into {table} select * from {table} where false;"
+        )
+    );
+
     public override async Task<Pulse> Pulse(bool failing)
     {
         Begin();
+        Run(WritesNoRow);
         if (failing)
             Run("update head set size = size");
         await Commit();

@@ -90,6 +90,10 @@ internal sealed class SqliteStore : Store
     public override bool IsOutage(Exception fault) =>
         fault is SqliteException { SqliteErrorCode: 5 or 6 or 8 or 10 or 13 or 14 } or IOException or UnauthorizedAccessException;
 
+    // A command can cause these by what it says: too big, a constraint, a type or a range.
+    public override bool IsDamage(Exception fault) =>
+        fault is SqliteException { SqliteErrorCode: not (18 or 19 or 20 or 25) } && !IsOutage(fault);
+
     // SQLite reports busy and full before it writes anything to the log's end.
     public override bool IsNotCommitted(Exception fault) => fault is SqliteException { SqliteErrorCode: 5 or 13 or 19 };
 

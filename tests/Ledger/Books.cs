@@ -158,7 +158,8 @@ public static class Counting
         IntakeNumber? intake = null,
         string traceParent = "",
         StreamKind<EventCursor>? kind = null,
-        string @case = "case_1"
+        string @case = "case_1",
+        string traceState = ""
     )
     {
         var request = new PartyAdmitted { Case = counter, Participant = content };
@@ -173,6 +174,7 @@ public static class Counting
             Precedence = precedence,
             Intake = intake,
             TraceParent = traceParent,
+            TraceState = traceState,
             Decide = (view, now) =>
             {
                 before?.Invoke();

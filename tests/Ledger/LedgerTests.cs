@@ -846,6 +846,26 @@ public abstract class LedgerTests
         await Audit(ledger);
     }
 
+    /// <summary>It comes from whoever calls, and nobody signs it.</summary>
+    [Theory]
+    [InlineData("a=1", "a=1")]
+    [InlineData("a=\0", "")]
+    [InlineData("a=é", "")]
+    [InlineData("a=\n1", "")]
+    [InlineData(null, "")]
+    public async Task A_trace_context_that_is_no_short_text_is_left_out(string? state, string kept)
+    {
+        // Null stands for one that is too long.
+        state ??= new string('a', 513);
+        const string Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        await using var ledger = await Open();
+        await ledger.Commit(Add("a", "1", "c", traceParent: Parent, traceState: state), Cancel);
+        await ledger.Commit(Add("a", "2", "c", traceParent: $"{Parent}{state}"), Cancel);
+        var events = await ledger.EventsAfter(0, 10, Cancel);
+        Assert.Equal((Parent, kept), (events[0].Event.Traceparent, events[0].Event.Tracestate));
+        Assert.Equal(kept.Length == 0 ? "" : $"{Parent}{state}", events[1].Event.Traceparent);
+    }
+
     [Fact]
     public async Task A_command_has_no_effect_where_the_one_before_it_in_its_chain_failed()
     {

@@ -381,8 +381,9 @@ internal static class Wire
             },
             Time = time,
             Leaf = leaf,
-            Traceparent = traceParent,
-            Tracestate = traceState,
+            // In the message of a single event they are outside of what is signed.
+            Traceparent = TraceText.OrNothing(traceParent),
+            Tracestate = TraceText.OrNothing(traceState),
         };
         return recorded.IsOf(source) ? recorded : null;
     }

@@ -1,0 +1,110 @@
+using Ministries.Fixtures;
+using static Ministries.Ledger.Tests.Counting;
+
+namespace Ministries.Ledger.Tests;
+
+/// <summary>A database that answers, and yet takes no command, because something of it is missing or damaged.</summary>
+public sealed class DamageTests
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public static TheoryData<string, string> Tables
+    {
+        get
+        {
+            var tables = new TheoryData<string, string>();
+            foreach (var engine in (string[])["sqlite", "postgres"])
+            foreach (var table in (string[])["entries", "further_events", "streams", "changes", "list_keys", "tiles", "cursors"])
+                tables.Add(engine, table);
+            return tables;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Tables))]
+    public async Task A_database_without_a_table_that_a_commit_writes_takes_no_commits_and_that_passes(string name, string table)
+    {
+        Engine engine = name == "sqlite" ? new Sqlite() : new PostgreSql();
+        var (connection, clock) = (await engine.Create(), new Clock());
+        await using var ledger = await ServiceLedger.Open(Options(connection, time: clock), Cancel);
+        await ledger.Commit(Add("a", "1", "c"), Cancel);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await engine.Run(connection, $"alter table {table} rename to gone");
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        if (table is "entries" or "streams" or "changes" or "list_keys")
+            await Assert.ThrowsAsync<LedgerUnavailableException>(() => ledger.Commit(Add("a", "2", "c"), Cancel));
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        await engine.Run(connection, $"alter table gone rename to {table}");
+        // It counts as mended some time after the last failure, or as soon as a command is committed.
+        clock.Now += TimeSpan.FromSeconds(10);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await ledger.Commit(Add("a", "2", "c"), Cancel);
+    }
+
+    [Fact]
+    public async Task A_role_that_may_not_write_what_a_commit_writes_takes_no_commits()
+    {
+        var (_, owner, serving) = await ServingRoleTests.Roles();
+        await ServiceLedger.MakeTables(owner, "custody", ServingRoleTests.RoleOf(serving), Cancel);
+        await using var ledger = await ServiceLedger.Open(Options(serving), Cancel);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        var server = await Postgres.Shared;
+        await server.Execute($"revoke insert on changes from {ServingRoleTests.RoleOf(serving)}", owner);
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        await server.Execute($"grant insert on changes to {ServingRoleTests.RoleOf(serving)}", owner);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+    }
+
+    // What stands for a damaged page: whoever changes a row gets the error that PostgreSQL gives then.
+    private const string Damage = """
+        create function damaged() returns trigger language plpgsql as $$ begin raise exception 'damaged' using errcode = 'XX001'; end $$;
+        create trigger damaged before insert or update on streams for each row execute function damaged()
+        """;
+
+    /// <summary>A command that changes nothing, and a scheduled commit without commands, touch less, and succeed.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_damaged_table_takes_no_commits_until_a_command_is_recorded(bool covered)
+    {
+        var (engine, clock) = (new PostgreSql(), new SteppedClock());
+        var connection = await engine.Create();
+        await using var ledger = await ServiceLedger.Open(
+            Options(connection, time: clock, cover: covered ? CoverTests.Interval : default),
+            Cancel
+        );
+        await Commit(Add("a", "1", "c"));
+        await engine.Run(connection, Damage);
+        foreach (var id in (string[])["2", "3"])
+            await Assert.ThrowsAsync<LedgerUnavailableException>(() => Commit(Add("a", id, "c")));
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        Assert.NotNull((await Commit(Decides("a", "refused", (_, _) => Refused, storesRefusal: false))).Refusal);
+        Assert.True((await Commit(Add("a", "1", "c"))).Repeated);
+        if (covered)
+            await CoverTests.Tick(ledger, clock);
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        await engine.Run(connection, "drop trigger damaged on streams");
+        Assert.False((await ledger.Examine(Cancel)).IsGood);
+        await Commit(Add("a", "2", "c"));
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+
+        async Task<Outcome> Commit(Command command)
+        {
+            var outcome = ledger.Commit(command, Cancel);
+            if (covered)
+                await CoverTests.Tick(ledger, clock);
+            return await outcome;
+        }
+    }
+
+    /// <summary>Nobody makes a service seem unable to commit by what he sends.</summary>
+    [Fact]
+    public async Task A_command_that_the_database_refuses_for_what_it_says_shows_no_damage()
+    {
+        var engine = new PostgreSql();
+        await using var ledger = await ServiceLedger.Open(Options(await engine.Create()), Cancel);
+        await Assert.ThrowsAsync<CommandFailedException>(() => ledger.Commit(Add("a", "1", "c", @case: "case\0"), Cancel));
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await ledger.Commit(Add("a", "2", "c"), Cancel);
+    }
+}

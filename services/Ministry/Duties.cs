@@ -225,10 +225,14 @@ internal static class Duties
             case TransferState.Suspended:
                 yield return Do("resume or decline what is suspended", "resume-transfer", holder);
                 break;
-            case TransferState.ReturnRequested:
+            // Nobody returns one whom nobody holds.
+            case TransferState.ReturnRequested when t.ReturnDueTime is not null:
                 yield return Do("confirm the return", "confirm-return", t.ReturningPower, "GC III 12(3)", t.ReturnDueTime);
                 break;
         }
+        // Who has him back answers for him itself, and to request return is to do something about a failure.
+        if (t.State is TransferState.ReturnRequested || t.ReturnTime is not null)
+            yield break;
         foreach (var failure in t.Failures.Where(f => !f.Corrected && f.Measures.All(m => m.Corrected)))
             yield return Do(
                 "record measures, or request return",
@@ -248,7 +252,8 @@ internal static class Duties
 
     private static IEnumerable<Duty> OfAccess(Access access)
     {
-        if (access.State == AccessState.Requested)
+        // No decision is owed after the end of custody, nor by a power that held him before.
+        if (access is { State: AccessState.Requested, DecisionDueTime: not null })
             yield return new(
                 access.Id,
                 $"decide on the access that {access.Participant} asks for",

@@ -245,7 +245,7 @@ public static class Accesses
     /// him needs no consular access to him.</summary>
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
-        var passed = PassTime(e, context);
+        var passed = e.PassTime ?? PassTime(e, context);
         foreach (var access in OpenOf(DossiersOf(e.Case, e.Prisoner, context), context).Where(a => a.DetainingPower != e.ToPower))
             yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
     }

@@ -24,12 +24,12 @@ public sealed class AccessTests
                 )
         ).Access;
 
-    private string Notify(string participant = CaseFixture.Icrc) =>
+    private string Notify(string participant = CaseFixture.Icrc, string prisoner = CaseFixture.First) =>
         (
             (NotifyVisitResponse)
                 _fixture.Do(
                     participant,
-                    new NotifyVisitRequest { Prisoner = CaseFixture.First, PlannedTime = _fixture.In(24) },
+                    new NotifyVisitRequest { Prisoner = prisoner, PlannedTime = _fixture.In(24) },
                     Accesses.NotifyVisit
                 )
         ).Access;
@@ -849,6 +849,48 @@ public sealed class AccessTests
                 );
                 break;
         }
+    }
+
+    /// <summary>The hand-over was recorded under the kept reference, and was of the other man (D4, D17).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_has_held_each_man_since_the_hand_over()
+    {
+        var (his, others) = (Notify(), Notify(prisoner: CaseFixture.Second));
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        foreach (var access in (string[])[his, others])
+            _fixture.Do(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit);
+        _fixture.Undo(link);
+        var undone = new CustodyTransferred
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.Second,
+            FromPower = "KR",
+            ToPower = "UA",
+            Undone = true,
+            PassTime = passed,
+        };
+        _fixture.Happen(undone);
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                FromPower = "UA",
+                ToPower = "KR",
+                Route = Types.V1.Route.Article12Transfer,
+                PassTime = passed,
+            }
+        );
+        foreach (var (access, power) in ((string, string)[])[(his, "KR"), (others, "UA")])
+        {
+            Assert.Equal(power, _fixture.Access(access).DetainingPower);
+            Assert.Equal(power, Assert.Single(_fixture.Access(access).Visits).DetainingPower);
+        }
+        Assert.Equal(("UA", passed), _fixture.Access(his).FormerCustodies.Select(c => (c.DetainingPower, c.EndTime)).Last());
     }
 
     /// <summary>A power that never held him decides on no visit to him (D4, D17, D18).</summary>

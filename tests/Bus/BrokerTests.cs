@@ -291,11 +291,36 @@ public sealed class BrokerTests
         await Send(fixture, events[0], alter: h => h.Remove("cloudEvents:signature"));
         await BusFixture.Until(() => Interlocked.Read(ref rejected) >= 6, "each is rejected");
         Assert.DoesNotContain(events[3], await fixture.Effects());
+        // Each counts, and few are told of, so that nobody can fill the disk with log lines.
+        Assert.InRange(fixture.Warnings.Count(w => w.Contains("does not bear the signature", StringComparison.Ordinal)), 1, 2);
 
         // The second message is never delivered; the others come late, twice and in another order.
         foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0])
             await Send(fixture, events[place]);
         await fixture.UntilEffects(events);
+    }
+
+    /// <summary>The trace context of a single event's message is outside of what is signed.</summary>
+    [Fact]
+    public async Task A_brokers_operator_spoils_no_commit_with_a_trace_context()
+    {
+        var databases = new Dictionary<string, string>();
+        foreach (var service in (string[])["calllog", "consular"])
+            databases[service] = await (await Postgres.Shared).CreateDatabase();
+        var clock = new SteppedClock();
+        await using var fixture = new BusFixture(await Node.Clean()) { Clock = clock, DatabaseOf = service => databases[service] };
+        var id = await fixture.Log();
+        await fixture.StartReady(fixture.Consular);
+        var ledger = await fixture.Ledger(fixture.Consular);
+        await Send(fixture, id, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", alter: h => h["tracestate"] = "a=\0");
+        var own = BusFixture.Begin(ledger, BusFixture.Noted, "own", "own");
+        await BusFixture.Until(() => ledger.QueueLength == 2, "both wait for their commit");
+        clock.Step(BusFixture.Interval);
+        await ledger.WaitForMore(0, Cancel);
+        Assert.Equal([id], await fixture.Effects());
+        await own.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        Assert.Equal((ulong)fixture.Leaves, ledger.Size);
+        Assert.Equal("", Assert.Single(await ledger.EventsAfter(0, 10, Cancel)).Event.Tracestate);
     }
 
     [Theory]

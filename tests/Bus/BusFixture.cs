@@ -375,8 +375,14 @@ public sealed class BusFixture : IAsyncDisposable
         }
         if (_memory is not null)
             await _memory.DisposeAsync();
-        foreach (var ledger in _ledgers.Values)
-            await ledger.DisposeAsync();
+        var closed = Task.WhenAll(_ledgers.Values.Select(l => l.DisposeAsync().AsTask()));
+        // After a test that fails, commands may wait for their time.
+        while (Clock is not null && !closed.IsCompleted)
+        {
+            Clock.Step(Interval);
+            await Task.WhenAny(closed, Task.Delay(20));
+        }
+        await closed;
         Directory.Delete(_folder, recursive: true);
     }
 

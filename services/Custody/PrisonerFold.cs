@@ -396,6 +396,9 @@ internal static class PrisonerFold
         {
             Cases.PassOn(state.FormerPowers, e);
             Answers(state, e.ToPower);
+            // Where he set out himself before, that way was called off when the hand-over was taken for his.
+            if (state.State == CustodyState.InTransit)
+                SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
             return;
         }
         var time = e.PassTime ?? TimeOf(entry);

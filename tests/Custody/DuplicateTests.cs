@@ -533,6 +533,28 @@ public class DuplicateTests
         Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
     }
 
+    /// <summary>The consular service called off every other way when custody passed.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_who_was_not_handed_over_is_on_no_way_that_was_called_off()
+    {
+        _fixture.Link();
+        _fixture.Do(
+            CaseFixture.Consular,
+            new Consular.V1.TransitBegun
+            {
+                Case = _fixture.Case,
+                Transfer = "transfer_2",
+                Prisoner = CaseFixture.Q,
+                AcceptingPower = "KR",
+            },
+            Reactions.Departed
+        );
+        _fixture.HandOver();
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal((CustodyState.Interned, true, "UA"), (Kept.State, Kept.Held, Kept.DetainingPower));
+        Assert.Equal((CustodyState.Interned, "KR"), (_fixture.Prisoner.State, _fixture.Prisoner.DetainingPower));
+    }
+
     /// <summary>It is told to those who were told of the hand-over.</summary>
     [Fact]
     public void What_a_hand_over_breached_is_told_to_no_one_else_when_the_link_is_undone()

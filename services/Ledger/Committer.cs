@@ -79,7 +79,7 @@ internal sealed class Committer(CommitContext context)
     private long _failingSince,
         _failedLast;
 
-    // Whether the last failure was one of a single command that the database did not take.
+    // Whether a single command failed that the database did not take, and none was recorded since.
     private bool _failedOne;
 
     /// <summary>Since when commits fail for other reasons than their commands, as a timestamp of the clock; null: the last one did not.
@@ -95,7 +95,7 @@ internal sealed class Committer(CommitContext context)
 
     private void NoteFailure(bool ofOne)
     {
-        _failedOne = ofOne;
+        _failedOne |= ofOne;
         Interlocked.Exchange(ref _failedLast, Math.Max(1, context.Options.Time.GetTimestamp()));
         Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
     }

@@ -32,7 +32,8 @@ public sealed class KeySourceTests : IDisposable
         using var key = Signing.NewKey();
         var pem = System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText));
         var seed = KeyText.SeedOf(pem);
-        Assert.Equal(key.Export(KeyBlobFormat.RawPrivateKey), seed);
+        using var read = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
+        Assert.Equal(key.PublicKey, read.PublicKey);
         // What is pinned counts as the oldest generation from the start; an array that small is of the youngest otherwise.
         Assert.Equal(GC.MaxGeneration, GC.GetGeneration(seed));
     }

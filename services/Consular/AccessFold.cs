@@ -77,7 +77,7 @@ internal static class AccessFold
     private static void Decided(Access access, AccessDecided e, FoldedEntry entry)
     {
         access.State = e.Granted ? State.Granted : State.Denied;
-        (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
+        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (null, false, null);
         access.Decision = new AccessDecision
         {
             Granted = e.Granted,
@@ -107,14 +107,14 @@ internal static class AccessFold
         if (access.State == State.Denied)
             access.Decision.DenialExpired = true;
         Reopen(access);
-        access.DecisionDueTime = e.DecisionDueTime;
+        (access.DecisionDueTime, access.StoppedDecisionDueTime) = (e.DecisionDueTime, null);
     }
 
     // Nobody is left who could decide, so no decision falls due; one that was not made in time stays marked.
     private static void CustodyEnded(Access access)
     {
-        if (!access.DecisionOverdue)
-            access.DecisionDueTime = null;
+        if (access is { DecisionDueTime: { } due, DecisionOverdue: false })
+            (access.StoppedDecisionDueTime, access.DecisionDueTime) = (due, null);
     }
 
     private static void Passed(Access access, AccessPassed e, FoldedEntry entry)
@@ -132,7 +132,7 @@ internal static class AccessFold
         // The previous power's decision does not bind the power that took him.
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
-        (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
+        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (e.DecisionDueTime, false, null);
         // A decision that the previous power made after the hand-over does not count for the new one.
         access.Periods.Keep(p => p.StartTime < e.HandoverTime);
         Begin(access, OpenState(access.Kind), e.HandoverTime, entry);
@@ -163,7 +163,7 @@ internal static class AccessFold
     {
         (access.State, access.CloseTime) = (State.Closed, entry.Time);
         Begin(access, State.Closed, entry.Time, entry);
-        (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
+        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (null, false, null);
     }
 
     private static void Corrected(Access access, V1.RecordCorrected e, FoldedEntry entry)

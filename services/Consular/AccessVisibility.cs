@@ -98,6 +98,8 @@ public static class AccessVisibility
             return;
         (shown.State, shown.DetainingPower) = (StateFor(access, power), power);
         (shown.Decision, shown.DecisionDueTime, shown.DecisionOverdue, shown.CloseTime) = (null, null, false, null);
+        shown.StoppedDecisionDueTime = null;
         shown.Withheld.Add(["state", "detaining_power", "decision", "decision_due_time", "decision_overdue", "close_time"]);
+        shown.Withheld.Add("stopped_decision_due_time");
     }
 }

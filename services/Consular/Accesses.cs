@@ -37,7 +37,7 @@ public static class Accesses
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        4,
+        5,
         AccessFold.All,
         AccessVisibility.AudienceOf,
         a =>
@@ -276,7 +276,8 @@ public static class Accesses
             .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
             .Select(a => Kind.Id(a.Id));
 
-    /// <summary>Custody goes on: a decision that was owed by nobody is owed anew.</summary>
+    /// <summary>Custody goes on: a decision that was owed by nobody is owed again, by the time by which it was before the end. Who holds him
+    /// gains no time by saying that he was released.</summary>
     /// <param name="e">What custody recorded.</param>
     /// <param name="kept">Whether its reference is the one that is kept of the person; else it is about that reference alone.</param>
     /// <param name="context">The states and the time.</param>
@@ -284,7 +285,7 @@ public static class Accesses
         OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
             .Where(a => a is { Kind: AccessKind.Consular, State: State.Requested, DecisionDueTime: null })
             .Where(a => kept || a.Prisoner == e.Prisoner)
-            .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = DecisionDue(context) }));
+            .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = a.StoppedDecisionDueTime ?? DecisionDue(context) }));
 
     private static Change PassTo(Access access, string toPower, Timestamp time, Timestamp? decisionDue)
     {

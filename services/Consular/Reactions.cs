@@ -148,11 +148,11 @@ public static class Reactions
     // his return, and one that was closed because custody had ended, under whichever reference.
     private static IEnumerable<Transfer> WatchedOver(StatusRecorded e, bool kept, RuleContext context) =>
         DossiersOf(context, e.Case, e.Prisoner)
-            .SelectMany(of => Found(context, of.Dossier, t => t.State is State.Closed or State.ReturnRequested))
+            .SelectMany(of => Found(context, of.Dossier, t => t.State is State.Closed or State.Monitored or State.ReturnRequested))
             .Where(t =>
                 t.State == State.Closed ? !e.Ended && t.ReturnTime is null
-                : e.Ended ? kept
-                : t.ReturnDueTime is null && (kept || t.Prisoner == e.Prisoner)
+                : e.Ended ? kept && TransferFold.Runs(t)
+                : TransferFold.IsStopped(t) && (kept || t.Prisoner == e.Prisoner)
             );
 
     // He set out, and custody has him on no way any more: he is in hospital, or fled and was caught.

@@ -1,5 +1,4 @@
 using Google.Protobuf.Collections;
-using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
@@ -241,23 +240,41 @@ internal static class TransferFold
     {
         if (e.Ended)
             CustodyEnded(transfer);
-        else if (transfer.State == State.Closed)
-            (transfer.State, transfer.CloseTime) = (State.Monitored, null);
-        else if (transfer.State == State.ReturnRequested)
-            transfer.ReturnDueTime ??= (entry.Time.ToDateTimeOffset() + Transfers.TimeForReturn).ToTimestamp();
+        else
+            CustodyGoesOn(transfer);
     }
 
     // Nobody returns one whom nobody holds, so no clock of it runs; what was missed before stays marked. The request stays, too: a return
     // that took place all the same is recorded on it.
     private static void CustodyEnded(Transfer transfer)
     {
-        if (transfer.State != State.ReturnRequested)
+        if (!IsWatched(transfer))
             return;
-        if (!transfer.ReturnOverdue)
-            transfer.ReturnDueTime = null;
-        if (!transfer.SecondConfirmationOverdue)
-            transfer.SecondConfirmationDueTime = null;
+        if (transfer is { ReturnDueTime: { } back, ReturnOverdue: false })
+            (transfer.StoppedReturnDueTime, transfer.ReturnDueTime) = (back, null);
+        if (transfer is { SecondConfirmationDueTime: { } second, SecondConfirmationOverdue: false })
+            (transfer.StoppedSecondConfirmationDueTime, transfer.SecondConfirmationDueTime) = (second, null);
     }
+
+    // What ran before the end runs by the same time, though it may have passed: who holds him gains none by saying that he was released.
+    private static void CustodyGoesOn(Transfer transfer)
+    {
+        if (transfer is { State: State.Closed, ReturnTime: null })
+            (transfer.State, transfer.CloseTime) = (State.Monitored, null);
+        if (!IsWatched(transfer))
+            return;
+        transfer.ReturnDueTime ??= transfer.StoppedReturnDueTime;
+        transfer.SecondConfirmationDueTime ??= transfer.StoppedSecondConfirmationDueTime;
+        (transfer.StoppedReturnDueTime, transfer.StoppedSecondConfirmationDueTime) = (null, null);
+    }
+
+    /// <summary>Whether a clock of a return runs that the end of custody stops.</summary>
+    internal static bool Runs(Transfer transfer) =>
+        IsWatched(transfer) && (transfer.ReturnDueTime is not null || transfer.SecondConfirmationDueTime is not null);
+
+    /// <summary>Whether a clock of a return was stopped by the end of custody.</summary>
+    internal static bool IsStopped(Transfer transfer) =>
+        transfer.StoppedReturnDueTime is not null || transfer.StoppedSecondConfirmationDueTime is not null;
 
     /// <summary>Whether the request is overtaken by another departure of the prisoner: he was on the way, or one side said that he had
     /// arrived.</summary>
@@ -396,10 +413,14 @@ internal static class TransferFold
         StopClock(transfer);
     }
 
-    private static void StopClock(Transfer transfer) =>
+    private static void StopClock(Transfer transfer)
+    {
         (transfer.SecondConfirmationDueTime, transfer.SecondConfirmationOverdue) = (null, false);
+        transfer.StoppedSecondConfirmationDueTime = null;
+    }
 
-    private static void StopClockOfReturn(Transfer transfer) => (transfer.ReturnDueTime, transfer.ReturnOverdue) = (null, false);
+    private static void StopClockOfReturn(Transfer transfer) =>
+        (transfer.ReturnDueTime, transfer.ReturnOverdue, transfer.StoppedReturnDueTime) = (null, false, null);
 
     // A step of which custody was asked is noted with the place in its ledger from which it answered.
     private static void Reach(Transfer transfer, State state, ulong custodyPosition, FoldedEntry entry)

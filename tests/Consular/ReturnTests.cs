@@ -498,6 +498,7 @@ public sealed class ReturnTests
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         if (confirmed)
             _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        var (due, back) = (Due(transfer), _fixture.Transfer(transfer).ReturnDueTime);
         if (end == "a release")
             _fixture.Change(ended: true);
         else
@@ -505,15 +506,36 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
         _fixture.RuleRunner.Now += TimeSpan.FromDays(31);
         Assert.Empty(_fixture.FallDue(transfer).Changes);
-        // Custody goes on, and so does what is owed.
+        // Custody goes on, and so does what is owed: by the time by which it was owed before.
         _fixture.Change(ended: false);
-        Assert.Equal(_fixture.Now + Transfers.TimeForReturn, Due(transfer));
+        Assert.Equal((due, back), (Due(transfer), _fixture.Transfer(transfer).ReturnDueTime));
         _fixture.Change(ended: true);
         _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
         // What was reported is answered for still, and then the record is left.
         Assert.Equal(Reason.MeasuresNotRecorded, Close(transfer));
         Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
         Assert.Equal(Reason.Unspecified, Close(transfer));
+    }
+
+    /// <summary>Else who holds him would never return him, and who asked for it would stand in the way of his journey home (D3, D8).</summary>
+    [Fact]
+    public void Who_holds_him_gains_no_time_for_a_return_by_a_release_that_it_takes_back()
+    {
+        var transfer = Requested();
+        var due = Due(transfer);
+        for (var i = 0; i < 3; i++)
+        {
+            _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+            _fixture.Change(ended: true);
+            _fixture.RuleRunner.Now += TimeSpan.FromHours(1);
+            _fixture.Change(ended: false);
+            Assert.Equal(due, Due(transfer));
+        }
+        _fixture.Change(ended: true);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+        _fixture.Change(ended: false);
+        Assert.Equal(Duties.Return, Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event).Duty);
+        Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnOverdue);
     }
 
     [Fact]

@@ -246,19 +246,24 @@ public static class Accesses
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
         var passed = e.PassTime ?? PassTime(e, context);
-        foreach (var access in OpenOf(DossiersOf(e.Case, e.Prisoner, context), context).Where(a => a.DetainingPower != e.ToPower))
+        // Of several hand-overs that follow each other at once none passes on what the power has already that answers after the last.
+        var open = OpenOf(DossiersOf(e.Case, e.Prisoner, context), context);
+        foreach (var access in open.Where(a => a.DetainingPower != e.ToPower && a.DetainingPower != e.AnsweringPower))
             yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
     }
 
     /// <summary>A link of references was undone: access under the one that is kept again is the business of the power that holds him under
-    /// it, or did last, as if custody under the other one had not concerned it.</summary>
-    internal static IEnumerable<Change> PassBack(string @case, string prisoner, RuleContext context)
+    /// it, or did last, as if custody under the other one had not concerned it. Where he was handed over under it, the hand-over follows in
+    /// the same entry, and passes access to the power that took him unless that has it already.</summary>
+    internal static IEnumerable<Change> PassBack(Custody.V1.RecordCorrected e, RuleContext context)
     {
-        if (context.Find(Cases.Kind, @case)?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is not { } held)
+        if (context.Find(Cases.Kind, e.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == e.Prisoner) is not { } held)
             return [];
         var power = held.LastDetainingPower;
-        return OpenOf(DossiersOf(@case, prisoner, context), context)
-            .Where(a => a.Prisoner == prisoner && a.DetainingPower != power)
+        if (e.AnsweringPower.Length > 0 && e.AnsweringPower != power)
+            return [];
+        return OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
+            .Where(a => a.Prisoner == e.Prisoner && a.DetainingPower != power)
             .Select(a =>
                 PassTo(
                     a,

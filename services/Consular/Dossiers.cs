@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        4,
+        5,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -36,12 +36,16 @@ public static class Dossiers
             .On<CustodyTransferred>(
                 (d, e, entry) =>
                 {
-                    Passed(d, e.Undone ? [] : [.. e.RelievedPowers, e.ToPower], e.Undone);
-                    // What one power denied, another one decides on anew.
-                    EndDenials(d, _ => true, entry);
+                    if (e.Undone)
+                        Restore(d, e);
+                    Passed(d, e.Undone ? [] : [.. e.RelievedPowers, e.ToPower], entry, e.Undone);
+                    // What one power denied, another one decides on anew. A hand-over that was recorded of another reference before ended
+                    // denials then; what was denied since is not its to end.
+                    if (e.AnsweringPower.Length == 0)
+                        EndDenials(d, _ => true, entry);
                 }
             )
-            .On<DepartureRecorded>((d, _, _) => Passed(d, []))
+            .On<DepartureRecorded>((d, _, entry) => Passed(d, [], entry))
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
             .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
@@ -168,7 +172,7 @@ public static class Dossiers
 
     // From here on another power answers for him, or none: what it agrees to is another departure. Those that have him back, or to which he
     // came after one that has, answer for no transfer any more.
-    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved, bool undone = false)
+    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved, FoldedEntry entry, bool undone = false)
     {
         foreach (var transfer in dossier.Transfers)
             switch (transfer.State)
@@ -177,6 +181,8 @@ public static class Dossiers
                     Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
                     break;
                 case TransferState.Monitored or TransferState.ReturnRequested when relieved.Contains(transfer.DetainingPower):
+                    (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn) = (transfer.State, transfer.Suspended);
+                    transfer.ReturnTime = entry.Time;
                     Move(dossier, transfer.Transfer, TransferState.Returned, ends: true);
                     break;
                 // He is on no other way any more.
@@ -185,6 +191,24 @@ public static class Dossiers
                     StandAside(dossier, transfer.Transfer);
                     break;
             }
+    }
+
+    // It was another man who came back.
+    private static void Restore(Dossier dossier, CustodyTransferred e)
+    {
+        foreach (var transfer in dossier.Transfers)
+        {
+            if (
+                transfer.StateBeforeReturn == TransferState.Unspecified
+                || !(transfer.ReturnTime >= e.PassTime)
+                || !e.FormerPowers.Contains(transfer.DetainingPower)
+            )
+                continue;
+            (transfer.State, transfer.Suspended) = (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn);
+            (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn, transfer.ReturnTime) = (TransferState.Unspecified, false, null);
+            if (transfer is { State: TransferState.ReturnRequested, Suspended: false })
+                dossier.ActiveTransfer = transfer.Transfer;
+        }
     }
 
     private static void Open(Dossier dossier, string access, string asker, AccessKind kind, AccessState state) =>

@@ -89,7 +89,7 @@ public static class Reactions
             streams.Add(Dossiers.Links.Id(@case));
         List<Change> changes = [new Change(e, streams)];
         if (e is Custody.V1.RecordCorrected corrected && Dossiers.IsUndone(links, corrected))
-            changes.AddRange(Accesses.PassBack(@case, prisoner, context));
+            changes.AddRange(Accesses.PassBack(corrected, context));
         changes.AddRange(
             references
                 .SelectMany(r => UnderWay(context, context.Find(Dossiers.Kind, Dossiers.Key(@case, r))))
@@ -174,13 +174,12 @@ public static class Reactions
             Cases.Kind.Id(@case),
             .. DossiersOf(context, @case, prisoner)
                 .SelectMany(of =>
-                    Found(context, of.Dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
-                        .Where(t =>
-                            t.State is State.HandedOver
-                            || TransferFold.IsWatched(t)
-                            || TransferFold.IsOvertaken(t)
-                            || e is CustodyTransferred { Undone: true } && t.State == State.Returned
+                    Found(
+                            context,
+                            of.Dossier,
+                            t => t.State is State.HandedOver or State.Monitored or State.ReturnRequested || e is CustodyTransferred
                         )
+                        .Where(t => e is CustodyTransferred passed ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t))
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),
@@ -189,6 +188,14 @@ public static class Reactions
         var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
+
+    // Whether the passing of custody changes the request: what is watched, under way or confirmed, and what was left when custody had ended
+    // or he had come back, which it shows to be otherwise.
+    private static bool Follows(Transfer transfer, CustodyTransferred e) =>
+        transfer.State is State.HandedOver
+        || TransferFold.IsWatched(transfer)
+        || TransferFold.IsOvertaken(transfer)
+        || (e.Undone ? transfer.BeforeReturn is not null : !e.Ended && transfer is { State: State.Closed, ReturnTime: null });
 
     // The dossiers of the person, under whichever of his references, each with its stream: that of the reference first of which is spoken.
     private static IEnumerable<(StreamId Stream, Dossier? Dossier)> DossiersOf(RuleContext context, string @case, string prisoner) =>

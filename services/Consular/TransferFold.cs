@@ -19,7 +19,7 @@ internal static class TransferFold
             .On<AssuranceGiven>(Assured)
             .On<TransferDecided>(Decided)
             .On<HandoverScheduled>(Scheduled)
-            .On<TransitBegun>((transfer, e, entry) => Reach(transfer, State.InTransit, e.CustodyPosition, entry))
+            .On<TransitBegun>(SetOut)
             .On<HandoverAborted>(Aborted)
             .On<HandoverConfirmedByOneSide>(ConfirmedByOneSide)
             .On<HandoverConfirmed>(HandedOver)
@@ -122,6 +122,13 @@ internal static class TransferFold
         Reach(transfer, State.Scheduled, e.CustodyPosition, entry);
     }
 
+    // What one side had said of it before can be answered from now on.
+    private static void SetOut(Transfer transfer, TransitBegun e, FoldedEntry entry)
+    {
+        transfer.SecondConfirmationDueTime ??= e.SecondConfirmationDueTime;
+        Reach(transfer, State.InTransit, e.CustodyPosition, entry);
+    }
+
     private static void Aborted(Transfer transfer, HandoverAborted e, FoldedEntry entry)
     {
         Back(transfer);
@@ -190,14 +197,14 @@ internal static class TransferFold
             PassedBack(transfer, e);
             return;
         }
+        // It was no end of custody, or a new one began, if he was handed over after it.
+        if (!e.Ended)
+            CustodyGoesOn(transfer);
         // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
         // power answers for nothing that happens to him now.
         if (IsWatched(transfer) && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower))
         {
-            (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
-            transfer.ReturnConfirmations.Clear();
-            StopClock(transfer);
-            StopClockOfReturn(transfer);
+            Relieve(transfer, entry);
             return;
         }
         Monitored(transfer, e.Breaches);
@@ -209,25 +216,64 @@ internal static class TransferFold
         ReturnedBy(transfer, e.ToPower);
     }
 
+    private static void Relieve(Transfer transfer, FoldedEntry entry)
+    {
+        transfer.BeforeReturn = new BeforeReturn
+        {
+            State = transfer.State,
+            ReturningPower = transfer.ReturningPower,
+            ReturnDueTime = transfer.ReturnDueTime,
+            ReturnOverdue = transfer.ReturnOverdue,
+            SecondConfirmationDueTime = transfer.SecondConfirmationDueTime,
+            SecondConfirmationOverdue = transfer.SecondConfirmationOverdue,
+            ReturnConfirmations = { transfer.ReturnConfirmations },
+            StoppedReturnDueTime = transfer.StoppedReturnDueTime,
+            StoppedSecondConfirmationDueTime = transfer.StoppedSecondConfirmationDueTime,
+        };
+        (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
+        transfer.ReturnConfirmations.Clear();
+        StopClock(transfer);
+        StopClockOfReturn(transfer);
+    }
+
     // It was another man who was handed over. This one is where he was, so whoever had been relieved by that answers for him again.
     private static void PassedBack(Transfer transfer, CustodyTransferred e)
     {
         if (IsOvertaken(transfer))
             Back(transfer);
         if (
-            transfer is { State: State.Returned, ReturnConfirmations.Count: 0 }
+            transfer.BeforeReturn is { } before
             && transfer.ReturnTime >= e.PassTime
             && e.FormerPowers.Contains(transfer.DetainingPower)
         )
-            (transfer.State, transfer.ReturnTime) = (State.Monitored, null);
+            Restore(transfer, before);
+        if (e.Ended)
+            CustodyEnded(transfer);
+        else if (IsWatched(transfer))
+            CustodyGoesOn(transfer);
         ReturnedBy(transfer, e.ToPower);
+    }
+
+    // Whatever was owed is owed as before, though the record was closed meanwhile.
+    private static void Restore(Transfer transfer, BeforeReturn before)
+    {
+        (transfer.State, transfer.ReturnTime, transfer.CloseTime) = (before.State, null, null);
+        transfer.ReturningPower = before.ReturningPower;
+        transfer.ReturnConfirmations.Add(before.ReturnConfirmations);
+        (transfer.ReturnDueTime, transfer.ReturnOverdue) = (before.ReturnDueTime, before.ReturnOverdue);
+        transfer.SecondConfirmationDueTime = before.SecondConfirmationDueTime;
+        transfer.SecondConfirmationOverdue = before.SecondConfirmationOverdue;
+        transfer.StoppedReturnDueTime = before.StoppedReturnDueTime;
+        transfer.StoppedSecondConfirmationDueTime = before.StoppedSecondConfirmationDueTime;
+        transfer.BeforeReturn = null;
     }
 
     private static void ReturnedBy(Transfer transfer, string power)
     {
-        if (transfer.State != State.ReturnRequested || transfer.ReturningPower == power)
+        // Without a request or a confirmation no power is named.
+        if (!IsWatched(transfer) || transfer.ReturningPower.Length == 0 || transfer.ReturningPower == power)
             return;
-        transfer.ReturningPower = power;
+        transfer.ReturningPower = transfer.State == State.ReturnRequested ? power : "";
         transfer.ReturnConfirmations.Clear();
         StopClock(transfer);
     }
@@ -339,24 +385,26 @@ internal static class TransferFold
 
     private static void ReturnTakenBack(Transfer transfer, ReturnWithdrawn e, FoldedEntry entry)
     {
-        (transfer.State, transfer.ReturningPower) = (State.Monitored, "");
-        // What the other side said of it moved nothing; the acts stay.
-        transfer.ReturnConfirmations.Clear();
-        StopClock(transfer);
+        transfer.State = State.Monitored;
         StopClockOfReturn(transfer);
+        // What the other side said of it stays, and can still be met.
+        if (transfer.ReturnConfirmations.Count == 0)
+            transfer.ReturningPower = "";
     }
 
     private static void ReturnConfirmedByOneSide(Transfer transfer, ReturnConfirmedByOneSide e, FoldedEntry entry)
     {
         transfer.ReturnConfirmations.Add(Confirmed(e.Side, entry));
         transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
+        if (transfer.ReturningPower.Length == 0)
+            transfer.ReturningPower = e.ReturningPower;
     }
 
     private static void Returned(Transfer transfer, ReturnConfirmed e, FoldedEntry entry)
     {
         var first = transfer.ReturnConfirmations[0].Side;
         transfer.ReturnConfirmations.Add(Confirmed(first == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
-        (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
+        (transfer.State, transfer.ReturnTime, transfer.CloseTime) = (State.Returned, e.ReturnTime, null);
         transfer.ReturnBreaches.Add(BreachesOf(e.Breaches, transfer.ReturnConfirmations));
         StopClock(transfer);
         StopClockOfReturn(transfer);
@@ -401,8 +449,11 @@ internal static class TransferFold
         // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
         if (IsOpenToFacts(transfer))
             TakeBack(transfer, transfer.Confirmations, e.Position);
-        if (transfer.State == State.ReturnRequested)
-            TakeBack(transfer, transfer.ReturnConfirmations, e.Position);
+        if (transfer.ReturnTime is not null)
+            return;
+        TakeBack(transfer, transfer.ReturnConfirmations, e.Position);
+        if (transfer.State != State.ReturnRequested && transfer.ReturnConfirmations.Count == 0)
+            transfer.ReturningPower = "";
     }
 
     private static void TakeBack(Transfer transfer, RepeatedField<Confirmation> confirmations, ulong position)

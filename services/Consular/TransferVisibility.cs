@@ -69,7 +69,8 @@ public static class TransferVisibility
             shown.ReturnBreaches.Clear();
             shown.Withheld.Add("return_breaches");
         }
-        shown.Withheld.Add("acts");
+        shown.BeforeReturn = null;
+        shown.Withheld.Add(["acts", "before_return"]);
         ShowConfirmations(shown.Confirmations, transfer.AcceptingPower, transfer.DetainingPower, reader);
         ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.ReturningPower, reader);
         shown.Content = Seals.Show(shown.Content, transfer.Participant, reader.Id);

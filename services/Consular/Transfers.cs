@@ -295,7 +295,12 @@ public static class Transfers
         Decide = (transfer, _, context) =>
             Hindrance(transfer, context)
             ?? Accept(
-                new TransitBegun { CustodyPosition = Departures.PositionOf(context.Asked), AcceptingPower = transfer.AcceptingPower }
+                new TransitBegun
+                {
+                    CustodyPosition = Departures.PositionOf(context.Asked),
+                    AcceptingPower = transfer.AcceptingPower,
+                    SecondConfirmationDueTime = transfer.Confirmations.Count > 0 ? SecondConfirmationDue(context) : null,
+                }
             ),
     };
 
@@ -426,7 +431,8 @@ public static class Transfers
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
     };
 
-    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back.</summary>
+    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back. What the other side says of a
+    /// return stays, and can be confirmed still.</summary>
     public static readonly Rule<Transfer, WithdrawReturnRequest, WithdrawReturnResponse> WithdrawReturn = new(Record)
     {
         From = [State.ReturnRequested],
@@ -442,7 +448,7 @@ public static class Transfers
     /// <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
     public static readonly Rule<Transfer, ConfirmReturnRequest, ConfirmReturnResponse> ConfirmReturn = new(Record)
     {
-        From = [State.ReturnRequested],
+        From = [State.Monitored, State.ReturnRequested, State.Closed],
         By = EitherSideOfReturn,
         InClosedCase = true,
         Decide = ConfirmBack,
@@ -605,8 +611,17 @@ public static class Transfers
             : Accept(both).SeenBy(Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case));
     }
 
+    // A return can take place that nobody requested, or whose request was withdrawn.
+    private static bool IsOpenToReturn(Transfer transfer, ConfirmReturnRequest request, RuleContext context) =>
+        transfer.State == State.ReturnRequested
+        || transfer is { Route: Route.Article12Transfer, ReturnTime: null }
+            && Person(context, transfer)?.LastDetainingPower != transfer.DetainingPower
+            && (transfer.ReturnConfirmations.Count > 0 || request.AcknowledgedBreaches.Contains(Invariant.D1));
+
     private static Ruling ConfirmBack(Transfer transfer, ConfirmReturnRequest request, RuleContext context)
     {
+        if (!IsOpenToReturn(transfer, request, context))
+            return Record.NotAllowed(transfer);
         var account = new Account(
             Holds(transfer, context) ? HandoverSide.Giving : HandoverSide.Taking,
             request.WindowStartTime,
@@ -625,7 +640,9 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    SecondConfirmationDueTime = SecondConfirmationDue(context),
+                    // Of what nobody requested the other side may say nothing for good.
+                    SecondConfirmationDueTime = transfer.State == State.ReturnRequested ? SecondConfirmationDue(context) : null,
+                    ReturningPower = Person(context, transfer)!.LastDetainingPower,
                 }
             );
         var back = new ReturnConfirmed

@@ -731,6 +731,8 @@ public static class Prisoners
         if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
             streams.AddRange(PersonOf(prisoner).Skip(1));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
+        if (mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner)
+            corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
         // Of the other record the facts and hand-overs alone change that were recorded here.
         foreach (var record in touched.Where(r => r == prisoner || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
@@ -762,6 +764,7 @@ public static class Prisoners
             FromPower = kept.LastDetainingPower,
             ToPower = without.LastDetainingPower,
             Undone = true,
+            Ended = without.Ended,
             FormerPowers = { without.FormerPowers },
             PassTime = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time,
             BureauDueTime = BureauDue(context),
@@ -773,9 +776,10 @@ public static class Prisoners
     }
 
     // Hand-overs that had been recorded under the reference that was kept are those of him whom both sides named.
-    private static IEnumerable<Change> HandedOver(Prisoner prisoner, IEnumerable<StatusEntry> handedOver, RuleContext context)
+    private static IEnumerable<Change> HandedOver(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver, RuleContext context)
     {
         var chain = prisoner.FormerPowers.Clone();
+        var answering = AnsweringAfter(prisoner, handedOver);
         foreach (var status in handedOver)
         {
             IMessage happened;
@@ -792,6 +796,7 @@ public static class Prisoners
                     Ended = prisoner.State == CustodyState.Died,
                     RelievedPowers = { Cases.Relieved(chain, status.PassedTo) },
                     PassTime = status.Time,
+                    AnsweringPower = answering,
                 };
                 Cases.PassOn(chain, passed);
                 happened = passed;
@@ -810,6 +815,10 @@ public static class Prisoners
             };
         }
     }
+
+    // The power that answers for him, or did last, once hand-overs are recorded of him.
+    private static string AnsweringAfter(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver) =>
+        handedOver.LastOrDefault(s => s.PassedTo.Length > 0)?.PassedTo ?? prisoner.LastDetainingPower;
 
     // Whether what was recorded in an entry on a record that is no longer kept counts under the one that is.
     private static bool CountsUnder(Prisoner kept, Prisoner prisoner, ulong position) =>

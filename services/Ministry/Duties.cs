@@ -225,6 +225,10 @@ internal static class Duties
             case TransferState.Suspended:
                 yield return Do("resume or decline what is suspended", "resume-transfer", holder);
                 break;
+            // The request was withdrawn. What the other side said of it can still be answered.
+            case TransferState.Monitored when t.SecondConfirmationDueTime is not null:
+                yield return Do("confirm the return", "confirm-return", holder, "GC III 12, D1", t.SecondConfirmationDueTime);
+                break;
             // Nobody returns one whom nobody holds.
             case TransferState.ReturnRequested when t.ReturnDueTime is not null:
                 yield return Do("confirm the return", "confirm-return", t.ReturningPower, "GC III 12(3)", t.ReturnDueTime);

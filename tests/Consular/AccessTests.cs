@@ -897,6 +897,65 @@ public sealed class AccessTests
         Assert.Equal(("UA", passed), _fixture.Access(his).FormerCustodies.Select(c => (c.DetainingPower, c.EndTime)).Last());
     }
 
+    /// <summary>The power that took him, whom both sides named, holds him before and after (D17, D18).</summary>
+    [Theory]
+    [InlineData("KR"), InlineData("KR", "RU")]
+    public void Once_a_link_is_undone_what_the_power_decided_that_holds_him_stands(params string[] powers)
+    {
+        var (visits, asked) = (Notify(), Request(CaseFixture.Xx));
+        var link = _fixture.Link();
+        foreach (var (from, to) in powers.Prepend("UA").Zip(powers))
+        {
+            _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+            _fixture.Pass(from, to, prisoner: CaseFixture.Second);
+        }
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        var by = powers[^1] == "KR" ? CaseFixture.Kr : CaseFixture.Ru;
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        Assert.Equal(Reason.Unspecified, TryToDeny(visits, days: 20, by));
+        Elapse(asked, days: 14);
+        (Access Visits, Access Asked) before = (_fixture.Access(visits).Clone(), _fixture.Access(asked).Clone());
+        Assert.True(before.Asked.DecisionOverdue);
+        _fixture.Happen(
+            new Custody.V1.RecordCorrected
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Position = link,
+                AnsweringPower = powers[^1],
+            }
+        );
+        _fixture.Change(ended: false);
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                FromPower = powers[^1],
+                ToPower = "UA",
+                Undone = true,
+                PassTime = passed,
+            }
+        );
+        foreach (var (from, to) in powers.Prepend("UA").Zip(powers))
+            _fixture.Happen(
+                new CustodyTransferred
+                {
+                    Case = _fixture.Case,
+                    Prisoner = CaseFixture.First,
+                    FromPower = from,
+                    ToPower = to,
+                    Route = Types.V1.Route.Article12Transfer,
+                    PassTime = passed,
+                    AnsweringPower = powers[^1],
+                }
+            );
+        Assert.Equal(before, (_fixture.Access(visits), _fixture.Access(asked)));
+        // To notify the visits anew ends no denial.
+        Close(visits);
+        Assert.Equal(State.Denied, _fixture.Access(Notify()).State);
+    }
+
     /// <summary>A power that never held him decides on no visit to him (D4, D17, D18).</summary>
     [Fact]
     public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_holds_him_under_the_reference()

@@ -143,6 +143,22 @@ public sealed class InvariantTests
         }
     }
 
+    /// <summary>From then on the other side can answer: he arrives, or the hand-over is called off.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Ua), InlineData(CaseFixture.Kr)]
+    public void What_one_side_said_before_he_set_out_starts_the_clock_when_he_does(string side)
+    {
+        var transfer = _fixture.To(State.Scheduled);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(side, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Null(_fixture.Transfer(transfer).SecondConfirmationDueTime);
+        _fixture.Do(CaseFixture.Ua, new BeginTransitRequest { Transfer = transfer }, Transfers.BeginTransit);
+        var due = _fixture.Transfer(transfer).SecondConfirmationDueTime.ToDateTimeOffset();
+        Assert.Equal(_fixture.Now.AddHours(_fixture.RuleRunner.Permissions.Agreement.ConfirmationHours), due);
+        _fixture.RuleRunner.Now = due;
+        Assert.Contains(_fixture.FallDue(transfer).Changes, c => c.Event is V1.DutyFellDue { Duty: Duties.SecondConfirmation });
+    }
+
     /// <summary>A request is its requester's to withdraw, whatever another says of it.</summary>
     [Theory]
     [InlineData(CaseFixture.Ru), InlineData(CaseFixture.Ua)]

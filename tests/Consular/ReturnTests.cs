@@ -215,15 +215,20 @@ public sealed class ReturnTests
     }
 
     /// <summary>He was not given back, so the power that transferred him answers for that again (12(3)).</summary>
-    [Fact]
-    public void Once_a_link_is_undone_the_other_mans_return_relieves_no_power_of_its_own_transfer()
+    [Theory]
+    [InlineData(State.Monitored, false), InlineData(State.Monitored, true)]
+    [InlineData(State.ReturnRequested, false), InlineData(State.ReturnRequested, true)]
+    public void Once_a_link_is_undone_the_other_mans_return_relieves_no_power_of_its_own_transfer(State was, bool closed)
     {
-        var (returned, stays) = (_fixture.To(State.Monitored), _fixture.To(State.Monitored, CaseFixture.Second));
+        var (returned, stays) = (_fixture.To(State.Monitored), _fixture.To(was, CaseFixture.Second));
+        var before = _fixture.Transfer(stays).Clone();
         _fixture.Link();
         var passed = _fixture.RuleRunner.Now.ToTimestamp();
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
         Assert.Equal(State.Returned, _fixture.Transfer(stays).State);
+        if (closed)
+            Assert.Equal(Reason.Unspecified, Close(stays));
         Undo(
             new CustodyTransferred
             {
@@ -234,7 +239,15 @@ public sealed class ReturnTests
             }
         );
         _fixture.Pass("KR", "UA", returned: true);
-        Assert.Equal((State.Returned, State.Monitored), (_fixture.Transfer(returned).State, _fixture.Transfer(stays).State));
+        Assert.Equal((State.Returned, was), (_fixture.Transfer(returned).State, _fixture.Transfer(stays).State));
+        var after = _fixture.Transfer(stays);
+        Assert.Equal((before.ReturnDueTime, before.ReturningPower), (after.ReturnDueTime, after.ReturningPower));
+        Assert.Equal((null, null), (after.ReturnTime, after.CloseTime));
+        // The request stands in the way of another departure, as before.
+        var dossier = _fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(_fixture.Case, CaseFixture.Second))!;
+        Assert.Equal(was == State.ReturnRequested ? stays : "", dossier.ActiveTransfer);
+        if (was == State.ReturnRequested)
+            return;
         _fixture.Report(stays);
         Request(stays);
     }
@@ -415,12 +428,55 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         _fixture.Do(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn);
         var after = _fixture.Transfer(transfer);
-        Assert.Equal((State.Monitored, "", 0), (after.State, after.ReturningPower, after.ReturnConfirmations.Count));
+        Assert.Equal((State.Monitored, "KR", 1), (after.State, after.ReturningPower, after.ReturnConfirmations.Count));
         Assert.Null(after.ReturnDueTime);
-        Assert.Null(after.SecondConfirmationDueTime);
-        Assert.Contains(after.Acts, a => a.Method == "ConfirmReturn" && a.Participant == CaseFixture.Kr);
         // It stands in nobody's way any more, and may be requested again.
         Request(transfer);
+    }
+
+    /// <summary>What took place is recorded, whatever became of the request for it (D1).</summary>
+    [Fact]
+    public void Who_withdraws_a_request_for_return_takes_nobodys_account_of_it_away()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        var due = _fixture.Transfer(transfer).SecondConfirmationDueTime;
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Assert.Equal(due, _fixture.Transfer(transfer).SecondConfirmationDueTime);
+        Assert.Equal("RET-1", Assert.Single(_fixture.Seen(CaseFixture.Kr, transfer)!.ReturnConfirmations).HandoverReference);
+        // It is its author's to correct, and to record again.
+        var position = _fixture.Transfer(transfer).ReturnConfirmations.Single().Position;
+        _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
+        Assert.Equal("", _fixture.Transfer(transfer).ReturningPower);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer, Invariant.D1), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        Assert.Equal(("KR", "UA"), Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()) is var e ? (e.FromPower, e.ToPower) : default);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+    }
+
+    /// <summary>A return can take place that nobody requested (D1).</summary>
+    [Theory]
+    [InlineData(CaseFixture.Kr, false), InlineData(CaseFixture.Ua, false)]
+    [InlineData(CaseFixture.Kr, true), InlineData(CaseFixture.Ua, true)]
+    public void A_return_that_nobody_requested_is_recorded_and_starts_no_clock(string first, bool closed)
+    {
+        var transfer = _fixture.To(State.Monitored);
+        if (closed)
+        {
+            _fixture.Change(ended: true);
+            Assert.Equal(Reason.Unspecified, Close(transfer));
+        }
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(first, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        _fixture.Do(first, _fixture.ReturnConfirmation(transfer, Invariant.D1), Transfers.ConfirmReturn);
+        Assert.Null(_fixture.Transfer(transfer).SecondConfirmationDueTime);
+        Assert.Equal("KR", _fixture.Seen(CaseFixture.Kr, transfer)!.ReturningPower);
+        var second = first == CaseFixture.Kr ? CaseFixture.Ua : CaseFixture.Kr;
+        _fixture.Do(second, _fixture.ReturnConfirmation(transfer, closed ? [Invariant.D1] : []), Transfers.ConfirmReturn);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+        Assert.Equal([Invariant.D1], _fixture.Transfer(transfer).ReturnBreaches);
     }
 
     [Fact]
@@ -536,6 +592,28 @@ public sealed class ReturnTests
         _fixture.Change(ended: false);
         Assert.Equal(Duties.Return, Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event).Duty);
         Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnOverdue);
+    }
+
+    /// <summary>A hand-over after the end of custody was in custody after all (D3, D8).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void Whoever_takes_him_after_the_end_of_custody_owes_what_was_owed(bool closed)
+    {
+        var transfer = closed ? _fixture.To(State.Monitored) : Requested();
+        var due = Due(transfer);
+        _fixture.Change(ended: true);
+        if (closed)
+            Assert.Equal(Reason.Unspecified, Close(transfer));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(2);
+        _fixture.Pass("KR", "RU");
+        var after = _fixture.Transfer(transfer);
+        Assert.Equal((closed ? State.Monitored : State.ReturnRequested, due), (after.State, Due(transfer)));
+        Assert.Equal(closed ? "" : "RU", after.ReturningPower);
+        if (!closed)
+            return;
+        _fixture.Report(transfer);
+        Request(transfer);
+        Assert.Equal("RU", _fixture.Transfer(transfer).ReturningPower);
     }
 
     [Fact]

@@ -36,6 +36,7 @@ public sealed class TransitionTests
         RequestReturn                        | ?  | ?  | -  | -  | -  | -  | -  | -  | NoFailureReported | NoFailureReported | -  | -  | -  | -  | -
         WithdrawReturn                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | -  | MO | -  | -  | -  | -
         ConfirmReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | -  | RR | x  | x  | x  | x
+        ConfirmReturn (acknowledged)         | x  | x  | x  | x  | x  | x  | x  | x  | x  | MO | RR | x  | x  | x  | x
         CloseTransfer                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | NotFinallyReleased | -  | CL | -  | -  | -
         CorrectRecord                        | DR | DI | SP | SP | SP | DE | SP | SP | HO | MO | RR | RT | CL | SP | WD
         """;
@@ -95,6 +96,8 @@ public sealed class TransitionTests
             s.Try(CaseFixture.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
         ["WithdrawReturn"] = (s, t) => s.Try(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = t }, Transfers.WithdrawReturn),
         ["ConfirmReturn"] = (s, t) => Later(s).Try(CaseFixture.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
+        ["ConfirmReturn (acknowledged)"] = (s, t) =>
+            Later(s).Try(CaseFixture.Kr, s.ReturnConfirmation(t, Invariant.D1), Transfers.ConfirmReturn),
         ["CloseTransfer"] = (s, t) => s.Try(CaseFixture.Kr, new CloseTransferRequest { Transfer = t }, Transfers.CloseTransfer),
         ["CorrectRecord"] = (s, t) =>
             s.Try(CaseFixture.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, CaseFixture.Correct),

@@ -571,6 +571,27 @@ public class DuplicateTests
         Assert.Contains(undone.Changes, c => c.Event is CustodyTransferred { Prisoner: CaseFixture.P, Breaches.Count: > 0 });
     }
 
+    /// <summary>Other services follow one event after the other, and must not take from a power in between what it has after all of them.</summary>
+    [Theory]
+    [InlineData(false, "UA"), InlineData(true, "KR")]
+    public void The_correction_that_undoes_a_link_says_who_answers_for_him_after_all_of_it(bool handedOver, string power)
+    {
+        _fixture.Link();
+        if (handedOver)
+            _fixture.HandOver();
+        var undone = _fixture.Do(
+            CaseFixture.Icrc,
+            _fixture.CorrectRequest(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc),
+            Prisoners.CorrectRecord
+        );
+        Assert.Equal(power, Assert.Single(undone.Changes.Select(c => c.Event).OfType<RecordCorrected>()).AnsweringPower);
+        Assert.All(
+            undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>().Where(e => !e.Undone),
+            e => Assert.Equal(power, e.AnsweringPower)
+        );
+        Assert.Equal(power, _fixture.Prisoner.LastDetainingPower);
+    }
+
     /// <summary>A new custody under the kept reference ended with the link: it is nothing of the other man's.</summary>
     [Fact]
     public void The_end_of_custody_that_comes_back_with_an_undone_link_stops_no_clock_of_the_other_man()

@@ -179,7 +179,9 @@ public static class Reactions
                             of.Dossier,
                             t => t.State is State.HandedOver or State.Monitored or State.ReturnRequested || e is CustodyTransferred
                         )
-                        .Where(t => e is CustodyTransferred passed ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t))
+                        .Where(t =>
+                            e is CustodyTransferred passed ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t)
+                        )
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),

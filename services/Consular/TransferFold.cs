@@ -241,11 +241,7 @@ internal static class TransferFold
     {
         if (IsOvertaken(transfer))
             Back(transfer);
-        if (
-            transfer.BeforeReturn is { } before
-            && transfer.ReturnTime >= e.PassTime
-            && e.FormerPowers.Contains(transfer.DetainingPower)
-        )
+        if (transfer.BeforeReturn is { } before && transfer.ReturnTime >= e.PassTime && e.FormerPowers.Contains(transfer.DetainingPower))
             Restore(transfer, before);
         if (e.Ended)
             CustodyEnded(transfer);

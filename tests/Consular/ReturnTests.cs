@@ -452,7 +452,10 @@ public sealed class ReturnTests
         Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
         _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer, Invariant.D1), Transfers.ConfirmReturn);
         _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
-        Assert.Equal(("KR", "UA"), Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()) is var e ? (e.FromPower, e.ToPower) : default);
+        Assert.Equal(
+            ("KR", "UA"),
+            Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()) is var e ? (e.FromPower, e.ToPower) : default
+        );
         Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
     }
 

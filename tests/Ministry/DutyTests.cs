@@ -33,6 +33,21 @@ public class DutyTests
         Assert.Equal(asked.Length > 0 ? [asked] : (string[])[], Asked(transfer));
     }
 
+    /// <summary>The request was withdrawn after the other side had said that it was carried out.</summary>
+    [Fact]
+    public void A_transfer_asks_for_the_second_confirmation_of_a_return_whose_request_was_withdrawn()
+    {
+        var transfer = new Transfer
+        {
+            Id = "transfer_1",
+            State = TransferState.Monitored,
+            DetainingPower = "UA",
+            ReturningPower = "KR",
+            SecondConfirmationDueTime = Due,
+        };
+        Assert.Equal(["confirm the return"], Asked(transfer));
+    }
+
     [Theory]
     [InlineData(true), InlineData(false)]
     public void Access_asks_for_a_decision_while_somebody_owes_it(bool due)

@@ -253,19 +253,13 @@ public sealed class CustodyService(
         return records;
     }
 
-    // What was said under references that were linked to one of these, before that was undone.
+    // What was said under references that counted for one of these, before the link was undone by which they did.
     private async Task<IReadOnlyList<Statement>> SaidBefore(IReadOnlyList<Prisoner> records, ServerCallContext context)
     {
         var found = new Dictionary<string, Prisoner>();
-        // The records of a reference that was kept name others in their turn.
-        var wanted = records.SelectMany(r => r.FormerLinks).Select(l => l.Prisoner).ToHashSet();
-        for (var turn = 0; turn < 2; turn++)
-        {
-            foreach (var reference in wanted.Except(found.Keys).ToArray())
-                if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(records[0].Case, reference), context.CancellationToken) is { } other)
-                    found[reference] = other;
-            wanted.UnionWith(found.Values.SelectMany(r => r.Duplicates.Concat(r.FormerLinks.Select(l => l.Prisoner))));
-        }
+        foreach (var reference in records.SelectMany(r => r.FormerLinks).Select(l => l.Prisoner).Distinct())
+            if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(records[0].Case, reference), context.CancellationToken) is { } other)
+                found[reference] = other;
         return Readiness.SaidBefore(records, found.GetValueOrDefault);
     }
 }

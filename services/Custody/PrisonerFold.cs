@@ -525,12 +525,13 @@ internal static class PrisonerFold
 
     private static void Corrected(Prisoner state, RecordCorrected e, FoldedEntry entry)
     {
-        var (kept, duplicates) = (state.DuplicateOf, state.Duplicates.ToArray());
+        string[] linked = [state.DuplicateOf, .. state.Duplicates];
         Mend(state, e);
-        if (kept.Length > 0 && state.DuplicateOf.Length == 0)
-            Remember(state, kept, kept: true, entry);
-        foreach (var duplicate in duplicates.Except(state.Duplicates))
-            Remember(state, duplicate, kept: false, entry);
+        // An entry of an earlier version names no references: all that is known then is the one with which the link was.
+        foreach (var other in linked.Where(other => other.Length > 0 && other != state.DuplicateOf))
+            Remember(state, other, entry.Position);
+        foreach (var link in e.FormerLinks)
+            Remember(state, link.Prisoner, link.Position > 0 ? link.Position : entry.Position);
         // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
         if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
             state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
@@ -543,18 +544,16 @@ internal static class PrisonerFold
             state.Under18 = request.Under18;
     }
 
-    // A link was undone: who undoes it alone takes no word away by that (D9).
-    private static void Remember(Prisoner state, string other, bool kept, FoldedEntry entry)
+    // A link was undone: who undoes it alone takes no word away by that (D9). Of a reference that counted for him several times, the last
+    // time includes what was said before.
+    private static void Remember(Prisoner state, string other, ulong until)
     {
-        state.FormerLinks.Keep(l => l.Prisoner != other);
-        state.FormerLinks.Add(
-            new FormerLink
-            {
-                Prisoner = other,
-                Kept = kept,
-                Position = entry.Position,
-            }
-        );
+        if (other == state.Prisoner_ || state.Duplicates.Contains(other))
+            return;
+        var known = state.FormerLinks.FirstOrDefault(l => l.Prisoner == other);
+        if (known is null)
+            state.FormerLinks.Add(known = new FormerLink { Prisoner = other });
+        known.Position = Math.Max(known.Position, until);
     }
 
     // Takes what rested on an entry out of the record.

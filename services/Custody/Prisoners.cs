@@ -67,7 +67,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        6,
+        7,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -701,6 +701,7 @@ public static class Prisoners
         var touched = new List<Prisoner> { prisoner };
         IEnumerable<string> audience = SideOf(prisoner);
         IReadOnlyList<StatusEntry> handedOver = [];
+        FormerLink[] parted = [];
         if (KeptOf(prisoner, context) is { } kept && CountsUnder(kept, prisoner, mark.Position))
             touched.Add(kept);
         if (mark.Statement.Length > 0)
@@ -724,13 +725,21 @@ public static class Prisoners
             touched.Add(other);
             // A link is known to every party, a proposal is not.
             if (linked)
+            {
                 (audience, handedOver) = ([Audience.Case(prisoner.Case)], PrisonerFold.HandoversUnder(other, prisoner.Prisoner_));
+                parted = [.. Readiness.Counting(Readiness.Records(context, other))];
+            }
         }
         streams.AddRange(touched.Skip(1).Select(IdOf));
         // The clocks of the same person's other references heard of a report on his health.
         if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
             streams.AddRange(PersonOf(prisoner).Skip(1));
-        var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
+        var corrected = new RecordCorrected
+        {
+            Position = request.Position,
+            Participant = context.Caller.Id,
+            FormerLinks = { parted },
+        };
         if (mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];

@@ -160,8 +160,8 @@ public static class Readiness
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>
         [prisoner, .. prisoner.Duplicates.Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
 
-    /// <summary>What was said under the references with which the person's were linked, before each link was undone. Whoever undoes a link
-    /// alone would else hide by it what stopped a departure (D9).</summary>
+    /// <summary>What was said under the references that counted for the person, each before the link was undone by which it did. Whoever
+    /// undoes a link alone would else hide by it what stopped a departure (D9).</summary>
     /// <param name="context">The states.</param>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     internal static IReadOnlyList<Statement> SaidBefore(RuleContext context, IReadOnlyList<Prisoner> records) =>
@@ -172,23 +172,17 @@ public static class Readiness
         [
             .. records
                 .SelectMany(r => r.FormerLinks)
-                .SelectMany(link => OthersOf(link, find))
-                .SelectMany(other => other.Record?.Statements.Where(s => s.Position < other.Until) ?? [])
+                .SelectMany(link => find(link.Prisoner)?.Statements.Where(s => s.Position < link.Position) ?? [])
                 .Where(s => records.All(r => r.Prisoner_ != s.Prisoner))
                 .DistinctBy(s => s.Statement_),
         ];
 
-    // The records that counted for a person by a link, each up to the entry with which it did no longer. With one that was kept, those did
-    // that are linked to it, or were.
-    private static IEnumerable<(Prisoner? Record, ulong Until)> OthersOf(FormerLink link, Func<string, Prisoner?> find)
-    {
-        var other = find(link.Prisoner);
-        yield return (other, link.Position);
-        if (!link.Kept || other is null)
-            yield break;
-        foreach (var linked in other.Duplicates)
-            yield return (find(linked), link.Position);
-        foreach (var former in other.FormerLinks)
-            yield return (find(former.Prisoner), Math.Min(link.Position, former.Position));
-    }
+    /// <summary>The references that count for a person, and those that did until a link was undone. Those that still do have no position
+    /// yet.</summary>
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    internal static IEnumerable<FormerLink> Counting(IReadOnlyList<Prisoner> records) =>
+        records
+            .Select(r => new FormerLink { Prisoner = r.Prisoner_ })
+            .Concat(records.SelectMany(r => r.FormerLinks).Where(l => records.All(r => r.Prisoner_ != l.Prisoner)))
+            .GroupBy(l => l.Prisoner, (_, links) => links.MaxBy(l => l.Position)!);
 }

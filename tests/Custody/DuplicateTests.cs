@@ -712,7 +712,7 @@ public class DuplicateTests
     {
         switch (step.Split(' '))
         {
-            case ["link"] when _fixture.PrisonerOf(kept).DuplicateProposals.Count == 0:
+            case ["link"] when _fixture.PrisonerOf(linked).DuplicateProposals.All(p => p.Prisoner != linked || p.SameAsPrisoner != kept):
                 _fixture.Link(linked, kept);
                 break;
             case ["link"]:
@@ -726,6 +726,48 @@ public class DuplicateTests
                 Said(who == "P" ? CaseFixture.P : CaseFixture.Q, where, verified: how.Length == 0);
                 break;
         }
+    }
+
+    /// <summary>No link and no undoing of one hides what was ever said under a reference that counted for him (D9), through whichever of
+    /// several links it did. What was said after a link was undone is another man's.</summary>
+    [Theory]
+    [InlineData("X KR, D UA, D to K, undo D, K to X, undo K", false)]
+    [InlineData("X KR, D UA unverified, D to K, undo D, K to X, undo K", false)]
+    [InlineData("X KR, D UA, D to K, undo D, X to K, undo X", false)]
+    [InlineData("X KR, D UA, D to K, X to K, undo X", false)]
+    [InlineData("X KR, D UA, D to K, X to K, undo D, undo X", false)]
+    [InlineData("X KR, D UA, D to K, X to K, undo X, undo D, K to X, undo K", false)]
+    [InlineData("X KR, D UA, D to Y, undo D, Y to K, X to K, undo X", false)]
+    [InlineData("X KR, D UA, D to K, undo D, K to X, undo K, K to X, undo K", false)]
+    [InlineData("X KR, D UA, D to K, undo D, K to Y, undo K, Y to X, undo Y", false)]
+    [InlineData("D KR, D to K, undo D, K to X, undo K", false)]
+    [InlineData("D UA, D to K, undo D, K to X, undo K, X KR", true)]
+    [InlineData("X KR, D to K, undo D, K to X, undo K, D UA", true)]
+    [InlineData("X KR, D to K, undo D, D UA, K to X, undo K", true)]
+    [InlineData("X KR, D to K, X to K, undo X, K UA", true)]
+    public void No_observer_alone_takes_a_word_away_by_undoing_several_links(string told, bool stands)
+    {
+        var references = new Dictionary<string, string>
+        {
+            ["X"] = CaseFixture.P,
+            ["K"] = CaseFixture.Q,
+            ["D"] = AdviceTests.Registered(_fixture),
+            ["Y"] = AdviceTests.Registered(_fixture),
+        };
+        foreach (var step in told.Split(", "))
+            switch (step.Split(' '))
+            {
+                case [var linked, "to", var kept]:
+                    Take("link", references[linked], references[kept]);
+                    break;
+                case ["undo", var linked]:
+                    Take("undo", references[linked], "");
+                    break;
+                case [var who, var where, .. var how]:
+                    Said(references[who], where, verified: how.Length == 0);
+                    break;
+            }
+        Assert.Equal(stands, _fixture.StandingFor([_fixture.Prisoner], "KR").Standing == Standing.InForce);
     }
 
     /// <summary>He was held since the earliest of two captures (D9, D10).</summary>

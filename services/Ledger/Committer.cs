@@ -57,9 +57,18 @@ internal sealed class Committer(CommitContext context)
     /// <summary>Puts a command into the queue and returns its outcome.</summary>
     public async Task<Outcome> Submit(Command command, CancellationToken cancel)
     {
-        cancel.ThrowIfCancellationRequested();
         var pending = new PendingCommand(command, Stopwatch.GetTimestamp());
-        _queue.Add(pending);
+        try
+        {
+            cancel.ThrowIfCancellationRequested();
+            _queue.Add(pending);
+        }
+        catch (Exception)
+        {
+            // The commands behind it in its chain may find room, and must not overtake it.
+            pending.Note(hasFailed: true);
+            throw;
+        }
         await using var registration = cancel.UnsafeRegister(
             (state, token) =>
             {
@@ -82,6 +91,11 @@ internal sealed class Committer(CommitContext context)
     // Whether a single command failed that the database did not take, and none was recorded since.
     private bool _failedOne;
 
+    // Commands that the database did not take by themselves, and how many of them came since a command was recorded.
+    private const int MostFailedOnes = 1024;
+    private readonly HashSet<(string Participant, string RequestId)> _failedOnes = [];
+    private int _newFailedOnes;
+
     /// <summary>Since when commits fail for other reasons than their commands, as a timestamp of the clock; null: the last one did not.
     /// </summary>
     public long? FailingSince => Interlocked.Read(ref _failingSince) is not 0 and var since ? since : null;
@@ -98,6 +112,16 @@ internal sealed class Committer(CommitContext context)
         _failedOne |= ofOne;
         Interlocked.Exchange(ref _failedLast, Math.Max(1, context.Options.Time.GetTimestamp()));
         Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
+    }
+
+    /// <summary>Whether the failure of a single command shows more than a damaged record that only this command writes to. It does where
+    /// another command failed so since one was recorded. A command that is tried again shows nothing new, so that whoever repeats it does
+    /// not keep the service from being ready.</summary>
+    private bool ShowsMore(Command command)
+    {
+        if (_failedOnes.Count >= MostFailedOnes)
+            _failedOnes.Clear();
+        return _failedOnes.Add((command.Participant, command.RequestId)) && ++_newFailedOnes > 1;
     }
 
     /// <summary>Takes no more commands, and returns when those that wait are answered.</summary>
@@ -217,6 +241,8 @@ internal sealed class Committer(CommitContext context)
             try
             {
                 await new Batch(context, _cache, commands).Run(progress, cache => _cache = cache);
+                if (progress.Recorded)
+                    _newFailedOnes = 0;
                 // What records nothing touches less of the database, and says little about what would.
                 if (!_failedOne || progress.Recorded)
                     (_failingSince, _failedLast, _failedOne) = (0, 0, false);
@@ -234,7 +260,11 @@ internal sealed class Committer(CommitContext context)
                 if (FaultOf(e, progress, commands) is var (fault, ofOne))
                 {
                     // A wrong clock and a database that must not be served from are states of their own.
-                    if (fault() is not CommandFailedException && e is not (ClockNotTrustedException or LedgerInconsistentException))
+                    if (
+                        fault() is not CommandFailedException
+                        && e is not (ClockNotTrustedException or LedgerInconsistentException)
+                        && (!ofOne || ShowsMore(commands[0].Command))
+                    )
                         NoteFailure(ofOne);
                     FailAll(commands, fault);
                     if (ofOne && _schedule is not null)
@@ -281,7 +311,7 @@ internal sealed class Committer(CommitContext context)
         {
             // No command is to blame.
             [] => (() => new LedgerUnavailableException(fault), false),
-            [_] when context.Store.IsDamage(fault) => (() => new LedgerUnavailableException(fault), true),
+            [_] when context.Store.IsDamage(fault) => (() => new LedgerUnavailableException(fault, ofOne: true), true),
             [{ Command.Method: var method }] => (() => new CommandFailedException(method, fault, "its entry could not be written"), true),
             _ => null,
         };

@@ -10,7 +10,15 @@ public sealed class LedgerOverloadedException() : LedgerException("too many comm
 public sealed class LedgerClosedException() : LedgerException("the ledger is being closed");
 
 /// <summary>The database cannot be used at present. Nothing was recorded.</summary>
-public sealed class LedgerUnavailableException(Exception inner) : LedgerException("the ledger's database cannot be used at present", inner);
+/// <param name="inner">What the database said.</param>
+/// <param name="ofOne">Whether it answers, and yet did not take this one command.</param>
+public sealed class LedgerUnavailableException(Exception inner, bool ofOne = false)
+    : LedgerException("the ledger's database cannot be used at present", inner)
+{
+    /// <summary>Whether the database answers, and yet did not take this one command, perhaps because a record to which it writes is damaged.
+    /// Others may succeed, and this one may fail as long as nobody repairs the database.</summary>
+    public bool OfOne { get; } = ofOne;
+}
 
 /// <summary>Whether the command was recorded is not known: the connection was lost while it was being committed. Sending it again with the
 /// same request id is safe and gives the outcome.</summary>

@@ -159,7 +159,8 @@ public static class Counting
         string traceParent = "",
         StreamKind<EventCursor>? kind = null,
         string @case = "case_1",
-        string traceState = ""
+        string traceState = "",
+        ChainLink? link = null
     )
     {
         var request = new PartyAdmitted { Case = counter, Participant = content };
@@ -173,6 +174,7 @@ public static class Counting
             AgreementVersion = 7,
             Precedence = precedence,
             Intake = intake,
+            Link = link,
             TraceParent = traceParent,
             TraceState = traceState,
             Decide = (view, now) =>

@@ -97,6 +97,48 @@ public sealed class DamageTests
         }
     }
 
+    /// <summary>Whoever writes to such a record again and again, as the intake of events does, takes the service out for nobody.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_damaged_record_keeps_only_those_commands_out_that_write_to_it(bool covered)
+    {
+        var (engine, clock) = (new PostgreSql(), new SteppedClock());
+        var connection = await engine.Create();
+        await using var ledger = await ServiceLedger.Open(
+            Options(connection, time: clock, cover: covered ? CoverTests.Interval : default),
+            Cancel
+        );
+        await Commit(Add("a", "1", "c"));
+        await Commit(Add("a", "2", "d"));
+        await engine.Run(connection, Damage.Replace("for each row", "for each row when (new.key = 'c')", StringComparison.Ordinal));
+        foreach (var id in (string[])["3", "3", "4", "5", "3", "4", "5"])
+        {
+            await Assert.ThrowsAsync<LedgerUnavailableException>(() => Commit(Add("a", id, "c")));
+            Assert.True((await ledger.Examine(Cancel)).IsGood);
+            await Commit(Add("b", $"beside {id}", "d"));
+        }
+        // Two that are new, with none between them that succeeds, look like more than one damaged record.
+        foreach (var (id, good) in (IEnumerable<(string, bool)>)[("6", true), ("6", true), ("7", false)])
+        {
+            await Assert.ThrowsAsync<LedgerUnavailableException>(() => Commit(Add("a", id, "c")));
+            Assert.Equal(good, (await ledger.Examine(Cancel)).IsGood);
+        }
+        // Those that are tried again are no new failures.
+        clock.Step(TimeSpan.FromSeconds(9));
+        await Assert.ThrowsAsync<LedgerUnavailableException>(() => Commit(Add("a", "6", "c")));
+        clock.Step(TimeSpan.FromSeconds(1));
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+
+        async Task<Outcome> Commit(Command command)
+        {
+            var outcome = ledger.Commit(command, Cancel);
+            if (covered)
+                await CoverTests.Tick(ledger, clock);
+            return await outcome;
+        }
+    }
+
     /// <summary>Nobody makes a service seem unable to commit by what he sends.</summary>
     [Fact]
     public async Task A_command_that_the_database_refuses_for_what_it_says_shows_no_damage()

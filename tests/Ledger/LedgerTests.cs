@@ -652,15 +652,24 @@ public abstract class LedgerTests
         Assert.Equal(1ul, one.RelistedAt(Kind, "odd"));
         await one.Commit(Add("a", "4", "c"), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
-        await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("", [], [])), Cancel);
-        // An entry of another replica may have changed keys.
+        await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("case_1", [], [])), Cancel);
+        // An entry of another replica may have changed keys, where it is of a case.
         await one.Look(TimeSpan.FromMinutes(1), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
         await one.Look(TimeSpan.FromTicks(-1), Cancel);
         Assert.Equal(5ul, one.RelistedAt(Kind, "odd"));
         await two.Commit(Decides("a", "6", (_, _) => Decision.Accept("", [], [])), Cancel);
-        await one.Commit(Decides("a", "7", (_, _) => Decision.Accept("", [], [])), Cancel);
-        Assert.Equal(6ul, one.RelistedAt(Kind, "odd"));
+        await one.Look(TimeSpan.FromTicks(-1), Cancel);
+        await two.Commit(Decides("a", "7", (_, _) => Decision.Accept("", [], [])), Cancel);
+        await one.Commit(Decides("a", "8", (_, _) => Decision.Accept("case_1", [], [])), Cancel);
+        Assert.Equal(5ul, one.RelistedAt(Kind, "odd"));
+        await two.Commit(Decides("a", "9", (_, _) => Decision.Accept("case_1", [], [])), Cancel);
+        await one.Commit(Decides("a", "10", (_, _) => Decision.Accept("", [], [])), Cancel);
+        Assert.Equal(9ul, one.RelistedAt(Kind, "odd"));
+        // A page that shows another replica's entries shows that they are there. Its reader judges it by nothing older.
+        await two.Commit(Decides("a", "11", (_, _) => Decision.Accept("case_1", [], [])), Cancel);
+        Assert.Equal(10ul, (await one.ReadEntries(10, null, null, 1, Cancel)).Entries.Single().Position);
+        Assert.Equal(11ul, one.RelistedAt(Kind, "odd"));
     }
 
     [Fact]
@@ -1276,12 +1285,40 @@ public abstract class LedgerTests
         Task<Outcome> Wait(string id, int bytes, int precedence = 0) => held.Ledger.Commit(OfLength("a", id, bytes, precedence), Cancel);
     }
 
+    [Fact]
+    public async Task A_command_has_no_effect_where_the_one_before_it_in_its_chain_found_no_room_or_was_cancelled()
+    {
+        foreach (var cancelled in (bool[])[false, true])
+        {
+            await using var held = await Held.Begin(this, new() { MaxQueuedBytes = 160, MaxQueuedBytesPerParticipant = 80 });
+            var first = new ChainLink(null);
+            var second = new ChainLink(first);
+            var third = new ChainLink(second);
+            var before = held.Ledger.Commit(OfLength("service/x", "1", 50, link: first), Cancel);
+            if (cancelled)
+                await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+                    held.Ledger.Commit(OfLength("service/x", "2", 20, link: second), new(canceled: true))
+                );
+            else
+                await Assert.ThrowsAsync<LedgerOverloadedException>(() =>
+                    held.Ledger.Commit(OfLength("service/x", "2", 40, link: second), Cancel)
+                );
+            var behind = held.Ledger.Commit(OfLength("service/x", "3", 20, link: third), Cancel);
+            held.Go();
+            Assert.NotNull((await before).Position);
+            await Assert.ThrowsAsync<CommandHeldBackException>(() => behind);
+            // The last try counts.
+            await held.Ledger.Commit(OfLength("service/x", "2", 40, link: second), Cancel);
+            await held.Ledger.Commit(OfLength("service/x", "3", 20, link: third), Cancel);
+        }
+    }
+
     private const int Flash = (int)Types.V1.Precedence.Flash;
 
-    private static Command OfLength(string participant, string id, int bytes, int precedence = 0)
+    private static Command OfLength(string participant, string id, int bytes, int precedence = 0, ChainLink? link = null)
     {
         // The counter's name takes three bytes, and the content's tag and length two.
-        var command = Add(participant, id, "c", content: new string('x', bytes - 5), precedence: precedence);
+        var command = Add(participant, id, "c", content: new string('x', bytes - 5), precedence: precedence, link: link);
         Assert.Equal(bytes, command.Bytes.Length);
         return command;
     }

@@ -544,6 +544,16 @@ internal sealed class PostgresSession : Session
             skip
         );
 
+    public override async Task<bool> HasCase(ulong from, ulong to) =>
+        (
+            await Read(
+                r => r.GetBoolean(0),
+                "select exists (select from entries where position >= $1 and position < $2 and case_id <> '')",
+                (long)from,
+                (long)to
+            )
+        )[0];
+
     public override async Task<ulong> CountDue(long now) =>
         (await Read(r => U(r, 0), "select count(*) from streams where due <= $1", now))[0];
 

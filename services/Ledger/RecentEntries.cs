@@ -55,14 +55,29 @@ internal sealed class RecentEntries
         return Math.Max(relisted, Math.Max(Volatile.Read(ref _forgotten), Volatile.Read(ref _others)));
     }
 
-    /// <summary>Notes that the database had this many entries. Those that this process did not commit may have changed any
-    /// record.</summary>
-    public void NoteSize(ulong size, long at)
+    /// <summary>Whether others committed entries that may have changed the keys of records: those of a case. What is of no case changes no
+    /// keys but those of the service's own records.</summary>
+    /// <param name="session">Where the entries were seen.</param>
+    /// <param name="size">How many.</param>
+    public async ValueTask<bool> MayRelist(Session session, ulong size)
+    {
+        ulong known;
+        lock (_lock)
+            known = _known;
+        return size > known && await session.HasCase(known, size);
+    }
+
+    /// <summary>Notes that the database had this many entries.</summary>
+    /// <param name="size">How many.</param>
+    /// <param name="mayRelist">Whether one of those that were not known may have changed the keys of records.</param>
+    /// <param name="at">When they were looked for.</param>
+    public void NoteSize(ulong size, bool mayRelist, long at)
     {
         lock (_lock)
         {
-            if (size > _known)
-                (_known, _others) = (size, size);
+            if (mayRelist && size > _known)
+                _others = size;
+            _known = Math.Max(_known, size);
             _looked = Math.Max(_looked, at);
         }
     }

@@ -38,7 +38,7 @@ public sealed partial class ServiceLedger
     /// <summary>The number of entries when a record of this kind last may have come under a key (<see cref="StreamKind.KeysOf"/>) or been
     /// taken from it, as far as this process knows (<see cref="Look"/>). While it stays the same, the key leads to the same records. It
     /// changes before the caller who changed a record is answered.</summary>
-    /// <param name="kind">The kind of records.</param>
+    /// <param name="kind">The kind of records. Whatever changes their keys is an entry of a case.</param>
     /// <param name="key">The key.</param>
     public ulong RelistedAt(StreamKind kind, string key) => _recentEntries.RelistedAt(kind.Name, key);
 
@@ -74,11 +74,11 @@ public sealed partial class ServiceLedger
             {
                 var size = (await session.ReadHead()).Size;
                 await Replicate(session, size);
+                _recentEntries.NoteSize(size, await _recentEntries.MayRelist(session, size), began);
                 return size;
             },
             cancel
         );
-        _recentEntries.NoteSize(size, began);
         Grow(size);
     }
 }

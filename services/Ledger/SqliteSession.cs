@@ -325,6 +325,16 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             skip
         );
 
+    public override async Task<bool> HasCase(ulong from, ulong to) =>
+        (
+            await Read(
+                r => r.GetBoolean(0),
+                "select exists (select 1 from entries where position >= @0 and position < @1 and case_id <> '')",
+                from,
+                to
+            )
+        )[0];
+
     public override async Task<ulong> CountDue(long now) =>
         (await Read(r => U(r, 0), "select count(*) from streams where due <= @0", now))[0];
 

@@ -108,8 +108,9 @@ internal sealed class Doctor(Connection connection)
     {
         yield return OfCertificate(settings, agreement);
         yield return OfRequestsKey(settings, participant);
-        if (connection.ValueOf("official") is { Length: > 0 } official && !participant.Officials.Contains(official))
-            yield return OfOfficial(official, participant);
+        var permissions = new Permissions(agreement);
+        if (connection.ValueOf("official") is { Length: > 0 } official && !permissions.ListsOfficial(official, participant.Id))
+            yield return OfOfficial(official, participant, permissions);
         foreach (var finding in OfSealingKeys(settings, participant))
             yield return finding;
     }
@@ -269,9 +270,9 @@ internal sealed class Doctor(Connection connection)
         }
     }
 
-    private Finding OfOfficial(string official, Participant participant)
+    private Finding OfOfficial(string official, Participant participant, Permissions permissions)
     {
-        var near = Suggestion.Nearest(official, participant.Officials);
+        var near = Suggestion.Nearest(official, permissions.OfficialsOf(participant.Id));
         return new(
             "official",
             Health.Wrong,

@@ -60,6 +60,12 @@ public sealed class Permissions
     public bool ListsOfficial(string code, string? participant = null) =>
         participant is null ? _ofAnybody.Contains(code) : _officials.Contains((participant, code));
 
+    /// <summary>The codes of the officials, interpreters and physicians that the agreement lists for a participant, also those that it names
+    /// beside a key alone.</summary>
+    /// <param name="participant">The participant's id.</param>
+    public IEnumerable<string> OfficialsOf(string participant) =>
+        _officials.Where(o => o.Participant == participant).Select(o => o.Official);
+
     /// <summary>The parts to which the method is granted; to none where the agreement does not name it.</summary>
     /// <param name="method">The full method name without a leading slash.</param>
     public GrantedParts PartsGranted(string method) => _grants.GetValueOrDefault(method);

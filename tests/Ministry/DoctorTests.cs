@@ -207,6 +207,23 @@ public class DoctorTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task An_official_who_has_a_key_for_approvals_is_listed_and_the_nearest_to_whom_is_misspelt()
+    {
+        var listed = Trust.Pki.OfficialOf("kr/mfa", 2);
+        var ran = await Doctor(listed);
+        Assert.DoesNotContain(JsonNode.Parse(ran.Output)!.AsArray(), f => (string?)f!["subject"] == "official");
+        ran = await Doctor(listed.Replace("official", "offical", StringComparison.Ordinal));
+        Assert.Contains(listed, Found(ran, "official")["remedy"]!.ToString());
+
+        Task<Ran> Doctor(string official) =>
+            new CommandRunner(services)
+            {
+                As = "kr/mfa",
+                Variables = new Dictionary<string, string> { ["MINISTRIES_OFFICIAL"] = official },
+            }.Run("doctor", "-j");
+    }
+
+    [Fact]
     public async Task A_later_agreement_at_a_service_is_found()
     {
         await using var later = new Services();

@@ -171,12 +171,15 @@ internal sealed class Connection : IDisposable
             (Options.Profile, GivenOf("profile", Options.Profile)),
             (Options.Folder, WholePath(GivenOf("folder", Options.Folder))),
             (Options.As, caller),
+            (Options.RequestsKey, GivenOf("requests-key", Options.RequestsKey) is { } key ? WholeLocation(key) : null),
             (Options.Receipts, WholePath(GivenOf("receipts", Options.Receipts))),
             (Options.Address, (AddressOption(service) ?? GivenOf(service)) is { } address ? $"{service}={address}" : null),
         ];
         return string.Concat(said.Where(s => s.Value is not null).Select(s => $" {s.Option.Name} {Shell.Word(s.Value!)}"));
 
         static string? WholePath(string? path) => path is null ? null : Path.GetFullPath(path);
+
+        static string WholeLocation(string key) => SettingForms.IsPath(key) ? Path.GetFullPath(key) : key;
     }
 
     /// <summary>The addresses of a service, and who says so.</summary>

@@ -58,7 +58,7 @@ internal static class SettingForms
 
     private static bool Matches(string value, string pattern) => Regex.IsMatch(value, $"{pattern[..^1]}\\z", RegexOptions.NonBacktracking);
 
-    private static bool IsPath(string location) => !KeySource.IsInToken(location) && KeySource.PathOf(location) == location;
+    internal static bool IsPath(string location) => !KeySource.IsInToken(location) && KeySource.PathOf(location) == location;
 
     private static string? OfKey(string location)
     {

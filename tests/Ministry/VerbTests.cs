@@ -267,6 +267,12 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.True(File.Exists(kept));
         Assert.Contains(id, (await Kr.Run("doctor")).Output);
         Assert.Contains($"again: ministry calllog log-call --request-id {id}", (await Kr.Succeed("sent")).Output);
+        // Elsewhere, too, it is signed with the key that was named here.
+        var named = Path.GetRelativePath(Environment.CurrentDirectory, Path.Combine(services.Folder, "kr/mfa/requests.key"));
+        Assert.Contains(
+            $"--requests-key {Path.Combine(services.Folder, "kr/mfa/requests.key")}",
+            (await Kr.Succeed("sent", "--requests-key", named)).Output
+        );
         // A later command that reaches nobody knows no more of it.
         Assert.Contains("It is not known", (await Nobody.Run("calllog", "log-call", "--request-id", id)).Error);
         Assert.True(File.Exists(kept));

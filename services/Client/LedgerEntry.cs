@@ -5,6 +5,7 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Types.V1;
 
 namespace Ministries.Client;
 
@@ -36,6 +37,9 @@ public sealed record LedgerEntry(
         );
     }
 
+    /// <summary>When it was committed; null: the header says no time that there is.</summary>
+    internal DateTimeOffset? Time => Header.CommitTime is { } time && Printable.IsTime(time) ? time.ToDateTimeOffset() : null;
+
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
     public bool Holds => Parts.All(p => p.Holds);
 
@@ -43,7 +47,12 @@ public sealed record LedgerEntry(
     public IEnumerable<(string Type, IMessage? Event)> Published =>
         from events in Parts.Select(p => p.Content).OfType<Events>()
         from e in events.Events_
-        select (e.Type, ReadPart.Parse(e.Type, e.Data));
+        select (e.Type, EventOf(e.Type, e.Data));
+
+    /// <summary>An event that a service recorded; null: its type is none that these contracts publish, or its bytes are none of it. Another
+    /// message may hold any message again, however deep, and is written as no event.</summary>
+    internal static IMessage? EventOf(string type, ByteString data) =>
+        Contract.Types.Find(type)?.GetOptions()?.GetExtension(OptionsExtensions.Published) == true ? ReadPart.Parse(type, data) : null;
 
     /// <summary>Whether a text is the full name of a message of these contracts, or of a later version of them. Everything else that a service
     /// calls its event may be lines of its own where events are written line by line.</summary>
@@ -63,9 +72,7 @@ public sealed record LedgerEntry(
                         (string[])
                             [
                                 Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
-                                Header.CommitTime is { } time && Printable.IsTime(time)
-                                    ? time.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture)
-                                    : "no time",
+                                Time?.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture) ?? "no time",
                                 Header.Participant.PadRight(20),
                                 Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24),
                                 Case,
@@ -99,17 +106,28 @@ public sealed record LedgerEntry(
             ["parts"] = new JsonObject(
                 Parts
                     .Where(p => p.Content is not (null or Events))
+                    // A service may show several of one kind, of which at most one is of the entry.
+                    .GroupBy(p => p.Kind)
+                    .Select(g => g.FirstOrDefault(p => p.Holds) ?? g.First())
                     .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))
             ),
         };
 
     private static JsonObject Json(IMessage message)
     {
-        // The answer of an RPC of a later contract: it is shown as it is, because nobody here can read it.
-        if (message is not Answer { Response: { } response } || Contract.Types.Find(Any.GetTypeName(response.TypeUrl)) is not null)
-            return JsonNode.Parse(Contract.Formatter.Format(Printable.Of(message)))!.AsObject();
+        if (message is not Answer { Response: { } response } answer)
+            return Written(message);
+        if (ReadPart.ResponseIn(response) is { } read)
+        {
+            var shown = answer.Clone();
+            shown.Response = new Any { TypeUrl = response.TypeUrl, Value = Printable.Of(read).ToByteString() };
+            return Written(shown);
+        }
+        // The answer of an RPC of a later contract, or none at all: it is shown as it is, because nobody here can read it.
         var unread = new JsonObject { ["@type"] = response.TypeUrl, ["value"] = response.Value.ToBase64() };
         return new JsonObject { ["response"] = unread };
+
+        static JsonObject Written(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(Printable.Of(message)))!.AsObject();
     }
 }
 
@@ -143,6 +161,12 @@ public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
             holds
         );
     }
+
+    // null: it is no answer of an RPC of these contracts. Another message may hold any message again, however deep.
+    internal static IMessage? ResponseIn(Any response) =>
+        Any.GetTypeName(response.TypeUrl) is var type && Methods.All.Any(m => m.OutputType.FullName == type)
+            ? Parse(type, response.Value)
+            : null;
 
     internal static IMessage? Parse(string type, ByteString data)
     {

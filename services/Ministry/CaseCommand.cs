@@ -56,12 +56,10 @@ internal static class CaseCommand
             return ExitCodes.Done;
         var screen = connection.Screen;
         Head(screen, answer.Case, [.. records.OfType<Prisoner>()]);
-        foreach (
-            var day in entries.GroupBy(e => TimeZoneInfo.ConvertTime(e.Entry.Header.CommitTime.ToDateTimeOffset(), screen.Shell.Zone).Date)
-        )
+        foreach (var day in entries.GroupBy(e => TimeOf(e.Entry, screen)?.Date))
         {
             screen.Line();
-            screen.Line(new Span(day.Key.ToString("dddd, yyyy-MM-dd", CultureInfo.InvariantCulture), Style.Bold));
+            screen.Line(new Span(day.Key?.ToString("dddd, yyyy-MM-dd", CultureInfo.InvariantCulture) ?? "at no time", Style.Bold));
             var who = Math.Min(20, entries.Max(e => e.Entry.Header.Participant.Length));
             foreach (var (service, entry) in day)
                 Row(screen, service, entry, who, connection.Format == OutputFormat.Wide);
@@ -94,15 +92,18 @@ internal static class CaseCommand
         }
     }
 
+    private static DateTimeOffset? TimeOf(LedgerEntry entry, Screen screen) =>
+        entry.Time is { } time ? TimeZoneInfo.ConvertTime(time, screen.Shell.Zone) : null;
+
     private static void Row(Screen screen, string service, LedgerEntry entry, int who, bool wide)
     {
-        var time = TimeZoneInfo.ConvertTime(entry.Header.CommitTime.ToDateTimeOffset(), screen.Shell.Zone);
+        var time = TimeOf(entry, screen);
         var (what, style) = EntryLines.WhatOf(entry);
         var columns = wide ? int.MaxValue : screen.Shell.Columns ?? int.MaxValue;
         var left = columns - (2 + 8 + 2 + who + 2);
         var spans = new List<Span>
         {
-            new($"  {time.ToString("HH:mm:ss", CultureInfo.InvariantCulture)}  ", Style.Dim),
+            new($"  {time?.ToString("HH:mm:ss", CultureInfo.InvariantCulture) ?? "no time", -8}  ", Style.Dim),
             $"{Screen.Pad(Screen.Cut(Terminal.Line(entry.Header.Participant), who), who)}  ",
         };
         foreach (

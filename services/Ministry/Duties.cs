@@ -293,5 +293,5 @@ internal static class Duties
             );
     }
 
-    private static DateTimeOffset? At(Timestamp? time) => time?.ToDateTimeOffset();
+    private static DateTimeOffset? At(Timestamp? time) => time is not null && Printable.IsTime(time) ? time.ToDateTimeOffset() : null;
 }

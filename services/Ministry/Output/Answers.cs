@@ -8,8 +8,8 @@ namespace Ministries.Ministry;
 /// <summary>Writes answers in the form that was asked for.</summary>
 internal static class Answers
 {
-    /// <summary>A message as JSON, with the contract's own names.</summary>
-    public static JsonNode InJson(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(message))!;
+    /// <summary>A message as JSON, with the contract's own names. A time that is none is left out.</summary>
+    public static JsonNode InJson(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(Printable.Of(message)))!;
 
     /// <summary>Writes one message.</summary>
     public static void Write(Connection connection, IMessage message)

@@ -18,7 +18,7 @@ internal static class EntryLines
         Span[] head =
         [
             new(entry.Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(5) + "  ", Style.Dim),
-            screen.Time(entry.Header.CommitTime.ToDateTimeOffset()) + "  ",
+            (entry.Time is { } time ? screen.Time(time) : "not a time") + "  ",
             Screen.Pad(Terminal.Line(entry.Header.Participant), 20) + " ",
             new($"{of}{NameOf(entry)}", Style.Bold),
         ];

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Microsoft.AspNetCore.Http;
@@ -43,14 +44,14 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         return json;
     }
 
-    // null: its type is of a later contract, or its bytes are none of it, or hold a time that is none.
+    // null: its type is no event of this contract, or its bytes are none of it, or hold a time that is none.
     private static JsonObject? DataOf(MirroredEvent e)
     {
         try
         {
-            return ReadPart.Parse(e.Type, ByteString.CopyFrom(e.Data)) is { } message ? PlainJson.Write(message) : null;
+            return LedgerEntry.EventOf(e.Type, ByteString.CopyFrom(e.Data)) is { } message ? PlainJson.Write(message) : null;
         }
-        catch (InvalidOperationException)
+        catch (Exception fault) when (fault is InvalidOperationException or InvalidProtocolBufferException or JsonException)
         {
             return null;
         }

@@ -200,7 +200,8 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Directory.Delete(state, recursive: true);
     }
 
-    /// <summary>What a service recorded, and this version cannot read, keeps back nothing that comes after it.</summary>
+    /// <summary>What a service recorded, and this version cannot read or does not know as an event, keeps back nothing that comes after it.
+    /// </summary>
     [Fact]
     public async Task An_event_that_cannot_be_read_has_its_bytes_and_the_next_ones_come()
     {
@@ -220,22 +221,37 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         };
         await using var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Webhooks = [hook] }, state);
         var late = new DutyFellDue { DueTime = new Timestamp { Seconds = 10_000_000_000_000 } };
+        // No event at all, but a message of the contracts. What it holds says to be another message, and is none.
+        var answer = new Answer
+        {
+            Response = new Any { TypeUrl = "type.googleapis.com/ministries.ledger.v1.Event", Value = ByteString.CopyFrom(0xff) },
+        };
         var position = await Record(
             services,
             "service/calllog",
             new Change(new CallsLinked { Case = services.Case }, []),
             new Change(new Unreadable(), []),
             new Change(late, []),
+            new Change(answer, []),
+            new Change(new Receipt { Position = 1 }, []),
             new Change(new CallsLinked { Case = services.Case }, [])
         );
 
-        string[] all = [.. Enumerable.Range(0, 4).Select(i => $"calllog/{position}/{i}")];
+        string[] all = [.. Enumerable.Range(0, 6).Select(i => $"calllog/{position}/{i}")];
         var read = (await Read(gateway, null, e => (string?)e["id"] == all[^1])).Select(e => e.Event).ToList();
         await Until(() => Task.FromResult(receiver.Got.Any(g => g.Id == all[^1])));
 
         Assert.Equal(all, read.Select(e => (string?)e["id"]).Intersect(all));
         Assert.Equal(all, receiver.Got.Select(g => g.Id).Intersect(all));
-        foreach (var (id, bytes) in ((string, byte[])[])[(all[1], [0xff]), (all[2], late.ToByteArray())])
+        foreach (
+            var (id, bytes) in ((string, byte[])[])
+                [
+                    (all[1], [0xff]),
+                    (all[2], late.ToByteArray()),
+                    (all[3], answer.ToByteArray()),
+                    (all[4], new Receipt { Position = 1 }.ToByteArray()),
+                ]
+        )
         {
             var e = read.Single(e => (string?)e["id"] == id);
             Assert.Equal("application/protobuf", (string?)e["datacontenttype"]);
@@ -243,7 +259,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
             Assert.False(e.ContainsKey("data"));
             Assert.Equal(e.ToJsonString(), receiver.Got.Single(g => g.Id == id).Body);
         }
-        Assert.Equal(services.Case, (string?)read.Single(e => (string?)e["id"] == all[3])["data"]!["case"]);
+        Assert.Equal(services.Case, (string?)read.Single(e => (string?)e["id"] == all[^1])["data"]!["case"]);
         await gateway.DisposeAsync();
         Directory.Delete(state, recursive: true);
     }

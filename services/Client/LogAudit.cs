@@ -167,7 +167,7 @@ public sealed partial class MinistryClient
     // What an audit looks at: all hashes; all entries for the participant; the witnesses; entries that were read already.
     private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Given, bool HeadersAlone = false);
 
-    private SeenLog SeenOf(string service) =>
+    internal SeenLog SeenOf(string service) =>
         _seen.GetOrAdd(
             service,
             name => new SeenLog(

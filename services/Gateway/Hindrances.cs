@@ -5,7 +5,7 @@ namespace Ministries.Gateway;
 /// <param name="Service">The service for which they are.</param>
 /// <param name="Reason">The service's reason, such as <c>CERTIFICATE_NOT_ACCEPTED</c>, or the gateway's own: <c>ADDRESS_NOT_SET</c>,
 /// <c>METHOD_UNKNOWN</c>, <c>METHOD_NOT_SERVED</c> (the service runs an earlier version), <c>SERVICE_NOT_PROVED</c> (whoever answers at its
-/// address does not prove to be the service), or the type of an unforeseen exception.</param>
+/// address does not prove to be the service), <c>LOG_NOT_SHOWN</c> (its answers cannot be verified, because its log cannot be read), or the type of an unforeseen exception.</param>
 /// <param name="Remedy">What helps.</param>
 /// <param name="Since">Since when it is so.</param>
 /// <param name="Writes">How many writes wait for it.</param>

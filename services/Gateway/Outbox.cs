@@ -26,7 +26,8 @@ public enum OutboxState
 
     /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong, or it failed
     /// <see cref="Outbox.MostFailures"/> times. Whether the write is recorded is not known. The same request, sent to the gateway again, has the
-    /// same bytes sent again, and so learns it.</summary>
+    /// same bytes sent again, and so learns it. A service may also refuse, before it looks for its old answer, what it recorded when its answer
+    /// was lost.</summary>
     Unproved,
 }
 
@@ -112,9 +113,12 @@ internal sealed partial class Outbox : SupervisedService
     /// <summary>How often a write is sent to a service that fails (INTERNAL), about two minutes long, before that is its outcome.</summary>
     public const int MostFailures = 10;
 
-    private const string NotProved = "SERVICE_NOT_PROVED";
+    private const string NotProved = "SERVICE_NOT_PROVED",
+        NotShown = "LOG_NOT_SHOWN";
 
     private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
+
+    private const string Again = "Once the service takes it, send the same request again to learn it";
 
     // To one service.
     private const int AtOnce = 64;
@@ -141,6 +145,9 @@ internal sealed partial class Outbox : SupervisedService
         /// <summary>Whether nobody has begun to send it yet. It is asked once.</summary>
         public bool Begin() => !Interlocked.Exchange(ref _begun, true);
 
+        /// <summary>Whether an attempt before may have had it recorded: its answer was lost, or proved nothing.</summary>
+        public bool MayBeRecorded { get; set; }
+
         public TaskCompletionSource<OutboxStatus> Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 
@@ -154,7 +161,8 @@ internal sealed partial class Outbox : SupervisedService
                 Database.Rows(c, r => (r.GetString(0), (byte[])r[1]), "select request_id, digest from writes where state = 0")
             )
         )
-            _waiting[id] = new Pending(digest);
+            // An earlier run may have sent it.
+            _waiting[id] = new Pending(digest) { MayBeRecorded = true };
         _bytes = _database.Read(c => (long)Database.Scalar(c, "select coalesce(sum(length(bytes)), 0) from writes where state = 0")!);
     }
 
@@ -197,12 +205,14 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (SqliteException e)
         {
-            throw DiskFull(e);
+            var full = DiskFull(e);
+            pending.Ended.TrySetException(full);
+            throw full;
         }
         finally
         {
             if (!added)
-                Release(item, mine);
+                Release(item, mine ? pending : null);
         }
         // On the disk there may still be the refused one that the first is about to replace.
         if (!added)
@@ -212,17 +222,18 @@ internal sealed partial class Outbox : SupervisedService
                     Digest = first.Digest,
                 }
                 : Find(item.RequestId)?.Item ?? item;
-        _ = Send(item);
+        _ = Send(item, pending);
         return item;
     }
 
     /// <summary>Begins to send an unproved write again, with the bytes that are on the disk: a service that recorded it gives its old answer, and
-    /// one that did not records it now. Nothing happens if it is not unproved any more.</summary>
+    /// one that did not records it now. It waits since now. Nothing happens if it is not unproved any more.</summary>
     /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
     public async Task Resume(OutboxItem item)
     {
         Reserve(item);
-        var pending = new Pending(item.Digest);
+        item = item with { AcceptTime = _time.GetUtcNow() };
+        var pending = new Pending(item.Digest) { MayBeRecorded = true };
         pending.Begin();
         var mine = _waiting.TryAdd(item.RequestId, pending);
         var resumed = false;
@@ -233,23 +244,27 @@ internal sealed partial class Outbox : SupervisedService
                 && await _database.Write(c =>
                     Database.Run(
                         c,
-                        "update writes set state = 0, answer = null, code = 0, end_time = null where request_id = @0 and state = @1",
+                        "update writes set state = 0, answer = null, code = 0, end_time = null, accept_time = @2 "
+                            + "where request_id = @0 and state = @1",
                         item.RequestId,
-                        (int)OutboxState.Unproved
+                        (int)OutboxState.Unproved,
+                        Database.Stored(item.AcceptTime)
                     )
                 ) == 1;
         }
         catch (SqliteException e)
         {
-            throw DiskFull(e);
+            var full = DiskFull(e);
+            pending.Ended.TrySetException(full);
+            throw full;
         }
         finally
         {
             if (!resumed)
-                Release(item, mine);
+                Release(item, mine ? pending : null);
         }
         if (resumed)
-            _ = Send(item);
+            _ = Send(item, pending);
     }
 
     /// <summary>Waits until a write is answered.</summary>
@@ -274,7 +289,7 @@ internal sealed partial class Outbox : SupervisedService
         var left = _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where state = 0 order by accept_time"));
         foreach (var status in left)
             if (_waiting.TryGetValue(status.Item.RequestId, out var pending) && pending.Begin())
-                _ = Task.Run(() => Send(status.Item), CancellationToken.None);
+                _ = Task.Run(() => Send(status.Item, pending), CancellationToken.None);
         while (!stop.IsCancellationRequested)
         {
             await Forget(Database.Stored(_time.GetUtcNow().AddDays(-_settings.AnswerDays)));
@@ -308,11 +323,22 @@ internal sealed partial class Outbox : SupervisedService
         throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
     }
 
-    private void Release(OutboxItem item, bool mine)
+    // Mine: what was put there for it, and is sent by nobody; null: another's is there. Whoever found it meanwhile waits for it, and is told
+    // what is on the disk.
+    private void Release(OutboxItem item, Pending? mine)
     {
         Interlocked.Add(ref _bytes, -item.Bytes.Length);
-        if (mine)
-            _waiting.TryRemove(item.RequestId, out _);
+        if (mine is null)
+            return;
+        _waiting.TryRemove(item.RequestId, out _);
+        try
+        {
+            mine.Ended.TrySetResult(Find(item.RequestId) ?? new OutboxStatus(item, OutboxState.Waiting, [], null));
+        }
+        catch (SqliteException e)
+        {
+            mine.Ended.TrySetException(e);
+        }
     }
 
     private GatewayRefusedException DiskFull(SqliteException e)
@@ -378,7 +404,7 @@ internal sealed partial class Outbox : SupervisedService
         }
     }
 
-    private async Task Send(OutboxItem item)
+    private async Task Send(OutboxItem item, Pending pending)
     {
         using var span = Telemetry.Outbox(_settings, item);
         var places = _places.GetOrAdd(item.Service, _ => new SemaphoreSlim(AtOnce));
@@ -392,10 +418,11 @@ internal sealed partial class Outbox : SupervisedService
                 OutboxStatus? status;
                 try
                 {
-                    status = await Try(item);
+                    status = await Try(item, pending);
                 }
                 catch (RpcException e)
                 {
+                    pending.MayBeRecorded = true;
                     _hindrances.Remove(item.RequestId, NotProved);
                     LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
                     status = ++failures < MostFailures ? null : Unproved(item, $"{item.Service} {Failed}");
@@ -403,6 +430,7 @@ internal sealed partial class Outbox : SupervisedService
                 catch (Exception e) when (!_end.IsCancellationRequested)
                 {
                     // Nobody foresaw it. Its text may tell of a record.
+                    pending.MayBeRecorded = true;
                     Hinder(item, e.GetType().Name, "see the gateway's log, and tell its maker");
                     status = null;
                 }
@@ -426,7 +454,7 @@ internal sealed partial class Outbox : SupervisedService
 
     /// <returns>null: it is sent again.</returns>
     /// <exception cref="RpcException">The service failed (INTERNAL): whether it recorded the write is not known.</exception>
-    private async Task<OutboxStatus?> Try(OutboxItem item)
+    private async Task<OutboxStatus?> Try(OutboxItem item, Pending pending)
     {
         if (!_client.Services.Contains(item.Service))
             return Hinder(item, "ADDRESS_NOT_SET", $"put the address of {item.Service} into the settings again");
@@ -447,12 +475,7 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.Unauthenticated)
         {
-            // Who called is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
-            // not the service's.
-            var reason = Reasons.Find(RefusedException.From(e)?.Reason ?? "") is { } found and not Reason.Unspecified
-                ? found
-                : Reason.CallerUnknown;
-            return Hinder(item, Reasons.NameOf(reason), Reasons.AboutOf(reason).Unlock);
+            return NotAccepted(item, e);
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.Unimplemented)
         {
@@ -469,8 +492,9 @@ internal sealed partial class Outbox : SupervisedService
             )
         {
             // What passes says after what time to come again. A record that is full is a decision, although it is RESOURCE_EXHAUSTED too.
-            var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
-            return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
+            return pending.MayBeRecorded && !refused.IsLastWord
+                ? Unproved(item, $"{item.Service} refuses it now ({NameOf(refused)}), and may have recorded it before. {Again}")
+                : Refused(item, e);
         }
         // The library calls it INTERNAL too where a connection ended before the service had answered.
         catch (RpcException e)
@@ -478,15 +502,14 @@ internal sealed partial class Outbox : SupervisedService
         {
             // While the service is away, nobody knows whether it still refuses the gateway. But nobody else answers in its place any more.
             _hindrances.Remove(item.RequestId, RefusedException.From(e) is null ? NotProved : null);
+            // Without a connection ever, nothing was sent.
+            pending.MayBeRecorded |= _client.HasConnected(item.Service);
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
             return null;
         }
         catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
         {
-            // That passes, as for the mirror: the answer is verified when the log can be read again. The service gives it again.
-            _hindrances.Remove(item.RequestId);
-            LogNotShown(_log, item.Service, item.RequestId, e.Message);
-            return null;
+            return Hidden(item, pending, e);
         }
         catch (Exception e) when (e is InvalidReceiptException or InvalidLogException)
         {
@@ -495,10 +518,40 @@ internal sealed partial class Outbox : SupervisedService
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // The checkpoint of the answer cannot be kept, as on a full disk, so the answer does not count yet. The service gives it again.
+            pending.MayBeRecorded = true;
             _hindrances.Remove(item.RequestId);
             LogNotWritten(_log, e.Message);
             return null;
         }
+    }
+
+    private OutboxStatus? NotAccepted(OutboxItem item, RpcException e)
+    {
+        // Who called is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
+        // not the service's.
+        var reason = Reasons.Find(RefusedException.From(e)?.Reason ?? "") is { } found and not Reason.Unspecified
+            ? found
+            : Reason.CallerUnknown;
+        return Hinder(item, Reasons.NameOf(reason), Reasons.AboutOf(reason).Unlock);
+    }
+
+    private OutboxStatus Refused(OutboxItem item, RpcException e)
+    {
+        var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
+        return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
+    }
+
+    private OutboxStatus? Hidden(OutboxItem item, Pending pending, InvalidLogException e)
+    {
+        // That passes, as for the mirror: the answer is verified when the log can be read again. The service gives it again. Where it does
+        // not pass, somebody must ask.
+        pending.MayBeRecorded = true;
+        LogNotShown(_log, item.Service, item.RequestId, e.Message);
+        return Hinder(
+            item,
+            NotShown,
+            $"{item.Service} answers, and its log cannot be read to verify that: ask its operator to show the log again"
+        );
     }
 
     private OutboxStatus? Hinder(OutboxItem item, string reason, string remedy)
@@ -507,6 +560,12 @@ internal sealed partial class Outbox : SupervisedService
             LogHindered(_log, item.Service, reason, remedy);
         return null;
     }
+
+    // The words are the contract's, not the service's.
+    private static string NameOf(RefusedException refused) =>
+        Reasons.Find(refused.Reason) is { } reason and not Reason.Unspecified
+            ? Reasons.NameOf(reason)
+            : "for a reason that is not known here";
 
     private OutboxStatus Unproved(OutboxItem item, string why)
     {

@@ -6,8 +6,10 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
@@ -351,7 +353,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     public async Task A_write_for_which_the_record_has_no_room_is_refused_and_does_not_wait_for_ever()
     {
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
-        _services.Later = answer => answer is LogCallResponse ? throw new Refusal(Errors.V1.Reason.RecordFull).ToException() : answer;
+        _services.Later = answer => answer is LogCallResponse ? throw new Refusal(Reason.RecordFull).ToException() : answer;
         var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
         _services.Later = null;
         // Not 429: to send it again would change nothing.
@@ -410,9 +412,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(422, (await gateway.Post("/v1/calllog/LogCall", other, key)).Status);
         var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
         Assert.True(found == 200, answer.ToJsonString());
-        // The service had recorded it at the first attempt, and once.
-        var entry = await _services.As("kr/mfa").LedgerOf("calllog").GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);
-        Assert.Equal((string?)answer["receipt"]!["position"], $"{Ledger.V1.EntryHeader.Parser.ParseFrom(entry.Entry.Header).Position}");
+        Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
         Assert.Equal("ANSWERED", (string?)(await Ended(key))["state"]);
 
         async Task<JsonObject> Ended(string id)
@@ -423,12 +423,175 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
+    [Theory]
+    [InlineData(Reason.NotGranted)]
+    [InlineData(Reason.RequestInvalid)]
+    public async Task A_refusal_that_may_come_before_the_old_answer_leaves_an_unproved_write_unproved_and_nothing_takes_its_place(
+        Reason reason
+    )
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, time: new Swift());
+        _services.Later = answer => answer is LogCallResponse ? throw Failure() : answer;
+        var (key, call) = (Guid.NewGuid().ToString(), Call());
+        try
+        {
+            Assert.Equal(502, (await gateway.Post("/v1/calllog/LogCall", call, key)).Status);
+            _services.Before = request => request is LogCallRequest ? throw new Refusal(reason).ToException() : Task.CompletedTask;
+            var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+            Assert.Equal((502, "ANSWER_UNPROVED"), (status, (string?)problem["reason"]));
+            Assert.Contains(Reasons.NameOf(reason), (string)problem["detail"]!);
+            var corrected = Call();
+            corrected["account"]!["attendees"]![0]!["office"] = "another";
+            (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", corrected, key);
+            Assert.Equal((422, "IDEMPOTENCY_KEY_REUSED"), (status, (string?)problem["reason"]));
+        }
+        finally
+        {
+            (_services.Later, _services.Before) = (null, null);
+        }
+        var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+        Assert.True(found == 200, answer.ToJsonString());
+        Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
+    }
+
+    [Fact]
+    public async Task A_refusal_after_a_lost_answer_says_nothing_of_a_write_also_after_a_restart()
+    {
+        var state = Directory.CreateTempSubdirectory("outbox").FullName;
+        var (key, call, lost) = (Guid.NewGuid().ToString(), Call(), new TaskCompletionSource());
+        _services.Later = answer =>
+        {
+            if (answer is not LogCallResponse)
+                return answer;
+            lost.TrySetResult();
+            throw Failure();
+        };
+        try
+        {
+            await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 0.1 }, state))
+            {
+                Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", call, key)).Status);
+                await lost.Task.WaitAsync(Cancel);
+            }
+            _services.Before = request =>
+                request is LogCallRequest ? throw new Refusal(Reason.RequestInvalid).ToException() : Task.CompletedTask;
+            await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+            {
+                JsonObject became = [];
+                await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{key}")).Body)["state"] != "WAITING");
+                Assert.Equal("UNPROVED", (string?)became["state"]);
+                (_services.Later, _services.Before) = (null, null);
+                var (status, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+                Assert.True(status == 200, answer.ToJsonString());
+                Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
+            }
+        }
+        finally
+        {
+            (_services.Later, _services.Before) = (null, null);
+        }
+        Directory.Delete(state, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_write_that_ended_while_another_resumed_it_keeps_nobody_waiting()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 });
+        var key = Guid.NewGuid().ToString();
+        Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+        await Until(async () => (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]! == 0);
+        var outbox = gateway.Host.Services.GetRequiredService<Outbox>();
+        var item = outbox.Find(key)!.Item;
+        // So that whoever waits does so before it is seen that there is nothing to resume.
+        await using var other = new SqliteConnection($"Data Source={Path.Combine(gateway.State, "outbox.db")};Pooling=False");
+        other.Open();
+        Database.Run(other, "begin immediate");
+        var resuming = outbox.Resume(item);
+        var waiting = outbox.Wait(item, Cancel);
+        Database.Run(other, "rollback");
+        await resuming;
+        Assert.Equal(OutboxState.Answered, (await waiting).State);
+        Assert.Equal(0, outbox.Waiting);
+    }
+
+    [Fact]
+    public async Task A_write_that_is_sent_again_waits_since_then()
+    {
+        var time = new Swift();
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, time: time);
+        _services.Later = answer => answer is LogCallResponse ? throw Failure() : answer;
+        var (key, call) = (Guid.NewGuid().ToString(), Call());
+        Assert.Equal(502, (await gateway.Post("/v1/calllog/LogCall", call, key)).Status);
+        _services.Later = null;
+        var outbox = gateway.Host.Services.GetRequiredService<Outbox>();
+        await Until(() => Task.FromResult(outbox.Find(key)!.State == OutboxState.Unproved));
+        time.Moved = TimeSpan.FromHours(3);
+        var silence = new TaskCompletionSource();
+        _services.Before = request => request is LogCallRequest ? silence.Task : Task.CompletedTask;
+        try
+        {
+            await outbox.Resume(outbox.Find(key)!.Item);
+            Assert.True(outbox.WaitingSince > DateTimeOffset.UtcNow.AddHours(2), $"{outbox.WaitingSince}");
+        }
+        finally
+        {
+            silence.SetResult();
+            _services.Before = null;
+        }
+    }
+
+    [Fact]
+    public async Task An_answer_whose_log_cannot_be_compared_for_long_is_seen_as_a_hindrance_until_it_can()
+    {
+        var state = Directory.CreateTempSubdirectory("outbox").FullName;
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 0.1 }, state))
+        {
+            var seen = gateway.Host.Services.GetRequiredService<MinistryClient>().SeenOf("calllog");
+            var key = Guid.NewGuid().ToString();
+            // No audit comes to its end meanwhile.
+            await seen.OneAtATime.WaitAsync(Cancel);
+            try
+            {
+                for (ulong size = 1_000_000; size < 1_000_000 + SeenLog.MaxPending; size++)
+                    try
+                    {
+                        seen.Add(new Ledger.Checkpoint(size, new byte[32], ""));
+                    }
+                    catch (InvalidLogException)
+                    {
+                        // A receipt of before waits, too.
+                    }
+                Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+                await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"] == "LOG_NOT_SHOWN");
+                var hindrance = (await gateway.Get("/status")).Body["outbox"]!["hindrances"]!.AsArray().Single()!;
+                Assert.Equal(("calllog", "LOG_NOT_SHOWN"), ((string?)hindrance["service"], (string?)hindrance["reason"]));
+            }
+            finally
+            {
+                seen.OneAtATime.Release();
+            }
+        }
+        Directory.Delete(state, recursive: true);
+    }
+
+    // Of the entry that a service has of a request: it recorded it once.
+    private async Task<string> PositionOf(string key)
+    {
+        var entry = await _services.As("kr/mfa").LedgerOf("calllog").GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);
+        return $"{EntryHeader.Parser.ParseFrom(entry.Entry.Header).Position}";
+    }
+
     private static RpcException Failure() => new(new Status(StatusCode.Internal, "the service failed"));
 
     // A clock on which the pauses between attempts pass a thousand times faster.
     private sealed class Swift : TimeProvider
     {
         private int _longPauses;
+
+        /// <summary>How far ahead of the machine's its time is.</summary>
+        public TimeSpan Moved { get; set; }
+
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + Moved;
 
         /// <summary>How many pauses of about half a minute there were, which begin with the eighth attempt.</summary>
         public int LongPauses => Volatile.Read(ref _longPauses);

@@ -5,7 +5,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Custody.V1;
-using Ministries.Errors.V1;
 using Ministries.Gateway;
 using Ministries.Keys;
 using Ministries.Ledger.V1;
@@ -343,9 +342,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     // one that asks for another attempt, where the answer of an attempt before was lost. With a new id the write would be made twice.
     private static bool Decides(RefusedException e, bool isNew) =>
         e is { RetryAfter: null, StatusCode: not (StatusCode.Unavailable or StatusCode.Internal or StatusCode.Unauthenticated) }
-        // An earlier command may have had it recorded. What the service does not keep as an answer, and what is not granted, it may refuse before
-        // it looks for the answer that it gave.
-        && (isNew || Reasons.Find(e.Reason) is { } reason and not (Reason.Unspecified or Reason.NotGranted) && Reasons.IsKept(reason));
+        // An earlier command may have had it recorded.
+        && (isNew || e.IsLastWord);
 
     // A write that cannot be forgotten is answered all the same. Sent again, it is the same write.
     private void Forget(string id)

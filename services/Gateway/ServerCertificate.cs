@@ -9,7 +9,8 @@ namespace Ministries.Gateway;
 
 /// <summary>
 /// The certificate that the gateway shows: that of the settings, whose file is read again when it changes, or its own for this machine. Its own
-/// it makes anew a month before it ends, also while it runs. Whoever calls trusts the file in the state folder, and reads it again then.
+/// it makes anew a month before it ends, or if it is not valid yet, also while it runs. Whoever calls trusts the file in the state folder, and
+/// reads it again then.
 /// </summary>
 internal sealed class ServerCertificate
 {
@@ -70,14 +71,15 @@ internal sealed class ServerCertificate
     private void Renew()
     {
         var now = _looked = _time.GetUtcNow();
-        if (_isOwn && (!File.Exists(_file) || !File.Exists(_key) || IsEnding(now)))
+        if (_isOwn && (!File.Exists(_file) || !File.Exists(_key) || IsOver(now)))
             Make(now);
     }
 
-    private bool IsEnding(DateTimeOffset now)
+    private bool IsOver(DateTimeOffset now)
     {
         using var certificate = X509CertificateLoader.LoadCertificateFromFile(_file);
-        return certificate.NotAfter.ToUniversalTime() - now < Before;
+        // One that is not valid yet was made while the clock was ahead.
+        return certificate.NotAfter.ToUniversalTime() - now < Before || certificate.NotBefore.ToUniversalTime() > now;
     }
 
     // For this machine alone: whoever calls names the file, so no authority is needed.

@@ -45,6 +45,20 @@ public class AccessTests(Services services)
     }
 
     [Fact]
+    public void Its_own_certificate_that_is_not_valid_yet_is_made_anew()
+    {
+        var state = Directory.CreateTempSubdirectory("certificate").FullName;
+        // A clock that was ahead by years, and was corrected.
+        var clock = new Moved { By = TimeSpan.FromDays(3000) };
+        var certificate = new ServerCertificate(RunningGateway.SettingsFor(services, "kr/mfa", state), clock, Assert.Fail);
+        clock.By = TimeSpan.Zero;
+        var shown = certificate.Current.TargetCertificate;
+        Assert.True(shown.NotBefore.ToUniversalTime() <= DateTime.UtcNow, $"{shown.NotBefore}");
+        Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
+        Directory.Delete(state, recursive: true);
+    }
+
+    [Fact]
     public async Task Until_when_its_certificate_is_valid_is_seen()
     {
         await using var gateway = await RunningGateway.Start(services, "kr/mfa");

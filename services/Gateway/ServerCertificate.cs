@@ -39,7 +39,11 @@ internal sealed class ServerCertificate
         _file = _isOwn ? Path.Combine(settings.State, OwnName) : settings.Certificate!;
         _key = _isOwn ? Path.Combine(settings.State, "gateway.key") : settings.CertificateKey!;
         Renew();
-        _read = new Reread<SslStreamCertificateContext>([_file], () => CertificateFiles.ReadChain(_file, _key, settings.SecretsFolder), complain);
+        _read = new Reread<SslStreamCertificateContext>(
+            [_file],
+            () => CertificateFiles.ReadChain(_file, _key, settings.SecretsFolder),
+            complain
+        );
         _ = _read.Current;
     }
 

@@ -5,6 +5,7 @@ using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 
@@ -312,9 +313,12 @@ public abstract class EventsTests
         Assert.Equal(2ul, ledger.Size);
     }
 
-    /// <summary>A duty whose rule fails stays due. Whoever makes many such keeps back no duty of others.</summary>
-    [Fact]
-    public async Task Duties_that_cannot_be_recorded_keep_back_none_of_the_others()
+    /// <summary>A duty whose rule fails stays due, and so does one whose record newer software has written. Whoever makes many such keeps back
+    /// no duty of others.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Duties_that_cannot_be_recorded_keep_back_none_of_the_others(bool newer)
     {
         await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
         var due = DateTimeOffset.UtcNow.AddSeconds(-1);
@@ -335,7 +339,8 @@ public abstract class EventsTests
                 (key, context) =>
                     context.Find(kind, key)!.Call == "good"
                         ? Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1" }, [kind.Id(key)])])
-                        : Decision.Refuse(Reason.RecordFull)
+                    : newer ? throw new NewerFoldException(kind.Name, 2, 1)
+                    : Decision.Refuse(Reason.RecordFull)
             ),
         ];
         // More than are looked for at once.

@@ -1,3 +1,4 @@
+using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -43,6 +44,32 @@ public sealed class ReplicaTests : IAsyncLifetime
             DatabaseOf = service => _databases[service],
             Seal = of?.Seal ?? BusFixture.NewSeal(),
         };
+
+    /// <summary>Those behind it go on, and it is processed again once the record is repaired.</summary>
+    [Fact]
+    public async Task An_event_that_changes_a_damaged_record_is_set_aside()
+    {
+        await using var fixture = Replica(with: o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
+        fixture.Decides = (e, context) =>
+            e is ReadoutSubmitted readout ? BusFixture.Note(readout.Case, readout.Call, context, record: "damaged") : null;
+        await fixture.StartBoth();
+        await BusFixture.Begin(await fixture.Ledger(fixture.Consular), BusFixture.Noted, "damaged", "begun");
+        // What stands for a damaged page: whoever changes the row gets the error that PostgreSQL gives then.
+        await (await Postgres.Shared).Execute(
+            """
+            create function damaged() returns trigger language plpgsql as $$ begin raise exception 'damaged' using errcode = 'XX001'; end $$;
+            create trigger damaged before insert or update on streams for each row when (new.key = 'damaged') execute function damaged()
+            """,
+            _databases["consular"]
+        );
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
+        await fixture.UntilEffects(events[0], events[2]);
+        var ledger = await fixture.Ledger(fixture.Consular);
+        var cancel = TestContext.Current.CancellationToken;
+        var letter = Assert.Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, cancel)).State;
+        Assert.Equal((events[1], "PROCESSING_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
+        Assert.True((await ledger.Examine(cancel)).IsGood);
+    }
 
     [Fact]
     public async Task A_relay_that_hangs_loses_the_lead_and_what_it_sends_late_has_no_effect()

@@ -29,7 +29,7 @@ internal sealed partial class DutySweep(
         /// <summary>It stays due.</summary>
         Left,
 
-        /// <summary>It stays due because something is away that passes by itself.</summary>
+        /// <summary>It stays due because something that all duties need is away.</summary>
         Away,
     }
 
@@ -118,7 +118,8 @@ internal sealed partial class DutySweep(
         {
             if (_lines.Writes((due.Stream.Kind, e.GetType().Name)))
                 LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
-            return EventCommands.IsTransient(e) ? Came.Away : Came.Left;
+            // Newer software has written this record, and perhaps none of the others.
+            return e is not NewerFoldException && EventCommands.IsTransient(e) ? Came.Away : Came.Left;
         }
     }
 

@@ -52,12 +52,12 @@ internal sealed partial class EventCommands(
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) => ledger.LastTaken(producer, type, cancel);
 
     /// <summary>Whether a fault passes by itself: the database, the network or another service is away, or a replica with newer software
-    /// takes over.</summary>
+    /// takes over. Where the database is damaged only for this command, it does not.</summary>
     public static bool IsTransient(Exception e) =>
         e
             is LedgerOverloadedException
                 or LedgerClosedException
-                or LedgerUnavailableException
+                or LedgerUnavailableException { OfOne: false }
                 or CommitOutcomeUnknownException
                 or ClockNotTrustedException
                 or LedgerInconsistentException

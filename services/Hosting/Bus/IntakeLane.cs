@@ -327,8 +327,9 @@ internal sealed partial class IntakeLane(
             await commands.SetAside(step, reason, attempts, stop);
             return true;
         }
-        catch (Exception e) when (EventCommands.IsTransient(e) && !stop.IsCancellationRequested)
+        catch (Exception e) when ((e is LedgerUnavailableException || EventCommands.IsTransient(e)) && !stop.IsCancellationRequested)
         {
+            // What keeps even this out is no fault of the event.
             await Task.Delay(options.MaxDelay, stop);
             return false;
         }

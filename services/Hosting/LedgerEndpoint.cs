@@ -67,9 +67,10 @@ internal sealed class LedgerEndpoint(
     public override async Task<ShareSealedResponse> ShareSealed(ShareSealedRequest request, ServerCallContext context)
     {
         SealedDatum? datum = null;
+        ShareSealedResponse response;
         try
         {
-            return await writes.Run<ShareSealedRequest, ShareSealedResponse>(
+            response = await writes.Run<ShareSealedRequest, ShareSealedResponse>(
                 request,
                 context,
                 (r, rule) => Shares.Share(r, rule, datum),
@@ -80,11 +81,18 @@ internal sealed class LedgerEndpoint(
                 }
             );
         }
-        finally
+        catch (Exception e) when (e is not RpcException)
         {
-            // Also where the caller has gone, or the call failed after its commit: nothing may be left of what was erased.
-            await SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
+            // The caller has gone, or the call failed, perhaps after its commit. A refusal is none of these: it gave nothing, and must take
+            // the same time whether the position exists and was erased or not.
+            await EraseWith();
+            throw;
         }
+        await EraseWith();
+        return response;
+
+        // Nothing may be left of what was erased.
+        Task EraseWith() => SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
     }
 
     public override async Task<GetSealedResponse> GetSealed(GetSealedRequest request, ServerCallContext context)

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -15,33 +16,11 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
     [Fact]
     public async Task What_is_given_of_a_datum_that_was_erased_meanwhile_is_erased_even_if_the_call_fails()
     {
-        var agreement = Signing.Agreement(running.Folder);
-        var request = Running.Request();
-        request.Account.Minutes = SealedForm.To("ua/mfa");
-        SealedForm.In(request, "kr/mfa", agreement);
-        var position = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
+        var (request, position) = await Log();
         var next = running.Ledger.Size;
         using var go = new ManualResetEventSlim();
         var holding = Hold(go);
-        var sharing = new LedgerService.LedgerServiceClient(running.As("kr/mfa"))
-            .ShareSealedAsync(
-                new ShareSealedRequest
-                {
-                    RequestId = Guid.NewGuid().ToString(),
-                    Actor = request.Actor,
-                    Case = Running.Case,
-                    Position = position,
-                    Field = "account.minutes",
-                    Recipient = "icrc",
-                    KeyId = Signing.Of(agreement, "icrc").SealingKeys[0].Id,
-                    Encapsulation = ByteString.CopyFrom(new byte[1120]),
-                    Secret = ByteString.CopyFrom(new byte[48]),
-                    Reason = SharingReason.MedicalCare,
-                    LegalBasis = "gc3-30",
-                },
-                cancellationToken: Running.Cancel
-            )
-            .ResponseAsync;
+        var sharing = Share(request, position, Guid.NewGuid().ToString());
         await Running.Until(() => Task.FromResult(running.Ledger.QueueLength == 1 || sharing.IsCompleted), "the gift waits");
         var erased = false;
         Probe.Hook = point =>
@@ -65,6 +44,56 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
         Assert.EndsWith("/ShareSealed", EntryHeader.Parser.ParseFrom(gift!.Entry.Header).Method);
         Assert.True(gift.Entry.Parts.Single(p => p.Kind == PartKind.Request).Erased);
     }
+
+    /// <summary>Otherwise whoever may not see an entry would learn by the time whether it exists and was erased.</summary>
+    [Fact]
+    public async Task A_refused_call_waits_for_no_commit_although_the_datum_was_erased()
+    {
+        var (request, position) = await Log();
+        Assert.True(await running.Ledger.EraseRequest(position, Running.Cancel));
+        using var go = new ManualResetEventSlim();
+        var holding = Hold(go);
+        try
+        {
+            // What was answered before is refused before a command is queued.
+            await Running.Refused("REQUEST_ID_REUSED", () => Share(request, position, request.RequestId));
+            Assert.False(holding.IsCompleted);
+        }
+        finally
+        {
+            go.Set();
+            await holding;
+        }
+    }
+
+    private async Task<(LogCallRequest Request, ulong Position)> Log()
+    {
+        var request = Running.Request();
+        request.Account.Minutes = SealedForm.To("ua/mfa");
+        SealedForm.In(request, "kr/mfa", Signing.Agreement(running.Folder));
+        return (request, (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position);
+    }
+
+    private Task<ShareSealedResponse> Share(LogCallRequest request, ulong position, string id) =>
+        new LedgerService.LedgerServiceClient(running.As("kr/mfa"))
+            .ShareSealedAsync(
+                new ShareSealedRequest
+                {
+                    RequestId = id,
+                    Actor = request.Actor,
+                    Case = Running.Case,
+                    Position = position,
+                    Field = "account.minutes",
+                    Recipient = "icrc",
+                    KeyId = Signing.Of(Signing.Agreement(running.Folder), "icrc").SealingKeys[0].Id,
+                    Encapsulation = ByteString.CopyFrom(new byte[1120]),
+                    Secret = ByteString.CopyFrom(new byte[48]),
+                    Reason = SharingReason.MedicalCare,
+                    LegalBasis = "gc3-30",
+                },
+                cancellationToken: Running.Cancel
+            )
+            .ResponseAsync;
 
     // A command that is being decided, so that others wait.
     private Task<Outcome> Hold(ManualResetEventSlim go)

@@ -260,8 +260,8 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
                     return;
                 }
             }
-            foreach (var group in behind)
-                await Renew(group).WaitAsync(stop);
+            // The participant with the most cases takes longest, and the others do not wait for it one after the other.
+            await Task.WhenAll(behind.Select(Renew)).WaitAsync(stop);
         }
 
         bool Knows(Group group)

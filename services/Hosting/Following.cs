@@ -80,6 +80,9 @@ internal sealed class Following(
             var page = await Page(_from, PageEntries, rights);
             if (!await Send(page.Entries, rights))
                 continue;
+            // The page may lack what the reader may see since it came to a case meanwhile.
+            if (!followers.Hold(rights))
+                continue;
             _from = page.Next;
             if (page.TooGreat)
                 await SendGreat(_from);
@@ -157,7 +160,7 @@ internal sealed class Following(
                 }
                 entry = page.Entries is [{ } found] && found.Position == position ? found : null;
             }
-            if (entry is not null && !await Send(entry, rights))
+            if (entry is null ? !followers.Hold(rights) : !await Send(entry, rights))
                 continue;
             _from = position + 1;
             return;

@@ -437,6 +437,56 @@ public sealed class StreamsTests : IAsyncLifetime
         }
     }
 
+    /// <summary>The database shows the page by the cases that the reader has when it is read.</summary>
+    [Fact]
+    public async Task A_stream_skips_nothing_that_its_reader_may_see_since_another_replica_took_its_admission_in()
+    {
+        const string reader = Headquarters;
+        var (services, settings) = (_running.Host.Services, _running.Host.Services.GetRequiredService<Settings>());
+        await using var other = await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = "calllog",
+                Kinds = [Cases.Kind, Agreements.Kind],
+                Connection = settings.Ledger,
+                Key = _running.Ledger.Key,
+                CheckpointFile = Path.Combine(_running.Folder, "other.checkpoint"),
+            },
+            Running.Cancel
+        );
+        var followers = services.GetRequiredService<Followers>();
+        var pages = followers.Pages.CurrentCount;
+        for (var i = 0; i < pages; i++)
+            await followers.Pages.WaitAsync(Running.Cancel);
+        var group = followers.Open(reader);
+        var following = All(reader, _running.Ledger.Size);
+        await Running.Until(() => Task.FromResult(group.Rights is not null), "the stream knows what its reader may see");
+        var admitted = new PartyAdmitted
+        {
+            Case = Running.Case,
+            Participant = reader,
+            Part = Part.DetainingPower,
+            State = "UA",
+        };
+        await CustodyEvents.Record(other, admitted, _running.Agreements.InForce.Permissions, Running.Cancel);
+        var outcome = await other.Commit(
+            new Command
+            {
+                Participant = "ua/mfa",
+                RequestId = "of-the-case",
+                Method = "test",
+                Request = admitted,
+                Bytes = admitted.ToByteArray(),
+                AgreementVersion = 1,
+                Decide = (_, _) => Decision.Accept(Running.Case, [Audience.Case(Running.Case)], []),
+            },
+            Running.Cancel
+        );
+        followers.Pages.Release(pages);
+        Assert.Contains(outcome.Position, (await following).Where(r => r.Entry is not null).Select(r => (ulong?)PositionOf(r.Entry)));
+        followers.Close(group);
+    }
+
     [Theory]
     [InlineData(1ul << 63)]
     [InlineData(ulong.MaxValue)]

@@ -33,6 +33,7 @@ public partial class ConventionTests
         "accepting_participant",
         "accepting_power",
         "access",
+        "answering_power",
         "assessment",
         "call",
         "case",

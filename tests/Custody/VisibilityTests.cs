@@ -339,6 +339,7 @@ public class VisibilityTests
             "notification",
             "same_as_prisoner",
             "transfer",
+            "answering_power",
             "detaining_power",
             "from_power",
             "to_power",

@@ -61,9 +61,10 @@ public static class CaseRules
     };
 
     /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. An organ of a power that
-    /// holds or held somebody is removed by its own state alone: two powers that manage a case do not shut each other out. The last organ of
-    /// a power that answers for somebody, is to accept him, or owes notice of him, and the last neutral observer stay (GC III 12, 122, 126).
-    /// </summary>
+    /// holds or ever held somebody is removed by its own state alone: two powers that manage a case do not shut each other out. While
+    /// another power holds somebody, so is the last organ for custody of any state: whether he is on the way to it is not told (D22). The
+    /// last organ of a power that answers for somebody, is to accept him, or owes notice of him, and the last observer that is no power's
+    /// that holds him stay (GC III 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -81,7 +82,7 @@ public static class CaseRules
                 // A power of before has nobody else to admit or remove.
                 if (!Cases.Manages(@case, context.Caller.State))
                     return Reason.NotGranted;
-                if (Cases.HeldSomebody(@case, party.State))
+                if (EverHeldSomebody(@case, party.State, context) || IsHeldByOthers(@case, context) && IsLastOrgan(party, @case, context))
                     return Reason.OrganOfAnotherPower;
             }
             if (IsNeeded(party, @case, context))
@@ -120,24 +121,51 @@ public static class CaseRules
             _ => false,
         };
 
-    // An organ that keeps no custody for the power, and a Protecting Power of the same state, do not do its duties.
+    // Whether the state's duties or those of an observer would be left to nobody.
     private static bool IsNeeded(CaseParty party, Case @case, RuleContext context)
     {
-        var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
+        if (IsObserver(party.Part))
+            return @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && IsLastObserver(party, @case, p));
         var answers =
             Cases.Manages(@case, party.State)
             || @case.Prisoners.Any(p =>
                 p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State)
-                || context.Find(Prisoners.Kind, Prisoners.KeyOf(@case.Id, p.Prisoner)) is { } record && IsExpected(party.State, record)
+                || RecordOf(@case, p, context) is { } record && IsExpected(party.State, record)
             );
-        var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
-        return answers && !others.Any(Answers) || watches && !others.Any(p => IsObserver(p.Part));
-
-        bool Answers(CaseParty other) =>
-            context.Permissions.Participant(other.Participant) is { } organ
-            && organ.ActsFor(party.State)
-            && organ.Capacities.Contains(Capacity.Custody);
+        return answers && IsLastOrgan(party, @case, context);
     }
+
+    // Whether nobody else is left who keeps custody for the state: an organ without that capacity, and a Protecting Power of the same state,
+    // do not do its duties.
+    private static bool IsLastOrgan(CaseParty party, Case @case, RuleContext context) =>
+        !@case.Parties.Any(other =>
+            other.Participant != party.Participant
+            && context.Permissions.Participant(other.Participant) is { } organ
+            && organ.ActsFor(party.State)
+            && organ.Capacities.Contains(Capacity.Custody)
+        );
+
+    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him counts only where there is no other
+    // one: it leaves where one is, and is not the one that remains.
+    private static bool IsLastObserver(CaseParty party, Case @case, CasePrisoner prisoner)
+    {
+        CaseParty[] others = [.. @case.Parties.Where(p => p.Participant != party.Participant && IsObserver(p.Part))];
+        return others.Length == 0 || IsIndependent(party) && !others.Any(IsIndependent);
+
+        bool IsIndependent(CaseParty observer) => observer.State != prisoner.DetainingPower;
+    }
+
+    // Whether the state holds somebody, or ever did: that it gave him back, and whether it owes notice of it, makes no difference to others.
+    private static bool EverHeldSomebody(Case @case, string state, RuleContext context) =>
+        Cases.HeldSomebody(@case, state)
+        || @case.Prisoners.Any(p => RecordOf(@case, p, context)?.Occurrences.Any(o => o.OwedBy == state) == true);
+
+    // Whether another power than the caller's holds somebody: where he is to go, the caller does not know.
+    private static bool IsHeldByOthers(Case @case, RuleContext context) =>
+        @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.DetainingPower != context.Caller.State);
+
+    private static Prisoner? RecordOf(Case @case, CasePrisoner prisoner, RuleContext context) =>
+        context.Find(Prisoners.Kind, Prisoners.KeyOf(@case.Id, prisoner.Prisoner));
 
     // Whether something of the prisoner is left that only the state can do: to confirm that he arrived, or to notify what it owes (D1, D14).
     private static bool IsExpected(string state, Prisoner prisoner) =>

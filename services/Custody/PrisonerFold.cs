@@ -35,7 +35,8 @@ internal static class PrisonerFold
             .On<DepartureRecorded>(Departed)
             .On<ProceedingsJoined>(Joined)
             .On<DutyFellDue>(FellDue)
-            .On<RecordCorrected>(Corrected);
+            .On<RecordCorrected>(Corrected)
+            .On<LinkUndone>(Parted);
 
     /// <summary>A prisoner's record without what rested on an entry: who answers for him, whether he would be held, and whether custody
     /// have ended.</summary>
@@ -527,11 +528,9 @@ internal static class PrisonerFold
     {
         string[] linked = [state.DuplicateOf, .. state.Duplicates];
         Mend(state, e);
-        // An entry of an earlier version names no references: all that is known then is the one with which the link was.
+        // An entry of an earlier version has no LinkUndone: all that is known then is the reference with which the link was.
         foreach (var other in linked.Where(other => other.Length > 0 && other != state.DuplicateOf))
             Remember(state, other, entry.Position);
-        foreach (var link in e.FormerLinks)
-            Remember(state, link.Prisoner, link.Position > 0 ? link.Position : entry.Position);
         // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
         if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
             state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
@@ -542,6 +541,12 @@ internal static class PrisonerFold
         // A power that held him before mends his identity. How old he is, on which his word rests, is for the one that holds him to say.
         if (entry.Participant != state.Statuses[0].Participant || state.Statuses[0].RecordedFor == state.LastDetainingPower)
             state.Under18 = request.Under18;
+    }
+
+    private static void Parted(Prisoner state, LinkUndone e, FoldedEntry entry)
+    {
+        foreach (var link in e.FormerLinks)
+            Remember(state, link.Prisoner, link.Position > 0 ? link.Position : entry.Position);
     }
 
     // A link was undone: who undoes it alone takes no word away by that (D9). Of a reference that counted for him several times, the last
@@ -694,6 +699,17 @@ internal static class PrisonerFold
 
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
     internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
+
+    /// <summary>The status that counts now, if a power recorded it that did not answer for him by what stands: he had passed to it only
+    /// under another reference, by a link that was undone since. null: it was the power that answered for him, or nobody recorded it.
+    /// </summary>
+    internal static StatusEntry? OfAnother(Prisoner state)
+    {
+        if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))
+            return null;
+        var passed = state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0 && s.Position < last.Position).MaxBy(s => s.Position);
+        return last.RecordedFor == (passed?.PassedTo ?? state.Statuses[0].RecordedFor) ? null : last;
+    }
 
     private static CustodyState BeforeTransit(IEnumerable<StatusEntry> statuses) =>
         statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;

@@ -46,12 +46,14 @@ public static class PrisonerVisibility
                 .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
         );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
-        // Beside its own: the confirmation of a link for every observer, and the registration for a power that took him over. Each may
-        // correct that one, whoever made it.
+        // Beside its own: the confirmation of a link for every observer; for the power that answers for him the registration, if it took him
+        // over, and the status that counts, if a power recorded it to which he never passed. Each may correct that one, whoever made it.
+        var ofAnother = part.Holds ? PrisonerFold.OfAnother(prisoner) : null;
         shown.Entries.Add(
             prisoner.Entries.Where(e =>
                 e.Participant == id
                 || part.Observer && e is { Corrected: false, Confirms: true }
+                || e.Position == ofAnother?.Position
                 || part.Holds && PrisonerFold.IsRegistration(prisoner, e.Position) && !part.ActsFor(prisoner.Statuses[0].RecordedFor)
             )
         );

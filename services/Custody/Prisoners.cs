@@ -114,7 +114,7 @@ public static class Prisoners
         Makes = Record,
         Decide = (@case, request, context) =>
         {
-            if (@case.Prisoners.Count(p => RegisteredBy(p) == context.Caller.State) >= MaxPrisoners)
+            if (@case.Prisoners.Count(p => p.RegisteringPower == context.Caller.State) >= MaxPrisoners)
                 return Reason.RecordFull;
             if (
                 request.Status
@@ -373,9 +373,6 @@ public static class Prisoners
         InClosedCase = true,
         Decide = Correct,
     };
-
-    // The power that registered him: the first of those that handed him over, or the one that has held him all along.
-    private static string RegisteredBy(CasePrisoner prisoner) => prisoner.FormerPowers.FirstOrDefault() ?? prisoner.LastDetainingPower;
 
     /// <summary>The record's key among prisoners.</summary>
     public static string KeyOf(string @case, string prisoner) => $"{@case}/{prisoner}";
@@ -684,11 +681,7 @@ public static class Prisoners
 
     private static Ruling Correct(Prisoner prisoner, CorrectRecordRequest request, RuleContext context)
     {
-        if (
-            prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { } mark
-            || mark.Corrected && !PrisonerFold.IsRegistration(prisoner, mark.Position)
-            || mark.Participant != context.Caller.Id && !MayCorrectForAnother(prisoner, mark, context)
-        )
+        if (CorrectableBy(context, prisoner, request.Position) is not { } mark)
             return Reason.NotCorrectable;
         // A power that held him before mends his identity; it does not take away what every departure rests on (D4).
         if (
@@ -701,7 +694,6 @@ public static class Prisoners
         var touched = new List<Prisoner> { prisoner };
         IEnumerable<string> audience = SideOf(prisoner);
         IReadOnlyList<StatusEntry> handedOver = [];
-        FormerLink[] parted = [];
         if (KeptOf(prisoner, context) is { } kept && CountsUnder(kept, prisoner, mark.Position))
             touched.Add(kept);
         if (mark.Statement.Length > 0)
@@ -725,21 +717,13 @@ public static class Prisoners
             touched.Add(other);
             // A link is known to every party, a proposal is not.
             if (linked)
-            {
                 (audience, handedOver) = ([Audience.Case(prisoner.Case)], PrisonerFold.HandoversUnder(other, prisoner.Prisoner_));
-                parted = [.. Readiness.Counting(Readiness.Records(context, other))];
-            }
         }
         streams.AddRange(touched.Skip(1).Select(IdOf));
         // The clocks of the same person's other references heard of a report on his health.
         if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
             streams.AddRange(PersonOf(prisoner).Skip(1));
-        var corrected = new RecordCorrected
-        {
-            Position = request.Position,
-            Participant = context.Caller.Id,
-            FormerLinks = { parted },
-        };
+        var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         if (mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
@@ -759,8 +743,17 @@ public static class Prisoners
                 audience = [Audience.Case(prisoner.Case)];
         }
         changes.AddRange(HandedOver(prisoner, handedOver, context));
+        if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == prisoner.DuplicateOf)
+            changes.Add(Parted(prisoner, streams, context));
         // Of a breach those are told who were told of it when the hand-over was recorded.
         return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
+    }
+
+    // Which references counted for the person until the link was undone: no word is taken away by that (D9).
+    private static Change Parted(Prisoner prisoner, IReadOnlyList<StreamId> streams, RuleContext context)
+    {
+        var links = Readiness.Counting(Readiness.PersonOf(context, prisoner));
+        return Record.On(prisoner, new LinkUndone { FormerLinks = { links } }) with { Streams = streams };
     }
 
     // Who answers for him again under the reference that was kept, where it was another man who was handed over.
@@ -834,10 +827,20 @@ public static class Prisoners
         kept.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_ && s.Position == position)
         || kept.Proceedings.Any(p => p.RecordedUnder == prisoner.Prisoner_ && p.Position == position);
 
+    // The mark of an entry that the caller may correct; null: it may not, or there is none.
+    private static EntryMark? CorrectableBy(RuleContext context, Prisoner prisoner, ulong position) =>
+        prisoner.Entries.FirstOrDefault(e => e.Position == position) is { } mark
+        && (!mark.Corrected || PrisonerFold.IsRegistration(prisoner, position))
+        && (mark.Participant == context.Caller.Id || MayCorrectForAnother(prisoner, mark, context))
+            ? mark
+            : null;
+
     // A link is undone by any observer of the case: who confirmed it may have left (D19). The person's identity and age are mended by the
-    // power that holds him, whoever registered him.
+    // power that answers for him, whoever registered him, and so is a status by which another power has the last word on him, to which he
+    // never passed.
     private static bool MayCorrectForAnother(Prisoner prisoner, EntryMark mark, RuleContext context) =>
         context.Caller.IsNeutral()
             ? mark is { Confirms: true, Corrected: false }
-            : PrisonerFold.IsRegistration(prisoner, mark.Position) && context.ActsFor(prisoner.LastDetainingPower);
+            : context.ActsFor(prisoner.LastDetainingPower)
+                && (PrisonerFold.IsRegistration(prisoner, mark.Position) || PrisonerFold.OfAnother(prisoner)?.Position == mark.Position);
 }

@@ -15,7 +15,7 @@ public static class Cases
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
         "case",
-        3,
+        4,
         new Folds<Case>()
             .On<CaseOpened>(Opened)
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
@@ -222,6 +222,7 @@ public static class Cases
                 Prisoner = e.Prisoner,
                 DetainingPower = e.DetainingPower,
                 LastDetainingPower = e.DetainingPower,
+                RegisteringPower = e.DetainingPower,
                 Held = true,
             }
         );

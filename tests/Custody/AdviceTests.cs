@@ -77,6 +77,7 @@ public class AdviceTests
             new(Reason.PartyNeeded, "the last organ of a power to which he is on the way; called off", LeavesOnceCalledOff),
             new(Reason.ObserverLeavesByItself, "it removes itself", ObserverLeavesByItself),
             new(Reason.OrganOfAnotherPower, "its own state removes it", RemovedByItsState),
+            new(Reason.OrganOfAnotherPower, "of a state that only asks; it removes itself", RemovesItself),
             new(Reason.CustodyNotEnded, "its end is recorded", f => new(() => Close(f), () => EndCustody(f))),
         ];
 
@@ -110,7 +111,7 @@ public class AdviceTests
     {
         f.HandOver();
         f.Return();
-        return new(() => Remove(f, Kr), () => f.Notified(Kr));
+        return new(() => Remove(f, Kr, Kr), () => f.Notified(Kr));
     }
 
     private static Advised LeavesOnceCalledOff(CaseFixture f)
@@ -125,6 +126,15 @@ public class AdviceTests
         f.HandOver();
         var by = Kr;
         return new(() => Remove(f, Mfa, by), () => by = Hq);
+    }
+
+    private static Advised RemovesItself(CaseFixture f)
+    {
+        f.Register(CaseFixture.Q);
+        f.HandOver();
+        f.Admit(SwissJustice, Part.RequestingState);
+        var by = Hq;
+        return new(() => Remove(f, SwissJustice, by), () => by = SwissJustice);
     }
 
     private static void MayManage(CaseFixture f, string who) => f.RuleRunner.Permissions.Participant(who)!.Capacities.Add(Capacity.Custody);

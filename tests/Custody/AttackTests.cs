@@ -60,9 +60,70 @@ public class AttackTests
     {
         _fixture.HandOver();
         _fixture.Return();
-        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        // Whether it has notified is told to itself alone (D22).
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
         _fixture.Notified(CaseFixture.Kr);
-        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
+    }
+
+    /// <summary>Two powers hold somebody in the case: what becomes of the other one's prisoner is not told.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void D22_a_power_does_not_learn_by_a_refusal_whether_the_prisoner_of_another_one_is_on_the_way(bool onTheWay)
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.HandOver();
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        if (onTheWay)
+            _fixture.Do(
+                CaseFixture.Consular,
+                new Consular.V1.TransitBegun
+                {
+                    Case = _fixture.Case,
+                    Transfer = "transfer_2",
+                    Prisoner = CaseFixture.Q,
+                    AcceptingPower = "CH",
+                },
+                Reactions.Departed
+            );
+        foreach (var power in (string[])[CaseFixture.Kr, CaseFixture.Hq])
+            Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, power));
+        Assert.Equal(
+            onTheWay ? Reason.PartyNeeded : Reason.Unspecified,
+            AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice)
+        );
+    }
+
+    /// <summary>It watches in the place of its own state (D4), and who watches that?</summary>
+    [Fact]
+    public void D17_a_protecting_power_of_the_power_that_holds_him_is_not_the_observer_that_remains()
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.HandOver(Route.NeutralAccommodation);
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Icrc, CaseFixture.Icrc));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Swiss, CaseFixture.Swiss));
+    }
+
+    /// <summary>He is the prisoner of the power that registered him, wherever he has been since.</summary>
+    [Fact]
+    public void D1_who_was_handed_over_and_came_back_takes_the_room_of_the_power_that_registered_him()
+    {
+        _fixture.HandOver();
+        var back = _fixture.Confirmed(to: "UA");
+        back.AcceptingParticipant = CaseFixture.Mfa;
+        _fixture.Do(CaseFixture.Consular, back, Reactions.HandedOver);
+        Assert.Equal(("UA", "KR"), (_fixture.Prisoner.LastDetainingPower, Assert.Single(_fixture.Prisoner.FormerPowers)));
+        var request = _fixture.RegisterRequest();
+        Assert.Equal(
+            Prisoners.MaxPrisoners - 1,
+            Accepted(() =>
+            {
+                request.Etag = _fixture.CaseEtag(CaseFixture.Hq);
+                return _fixture.Try(CaseFixture.Hq, request, Prisoners.RegisterPrisoner);
+            })
+        );
     }
 
     [Fact]

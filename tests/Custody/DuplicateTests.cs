@@ -555,6 +555,76 @@ public class DuplicateTests
         Assert.Equal((CustodyState.Interned, "KR"), (_fixture.Prisoner.State, _fixture.Prisoner.DetainingPower));
     }
 
+    /// <summary>His own power answers for him again (D1), and no record of another one keeps it from that (D4): not even the record of one
+    /// that had held him before.</summary>
+    [Theory]
+    [InlineData(false, CustodyState.Died)]
+    [InlineData(false, CustodyState.Released)]
+    [InlineData(false, CustodyState.Repatriated)]
+    [InlineData(false, CustodyState.Escaped)]
+    [InlineData(false, CustodyState.Hospitalised, CustodyState.Died)]
+    [InlineData(true, CustodyState.Died)]
+    public void Once_a_link_is_undone_the_power_that_holds_him_corrects_what_another_one_recorded_of_him(
+        bool heldBefore,
+        params CustodyState[] recorded
+    )
+    {
+        if (heldBefore)
+        {
+            HandOverKept();
+            GiveBack(_fixture, CaseFixture.Q);
+        }
+        _fixture.Link();
+        _fixture.HandOver();
+        foreach (var status in recorded)
+            OfNext(status);
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal((recorded[^1], "UA", ""), (Kept.State, Kept.LastDetainingPower, Kept.DetainingPower));
+        foreach (var status in recorded.Reverse())
+        {
+            Assert.Equal(status, Kept.State);
+            // One at a time: how many there are is the other power's.
+            var mark = Assert.Single(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
+            _fixture.Do(CaseFixture.Hq, _fixture.CorrectRequest(mark.Position, CaseFixture.Hq, CaseFixture.Q), Prisoners.CorrectRecord);
+            Assert.Equal((true, false, "UA"), (Kept.Held, Kept.Ended, Kept.DetainingPower));
+        }
+        Assert.Equal(CustodyState.Interned, Kept.State);
+        Assert.Equal((true, "UA"), (_fixture.TheCase.Prisoners[1].Held, _fixture.TheCase.Prisoners[1].DetainingPower));
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
+        // Nor does that one owe notice of it.
+        Assert.DoesNotContain(
+            Kept.Occurrences,
+            o =>
+                o is { OwedBy: "KR", Corrected: false, Kind: OccurrenceKind.Death or OccurrenceKind.Release or OccurrenceKind.Repatriation }
+        );
+        OfKept(CustodyState.Hospitalised);
+    }
+
+    /// <summary>What it recorded of him while he was there is its own (D4).</summary>
+    [Fact]
+    public void What_a_power_recorded_of_him_while_it_held_him_no_other_one_corrects()
+    {
+        HandOverKept();
+        OfNext(CustodyState.Died);
+        GiveBack(_fixture, CaseFixture.Q);
+        Assert.Equal((CustodyState.Died, "UA"), (Kept.State, Kept.LastDetainingPower));
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
+        var death = Kept.Entries.Last(e => e.Participant == CaseFixture.Kr).Position;
+        var correction = _fixture.CorrectRequest(death, CaseFixture.Hq, CaseFixture.Q);
+        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, correction, Prisoners.CorrectRecord));
+    }
+
+    // What the power records of him to which he came under the kept reference.
+    private void OfNext(CustodyState status)
+    {
+        Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+        var request = _fixture.StatusRequest(status, CaseFixture.Kr, all);
+        (request.Prisoner, request.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Kr, CaseFixture.Q));
+        request.EscapeSucceeded = status == CustodyState.Escaped;
+        _fixture.Do(CaseFixture.Kr, request, Prisoners.RecordStatus);
+    }
+
     /// <summary>It is told to those who were told of the hand-over.</summary>
     [Fact]
     public void What_a_hand_over_breached_is_told_to_no_one_else_when_the_link_is_undone()

@@ -113,16 +113,50 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
     /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on, and the previous key is zeroed. A
     /// key in a token is opened once, when the service starts: to change it, start the service with another location.</summary>
-    /// <exception cref="AgreementRefusedException">The file's agreement cannot follow the one that the ledger has, is not signed by those
+    /// <exception cref="AgreementRefusedException">The key cannot be read: where an agreement was in force, the file's one was put into
+    /// force all the same, and the present key signs on. Or the file's agreement cannot follow the one that the ledger has, is not signed by those
     /// whom it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
     {
         byte[] text;
-        CheckpointKey key;
         try
         {
             text = AgreementFile.BytesOf(settings.Agreement);
-            key = KeySource.IsInToken(settings.CheckpointKey)
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new AgreementRefusedException("its file cannot be read", e);
+        }
+        var key = ledger.Key;
+        AgreementRefusedException? unreadable = null;
+        try
+        {
+            key = CheckpointKeyOf(ledger);
+        }
+        catch (AgreementRefusedException e) when (IsInForce)
+        {
+            // The version may revoke other keys, so this one does not keep it out. The present key signs on if the version lists it.
+            unreadable = e;
+        }
+        try
+        {
+            await Adopt(ledger, text, key, cancel);
+            if (unreadable is not null)
+                throw unreadable;
+        }
+        finally
+        {
+            // It is the ledger's only if it signs from now on.
+            if (!ReferenceEquals(key, ledger.Key))
+                key.Dispose();
+        }
+    }
+
+    private CheckpointKey CheckpointKeyOf(ServiceLedger ledger)
+    {
+        try
+        {
+            return KeySource.IsInToken(settings.CheckpointKey)
                 ? ledger.Key
                 : CheckpointKey.Of(ledger.Key.Name, KeySource.Open(settings.CheckpointKey, settings.SecretsFolder));
         }
@@ -132,21 +166,11 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new AgreementRefusedException("its file or the file of the key for checkpoints cannot be read", e);
+            throw new AgreementRefusedException("the file of the key for checkpoints cannot be read", e);
         }
         catch (FormatException e)
         {
             throw new AgreementRefusedException("the file for the key for checkpoints holds no key", e);
-        }
-        try
-        {
-            await Adopt(ledger, text, key, cancel);
-        }
-        finally
-        {
-            // It is the ledger's only if it signs from now on.
-            if (!ReferenceEquals(key, ledger.Key))
-                key.Dispose();
         }
     }
 
@@ -282,9 +306,16 @@ internal sealed partial class Reloading(
     private async Task Adopt(CancellationToken stop)
     {
         var before = agreements.InForce.Permissions.Agreement.Version;
-        await agreements.Adopt(ledger, stop);
-        if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
-            LogAgreement(now);
+        try
+        {
+            await agreements.Adopt(ledger, stop);
+        }
+        finally
+        {
+            // Also where it is in force, and the key for checkpoints cannot be read.
+            if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
+                LogAgreement(now);
+        }
     }
 
     private Task ReadCertificate()

@@ -191,6 +191,28 @@ public sealed class AgreementTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task An_unreadable_key_for_checkpoints_keeps_no_version_out()
+    {
+        // Opening a folder fails like opening a file without permission.
+        var path = Path.Combine(_running.Folder, "service", "calllog", "checkpoint.key");
+        File.Move(path, path + ".away");
+        Directory.CreateDirectory(path);
+        Signing.Next(_running.Folder, next => Signing.Of(next, "ua/mfa").DeniedCertificates.Add("0A"));
+        await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
+        await Running.Until(
+            () =>
+                Task.FromResult(
+                    _running.Warned.Any(w => w.Contains("the file of the key for checkpoints cannot be read", StringComparison.Ordinal))
+                ),
+            "the key's fault is told"
+        );
+        await _running.Log();
+        Directory.Delete(path);
+        File.Move(path + ".away", path);
+        await _running.Agreements.Adopt(_running.Ledger, Running.Cancel);
+    }
+
+    [Fact]
     public async Task A_version_that_is_not_valid_yet_waits()
     {
         Signing.Next(

@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Serving;
@@ -96,10 +97,20 @@ internal sealed partial class LedgerWatch : SupervisedService
                 ? $"the ledger has version {has} of the agreement, and version {here} is in force here: give this replica the file of version {has}"
                 : "";
         }
-        catch (Exception e) when (e is LedgerException or OperationCanceledException)
+        catch (Exception e)
+            when (e
+                    is LedgerUnavailableException { InnerException: not InvalidProtocolBufferException }
+                        or LedgerInconsistentException
+                        or OperationCanceledException
+            )
         {
             // The next look says what is wrong with the ledger.
             return "";
+        }
+        catch (Exception)
+        {
+            // Its record is damaged, or newer software has written it.
+            return "the ledger's version of the agreement cannot be read";
         }
     }
 

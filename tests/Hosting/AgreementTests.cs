@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
@@ -188,6 +189,28 @@ public sealed class AgreementTests : IAsyncLifetime
         Signing.Put(_running.Folder, next);
         await Running.Until(() => Task.FromResult(life.Ready), "it is ready again");
         await _running.Log();
+    }
+
+    [Fact]
+    public async Task A_replica_whose_ledgers_version_of_the_agreement_cannot_be_read_is_not_ready()
+    {
+        var life = _running.Host.Services.GetRequiredService<Lifecycle>();
+        await Running.Until(() => Task.FromResult(life.Ready), "it is ready");
+        var state = (string)(await Ask("select hex(state) from streams where kind = 'agreement'"))!;
+        await Ask("update streams set state = x'ffff' where kind = 'agreement'");
+        await Running.Until(() => Task.FromResult(!life.Ready), "it is not ready");
+        Assert.Contains(_running.Warned, line => line.Contains("version of the agreement cannot be read", StringComparison.Ordinal));
+        await Ask($"update streams set state = x'{state}' where kind = 'agreement'");
+        await Running.Until(() => Task.FromResult(life.Ready), "it is ready again");
+
+        async Task<object?> Ask(string sql)
+        {
+            await using var database = new SqliteConnection($"Data Source={Path.Combine(_running.Folder, "calllog.db")};Pooling=false");
+            await database.OpenAsync(Running.Cancel);
+            await using var command = database.CreateCommand();
+            command.CommandText = sql;
+            return await command.ExecuteScalarAsync(Running.Cancel);
+        }
     }
 
     [Fact]

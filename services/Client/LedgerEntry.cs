@@ -1,6 +1,8 @@
+using System.Collections.Frozen;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Contracts;
 using Ministries.Ledger;
@@ -47,7 +49,19 @@ public sealed record LedgerEntry(
     public IEnumerable<(string Type, IMessage? Event)> Published =>
         from events in Parts.Select(p => p.Content).OfType<Events>()
         from e in events.Events_
-        select (e.Type, EventOf(e.Type, e.Data));
+        select (e.Type, RecordedOf(e.Type, e.Data));
+
+    // What a service records and does not publish is read too, such as who was given a datum. A message that can hold any other message,
+    // however deep, is no event.
+    private static readonly FrozenSet<MessageDescriptor> Holders = Descriptors.Messages.Values.Where(m => HoldsAny(m, [])).ToFrozenSet();
+
+    private static IMessage? RecordedOf(string type, ByteString data) =>
+        Descriptors.Messages.TryGetValue(type, out var known) && !Holders.Contains(known) ? ReadPart.Parse(type, data) : null;
+
+    private static bool HoldsAny(MessageDescriptor type, HashSet<MessageDescriptor> above) =>
+        type.Fields.InFieldNumberOrder()
+            .Where(f => f.FieldType == FieldType.Message)
+            .Any(f => f.MessageType == Any.Descriptor || above.Add(f.MessageType) && HoldsAny(f.MessageType, above));
 
     /// <summary>An event that a service recorded; null: its type is none that these contracts publish, or its bytes are none of it. Another
     /// message may hold any message again, however deep, and is written as no event.</summary>

@@ -76,8 +76,7 @@ internal sealed class Following(
     {
         while (!(_from >= to))
         {
-            var rights = await Rights();
-            var page = await Page(_from, PageEntries, rights);
+            var (page, rights) = await Page(_from, PageEntries);
             if (!await Send(page.Entries, rights))
                 continue;
             // The page may lack what the reader may see since it came to a case meanwhile.
@@ -91,14 +90,18 @@ internal sealed class Following(
         }
     }
 
-    private async Task<EntryPage> Page(ulong from, int limit, Rights rights)
+    /// <summary>Reads a page, with the rights that its reader has then. Others' entries may change them while it waits for its turn.</summary>
+    private async Task<(EntryPage Page, Rights Rights)> Page(ulong from, int limit)
     {
+        // A reader that may not follow any more waits for no turn.
+        await Rights();
         await followers.Pages.WaitAsync(stop);
         try
         {
+            var rights = await Rights();
             var page = await ledger.ReadEntries(from, _case, rights.Viewer, limit, stop, PageBytes);
             // Its rights may have changed since they were determined.
-            return page with { Entries = [.. page.Entries.Where(e => MaySee(e, rights))] };
+            return (page with { Entries = [.. page.Entries.Where(e => MaySee(e, rights))] }, rights);
         }
         finally
         {
@@ -152,7 +155,7 @@ internal sealed class Following(
                 entry = recent.Audience.Any(rights.Reader.Tokens.Contains) ? stored : null;
             else
             {
-                var page = await Page(position, 1, rights);
+                (var page, rights) = await Page(position, 1);
                 if (page is { TooGreat: true } && page.Next == position)
                 {
                     await SendGreat(position);

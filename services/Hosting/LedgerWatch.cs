@@ -1,5 +1,4 @@
 using System.Diagnostics.Metrics;
-using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Serving;
@@ -97,12 +96,7 @@ internal sealed partial class LedgerWatch : SupervisedService
                 ? $"the ledger has version {has} of the agreement, and version {here} is in force here: give this replica the file of version {has}"
                 : "";
         }
-        catch (Exception e)
-            when (e
-                    is LedgerUnavailableException { InnerException: not InvalidProtocolBufferException }
-                        or LedgerInconsistentException
-                        or OperationCanceledException
-            )
+        catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException or OperationCanceledException)
         {
             // The next look says what is wrong with the ledger.
             return "";

@@ -150,6 +150,27 @@ public abstract class EventsTests
         Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
     }
 
+    [Fact]
+    public async Task An_event_that_cannot_be_read_is_set_aside_and_later_ones_go_on()
+    {
+        await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Log(), await fixture.Log()];
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).Backlog == 0, "all is published");
+        fixture.OnRead = recorded =>
+        {
+            if (recorded.Origin.Sequence == 2)
+                recorded.Event.Data = ByteString.CopyFrom(0xff);
+        };
+        await fixture.StartReady(fixture.Consular);
+        await fixture.UntilEffects(events[0], events[2]);
+        var ledger = await fixture.Ledger(fixture.Consular);
+        var letter = Assert
+            .Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken))
+            .State;
+        Assert.Equal((events[1], "UNREADABLE", 3u), (letter.Id, letter.Reason, letter.Attempts));
+    }
+
     /// <summary>Such as while replicas are replaced one after the other: the new ones write records that the old ones would misread.</summary>
     [Fact]
     public async Task An_event_about_a_record_of_newer_software_waits_for_that_software()

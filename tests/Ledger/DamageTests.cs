@@ -139,6 +139,26 @@ public sealed class DamageTests
         }
     }
 
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task A_record_that_cannot_be_read_keeps_only_those_commands_out_that_need_it(string name)
+    {
+        Engine engine = name == "sqlite" ? new Sqlite() : new PostgreSql();
+        var connection = await engine.Create();
+        await using (var before = await ServiceLedger.Open(Options(connection), Cancel))
+        {
+            await before.Commit(Add("a", "1", "c"), Cancel);
+            await before.Commit(Add("a", "2", "d"), Cancel);
+        }
+        await engine.Run(connection, $"update streams set state = {(name == "sqlite" ? "x'ff'" : @"'\xff'")} where key = 'c'");
+        await using var ledger = await ServiceLedger.Open(Options(connection), Cancel);
+        var (damaged, beside) = (ledger.Commit(Add("a", "3", "c"), Cancel), ledger.Commit(Add("b", "1", "d"), Cancel));
+        await Assert.ThrowsAsync<CommandFailedException>(() => damaged);
+        Assert.Null((await beside).Refusal);
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+    }
+
     /// <summary>Nobody makes a service seem unable to commit by what he sends.</summary>
     [Fact]
     public async Task A_command_that_the_database_refuses_for_what_it_says_shows_no_damage()

@@ -1,6 +1,7 @@
 using System.Runtime.Versioning;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;
@@ -30,6 +31,12 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         await hq.Share("custody", To(Observer, position, PersonIdentity.RankFieldNumber), Cancel);
 
         using var newcomer = Services.As(Mfa);
+        var given = new List<SealedShared>();
+        await foreach (var shown in newcomer.Follow("custody", untilNow: true, cancel: Cancel))
+            if (shown.Entry is { } entry)
+                given.AddRange(LedgerEntry.Read(entry).Published.Select(e => e.Event).OfType<SealedShared>());
+        // By this entry alone is a datum found of which its reader sees nothing else.
+        Assert.Contains(given, g => (g.Position, g.Field, g.Recipient) == (position, "identity", Mfa));
         var whole = newcomer.Open<PersonIdentity>(await newcomer.ReadSealed("custody", position, "identity", Cancel));
         Assert.Equal(Services.Identity, whole.Message);
         Assert.Equal((Hq, Services.Case, "identity", null), (whole.Sender, whole.Case, whole.Field, whole.Fields));

@@ -65,7 +65,7 @@ internal sealed partial class EventCommands(
                 or NewerFoldException
                 or RpcException
                 or DbException
-                or IOException
+                or IOException and not InvalidProtocolBufferException
                 or TimeoutException
                 or OperationCanceledException;
 

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Diagnostics;
+using Google.Protobuf;
 using MassTransit;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
@@ -469,9 +470,9 @@ internal sealed partial class Relay(
                         ? null
                         : oldest.Event.CommittedAt();
             }
-            catch (LedgerException)
+            catch (Exception e) when (e is LedgerException or InvalidProtocolBufferException)
             {
-                // The database cannot be reached. No events are recorded meanwhile either.
+                // The database cannot be reached, and no events are recorded meanwhile either; or the oldest event cannot be read.
             }
             while (await timer.WaitForNextTickAsync(stop));
         }

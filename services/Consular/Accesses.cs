@@ -246,15 +246,16 @@ public static class Accesses
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
         var passed = e.PassTime ?? PassTime(e, context);
-        // Of several hand-overs that follow each other at once none passes on what the power has already that answers after the last.
+        // If several hand-overs follow each other at once, none of them passes on access that already belongs to the power that
+        // answers after the last one.
         var open = OpenOf(DossiersOf(e.Case, e.Prisoner, context), context);
         foreach (var access in open.Where(a => a.DetainingPower != e.ToPower && a.DetainingPower != e.AnsweringPower))
             yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
     }
 
-    /// <summary>A link of references was undone: access under the one that is kept again is the business of the power that holds him under
-    /// it, or did last, as if custody under the other one had not concerned it. Where he was handed over under it, the hand-over follows in
-    /// the same entry, and passes access to the power that took him unless that has it already.</summary>
+    /// <summary>A link of references was undone. Access under the reference that is kept again is the business of the power that holds him
+    /// under it, or did last, as if custody under the other reference had not concerned it. If he was handed over under it, the hand-over
+    /// follows in the same entry. It passes access to the power that took him, unless that power has it already.</summary>
     internal static IEnumerable<Change> PassBack(Custody.V1.RecordCorrected e, RuleContext context)
     {
         if (context.Find(Cases.Kind, e.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == e.Prisoner) is not { } held)
@@ -274,17 +275,18 @@ public static class Accesses
             );
     }
 
-    /// <summary>The access to the person whose clocks an event stops that ended custody: a decision on access to somebody whom nobody holds
-    /// is owed by nobody.</summary>
+    /// <summary>The access to the person whose clocks stop by an event that ended custody: nobody owes a decision on access to somebody
+    /// whom nobody holds.</summary>
     internal static IEnumerable<StreamId> Awaiting(string @case, string prisoner, RuleContext context) =>
         OpenOf(DossiersOf(@case, prisoner, context), context)
             .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
             .Select(a => Kind.Id(a.Id));
 
-    /// <summary>Custody goes on: a decision that was owed by nobody is owed again, by the time by which it was before the end. Who holds him
+    /// <summary>Custody goes on: a decision that nobody owed is owed again, by the same time as before the end. The power that holds him
     /// gains no time by saying that he was released.</summary>
     /// <param name="e">What custody recorded.</param>
-    /// <param name="kept">Whether its reference is the one that is kept of the person; else it is about that reference alone.</param>
+    /// <param name="kept">Whether its reference is the one that is kept of the person; otherwise the event is about that reference
+    /// alone.</param>
     /// <param name="context">The states and the time.</param>
     internal static IEnumerable<Change> GoOn(StatusRecorded e, bool kept, RuleContext context) =>
         OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)

@@ -39,8 +39,8 @@ public static class Dossiers
                     if (e.Undone)
                         Restore(d, e);
                     Passed(d, e.Undone ? [] : [.. e.RelievedPowers, e.ToPower], entry, e.Undone);
-                    // What one power denied, another one decides on anew. A hand-over that was recorded of another reference before ended
-                    // denials then; what was denied since is not its to end.
+                    // What one power denied, another power decides on anew. A hand-over that was recorded of another reference before ended
+                    // denials at that time. It does not end what was denied since.
                     if (e.AnsweringPower.Length == 0)
                         EndDenials(d, _ => true, entry);
                 }
@@ -170,8 +170,8 @@ public static class Dossiers
         Find(dossier, e.Transfer).DetainingPower = e.DetainingPower;
     }
 
-    // From here on another power answers for him, or none: what it agrees to is another departure. Those that have him back, or to which he
-    // came after one that has, answer for no transfer any more.
+    // From here on another power answers for him, or none, and what that power agrees to is another departure. A power that has him back
+    // answers for no transfer any more. Nor does a power to which he came after it.
     private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved, FoldedEntry entry, bool undone = false)
     {
         foreach (var transfer in dossier.Transfers)

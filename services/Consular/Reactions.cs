@@ -127,7 +127,7 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        // A link ends custody under the reference that is no longer kept, and nothing for the person.
+        // A link ends custody under the reference that is no longer kept. For the person it ends nothing.
         var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
         var recorded = new Change(
             e,
@@ -155,7 +155,7 @@ public static class Reactions
                 : TransferFold.IsStopped(t) && (kept || t.Prisoner == e.Prisoner)
             );
 
-    // He set out, and custody has him on no way any more: he is in hospital, or fled and was caught.
+    // He set out, and custody does not have him on the way any more: he is in hospital, or fled and was caught.
     private static bool IsOffTheWay(Transfer transfer, RuleContext context) =>
         !Knew(transfer, context) && Transfers.IsOffTheWay(transfer, context.Asked);
 
@@ -191,8 +191,8 @@ public static class Reactions
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
-    // Whether the passing of custody changes the request: what is watched, under way or confirmed, and what was left when custody had ended
-    // or he had come back, which it shows to be otherwise.
+    // Whether the passing of custody changes the request. It changes what is watched, under way or confirmed. It also changes what was left
+    // because custody had ended or he had come back, because it shows that this is not so.
     private static bool Follows(Transfer transfer, CustodyTransferred e) =>
         transfer.State is State.HandedOver
         || TransferFold.IsWatched(transfer)

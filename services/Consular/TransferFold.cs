@@ -197,7 +197,7 @@ internal static class TransferFold
             PassedBack(transfer, e);
             return;
         }
-        // It was no end of custody, or a new one began, if he was handed over after it.
+        // If he was handed over after it, it was no end of custody, or a new custody began.
         if (!e.Ended)
             CustodyGoesOn(transfer);
         // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
@@ -236,7 +236,7 @@ internal static class TransferFold
         StopClockOfReturn(transfer);
     }
 
-    // It was another man who was handed over. This one is where he was, so whoever had been relieved by that answers for him again.
+    // Another man was handed over. This one is where he was, so a power that the hand-over had relieved answers for him again.
     private static void PassedBack(Transfer transfer, CustodyTransferred e)
     {
         if (IsOvertaken(transfer))
@@ -286,8 +286,8 @@ internal static class TransferFold
             CustodyGoesOn(transfer);
     }
 
-    // Nobody returns one whom nobody holds, so no clock of it runs; what was missed before stays marked. The request stays, too: a return
-    // that took place all the same is recorded on it.
+    // Nobody can return somebody whom nobody holds, so no clock of a return runs. What was missed before stays marked. The request stays
+    // too, because a return that took place all the same is recorded on it.
     private static void CustodyEnded(Transfer transfer)
     {
         if (!IsWatched(transfer))
@@ -298,7 +298,8 @@ internal static class TransferFold
             (transfer.StoppedSecondConfirmationDueTime, transfer.SecondConfirmationDueTime) = (second, null);
     }
 
-    // What ran before the end runs by the same time, though it may have passed: who holds him gains none by saying that he was released.
+    // A clock that ran before the end counts by the same time, even if that time has passed. The power that holds him gains no time by
+    // saying that he was released.
     private static void CustodyGoesOn(Transfer transfer)
     {
         if (transfer is { State: State.Closed, ReturnTime: null })
@@ -383,7 +384,7 @@ internal static class TransferFold
     {
         transfer.State = State.Monitored;
         StopClockOfReturn(transfer);
-        // What the other side said of it stays, and can still be met.
+        // What the other side said of it stays, and can still be confirmed.
         if (transfer.ReturnConfirmations.Count == 0)
             transfer.ReturningPower = "";
     }

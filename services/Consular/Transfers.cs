@@ -454,7 +454,7 @@ public static class Transfers
         Decide = ConfirmBack,
     };
 
-    /// <summary>Closes a transfer. Neither power rids the other, or itself, of what is still owed for a reported failure.</summary>
+    /// <summary>Closes a transfer. Neither power can end by this what it or the other one still owes for a reported failure.</summary>
     public static readonly Rule<Transfer, CloseTransferRequest, CloseTransferResponse> CloseTransfer = new(Record)
     {
         From = [State.Monitored, State.Returned],
@@ -504,8 +504,8 @@ public static class Transfers
             var stage => stage,
         };
 
-    /// <summary>Whether custody has him on no way any more, though he set out by this request and was not brought back by it: what brought
-    /// him elsewhere may have changed all on which the plan rested. The hand-over is called off first.</summary>
+    /// <summary>Whether custody does not have him on the way any more, although he set out by this request and was not brought back by it.
+    /// What brought him elsewhere may have changed everything on which the plan rested. So the hand-over is called off first.</summary>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="asked">Custody's answer; where there is none, nothing is known of that.</param>
     internal static bool IsOffTheWay(Transfer transfer, IMessage? asked) =>
@@ -587,7 +587,8 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    // Of what was never on the way the other side may say nothing for good: it need not answer, and nobody can call it off.
+                    // If he was never on the way, the other side may never say anything: it need not answer, and nobody can call the
+                    // hand-over off.
                     SecondConfirmationDueTime = IsOnTheWay(transfer) ? SecondConfirmationDue(context) : null,
                     CustodyPosition = Departures.PositionOf(context.Asked),
                 }
@@ -640,7 +641,7 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    // Of what nobody requested the other side may say nothing for good.
+                    // If nobody requested the return, the other side may never say anything.
                     SecondConfirmationDueTime = transfer.State == State.ReturnRequested ? SecondConfirmationDue(context) : null,
                     ReturningPower = Person(context, transfer)!.LastDetainingPower,
                 }

@@ -61,10 +61,11 @@ public static class CaseRules
     };
 
     /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. An organ of a power that
-    /// holds or ever held somebody is removed by its own state alone: two powers that manage a case do not shut each other out. While
-    /// another power holds somebody, so is the last organ for custody of any state: whether he is on the way to it is not told (D22). The
-    /// last organ of a power that answers for somebody, is to accept him, or owes notice of him, and the last observer that is no power's
-    /// that holds him stay (GC III 12, 122, 126).</summary>
+    /// holds or ever held somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out.
+    /// While another power holds somebody, the last organ for custody of any state is also removed by its own state alone, so that a
+    /// refusal does not tell whether he is on the way to that state (D22). The last organ of a power stays while the power answers for
+    /// somebody, is to accept him, or owes notice of him. The last observer that does not act for a power that holds him stays too (GC III
+    /// 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -79,7 +80,7 @@ public static class CaseRules
                 return Reason.ObserverLeavesByItself;
             if (!context.Caller.IsNeutral() && party.State != context.Caller.State)
             {
-                // A power of before has nobody else to admit or remove.
+                // A power that held somebody before has nobody else to admit or remove.
                 if (!Cases.Manages(@case, context.Caller.State))
                     return Reason.NotGranted;
                 if (EverHeldSomebody(@case, party.State, context) || IsHeldByOthers(@case, context) && IsLastOrgan(party, @case, context))
@@ -145,8 +146,8 @@ public static class CaseRules
             && organ.Capacities.Contains(Capacity.Custody)
         );
 
-    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him counts only where there is no other
-    // one: it leaves where one is, and is not the one that remains.
+    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him counts only if there is no other
+    // observer. It may leave if there is one, and does not count as the one that remains.
     private static bool IsLastObserver(CaseParty party, Case @case, CasePrisoner prisoner)
     {
         CaseParty[] others = [.. @case.Parties.Where(p => p.Participant != party.Participant && IsObserver(p.Part))];
@@ -155,12 +156,13 @@ public static class CaseRules
         bool IsIndependent(CaseParty observer) => observer.State != prisoner.DetainingPower;
     }
 
-    // Whether the state holds somebody, or ever did: that it gave him back, and whether it owes notice of it, makes no difference to others.
+    // Whether the state holds somebody, or ever did. To others it makes no difference whether the state gave him back, or still owes notice
+    // of that.
     private static bool EverHeldSomebody(Case @case, string state, RuleContext context) =>
         Cases.HeldSomebody(@case, state)
         || @case.Prisoners.Any(p => RecordOf(@case, p, context)?.Occurrences.Any(o => o.OwedBy == state) == true);
 
-    // Whether another power than the caller's holds somebody: where he is to go, the caller does not know.
+    // Whether another power than the caller's holds somebody. The caller does not know where he is to go.
     private static bool IsHeldByOthers(Case @case, RuleContext context) =>
         @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.DetainingPower != context.Caller.State);
 

@@ -253,7 +253,7 @@ public sealed class CustodyService(
         return records;
     }
 
-    // What was said under references that counted for one of these, before the link was undone by which they did.
+    // What was said under references that counted for one of these, before the link by which they counted was undone.
     private async Task<IReadOnlyList<Statement>> SaidBefore(IReadOnlyList<Prisoner> records, ServerCallContext context)
     {
         var found = new Dictionary<string, Prisoner>();

@@ -44,8 +44,8 @@ public static class Duties
                 AudienceOf(prisoner, unjoined),
                 Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
             );
-        // Whether a power that holds him under the reference that is kept reports on him in time is nothing that the former one learns by
-        // the one that is not (D22): the observers alone see that.
+        // The former power does not learn, by the reference that is no longer kept, whether the power that holds him under the kept
+        // reference reports on him in time (D22). The observers alone see that.
         var hidden = prisoner.PassedElsewhere && prisoner.HealthDueTime?.ToDateTimeOffset() <= context.Now ? prisoner.HealthDueTime : null;
         var owed = hidden is null ? Running(prisoner) : Others(prisoner).Where(d => d.Due <= hidden);
         Change[] due =

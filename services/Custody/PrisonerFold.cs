@@ -39,7 +39,7 @@ internal static class PrisonerFold
             .On<LinkUndone>(Parted);
 
     /// <summary>A prisoner's record without what rested on an entry: who answers for him, whether he would be held, and whether custody
-    /// have ended.</summary>
+    /// would have ended.</summary>
     public static Prisoner Without(Prisoner prisoner, RecordCorrected e)
     {
         var without = prisoner.Clone();
@@ -397,7 +397,7 @@ internal static class PrisonerFold
         {
             Cases.PassOn(state.FormerPowers, e);
             Answers(state, e.ToPower);
-            // Where he set out himself before, that way was called off when the hand-over was taken for his.
+            // If he himself had set out before, that journey was called off when the hand-over was taken for his.
             if (state.State == CustodyState.InTransit)
                 SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
             return;
@@ -528,7 +528,7 @@ internal static class PrisonerFold
     {
         string[] linked = [state.DuplicateOf, .. state.Duplicates];
         Mend(state, e);
-        // An entry of an earlier version has no LinkUndone: all that is known then is the reference with which the link was.
+        // An entry of an earlier version has no LinkUndone. Only the reference to which it was linked is then known.
         foreach (var other in linked.Where(other => other.Length > 0 && other != state.DuplicateOf))
             Remember(state, other, entry.Position);
         // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
@@ -549,8 +549,8 @@ internal static class PrisonerFold
             Remember(state, link.Prisoner, link.Position > 0 ? link.Position : entry.Position);
     }
 
-    // A link was undone: who undoes it alone takes no word away by that (D9). Of a reference that counted for him several times, the last
-    // time includes what was said before.
+    // A link was undone. A participant that undoes it alone takes no word away by that (D9). If a reference counted for him several times,
+    // the last time includes what was said before.
     private static void Remember(Prisoner state, string other, ulong until)
     {
         if (other == state.Prisoner_ || state.Duplicates.Contains(other))
@@ -664,7 +664,7 @@ internal static class PrisonerFold
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 
-    // It was another man who was handed over: nothing that followed from it is this one's.
+    // Another man was handed over: nothing that followed from the hand-over is about this one.
     private static void TakeBack(Prisoner state, IReadOnlyCollection<StatusEntry> handovers)
     {
         if (handovers.Count == 0)
@@ -700,9 +700,9 @@ internal static class PrisonerFold
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
     internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
 
-    /// <summary>The status that counts now, if a power recorded it that did not answer for him by what stands: he had passed to it only
-    /// under another reference, by a link that was undone since. null: it was the power that answered for him, or nobody recorded it.
-    /// </summary>
+    /// <summary>The status that counts now, if it was recorded by a power that did not answer for him by what stands. He had passed to that
+    /// power only under another reference, by a link that was undone since. null: the power that answered for him recorded it, or nobody
+    /// did.</summary>
     internal static StatusEntry? OfAnother(Prisoner state)
     {
         if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))

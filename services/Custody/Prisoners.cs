@@ -16,7 +16,7 @@ namespace Ministries.Custody;
 /// </summary>
 public static class Prisoners
 {
-    /// <summary>The greatest number of prisoners of a case that one power registers: who registers many leaves no less room to
+    /// <summary>The greatest number of prisoners of a case that one power registers. A power that registers many leaves no less room to
     /// others.</summary>
     public const int MaxPrisoners = 64;
 
@@ -100,7 +100,7 @@ public static class Prisoners
                 : new Refusal(Reason.NotGranted)
     );
 
-    // The consent of an observer binds the power that proposes; a Protecting Power of that same state would be its own.
+    // The consent of an observer binds the power that proposes. The consent of a Protecting Power of that same state would be its own.
     private static readonly Side<Prisoner> Independent = new(
         "observer of no power that holds him",
         (prisoner, context) =>
@@ -348,8 +348,9 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
-            // A dead prisoner is dead under both references, so his death is recorded under the other one first. One who is held, or has fled
-            // and is still answered for, must be kept under the reference under which he is: the link ends custody under the other one.
+            // A dead prisoner is dead under both references, so his death is recorded under the other one first. Somebody who is held, or
+            // who has fled while a power still answers for him, must be kept under the reference under which he is. The link ends custody
+            // under the other one.
             if (
                 kept.State == CustodyState.InTransit
                 || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died)
@@ -727,7 +728,7 @@ public static class Prisoners
         if (mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        // Of the other record the facts and hand-overs alone change that were recorded here.
+        // Of the other record, only the facts and hand-overs change that were recorded here.
         foreach (var record in touched.Where(r => r == prisoner || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
         {
             var without = PrisonerFold.Without(record, corrected);
@@ -745,7 +746,7 @@ public static class Prisoners
         changes.AddRange(HandedOver(prisoner, handedOver, context));
         if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == prisoner.DuplicateOf)
             changes.Add(Parted(prisoner, streams, context));
-        // Of a breach those are told who were told of it when the hand-over was recorded.
+        // Those who were told of a breach when the hand-over was recorded are told of it.
         return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
     }
 
@@ -756,7 +757,7 @@ public static class Prisoners
         return Record.On(prisoner, new LinkUndone { FormerLinks = { links } }) with { Streams = streams };
     }
 
-    // Who answers for him again under the reference that was kept, where it was another man who was handed over.
+    // The power that answers for him again under the reference that was kept, if another man was handed over.
     private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, RuleContext context)
     {
         if (without.LastDetainingPower == kept.LastDetainingPower && without.FormerPowers.Equals(kept.FormerPowers))
@@ -777,7 +778,7 @@ public static class Prisoners
         };
     }
 
-    // Hand-overs that had been recorded under the reference that was kept are those of him whom both sides named.
+    // Hand-overs that had been recorded under the reference that was kept belong to the man whom both sides named.
     private static IEnumerable<Change> HandedOver(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver, RuleContext context)
     {
         var chain = prisoner.FormerPowers.Clone();

@@ -160,8 +160,8 @@ public static class Readiness
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>
         [prisoner, .. prisoner.Duplicates.Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
 
-    /// <summary>What was said under the references that counted for the person, each before the link was undone by which it did. Whoever
-    /// undoes a link alone would else hide by it what stopped a departure (D9).</summary>
+    /// <summary>What was said under the references that counted for the person, each before the link was undone by which it did. Otherwise
+    /// a participant that undoes a link alone would hide by it what stopped a departure (D9).</summary>
     /// <param name="context">The states.</param>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     internal static IReadOnlyList<Statement> SaidBefore(RuleContext context, IReadOnlyList<Prisoner> records) =>
@@ -177,8 +177,8 @@ public static class Readiness
                 .DistinctBy(s => s.Statement_),
         ];
 
-    /// <summary>The references that count for a person, and those that did until a link was undone. Those that still do have no position
-    /// yet.</summary>
+    /// <summary>The references that count for a person, and those that counted until a link was undone. Those that still count have no
+    /// position yet.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     internal static IEnumerable<FormerLink> Counting(IReadOnlyList<Prisoner> records) =>
         records

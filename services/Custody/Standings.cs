@@ -119,7 +119,8 @@ public static class Standings
         var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
         if (word is null || word.ExpireTime.ToDateTimeOffset() <= at)
             return null;
-        // What was said before a link was undone gives no standing, and stops as it did then: who undoes it alone hides no objection (D9).
+        // What was said before a link was undone gives no standing, and stops a departure as it did then. A participant that undoes the
+        // link alone hides no objection (D9).
         var stops = said.Concat(before.Where(s => s.State != StatementState.Corrected));
         Statement[] since = [word, .. stops.Where(s => s != word && SpokenAt(s) >= SpokenAt(word)).OrderBy(s => s.Position)];
         return since.All(accepts) ? since : null;

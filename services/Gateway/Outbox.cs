@@ -191,7 +191,7 @@ internal sealed partial class Outbox : SupervisedService
     /// <summary>Puts a write on the disk and begins to send it. Unless its request id is there: then nothing is written, except in the place of
     /// one that was refused and can be mended.</summary>
     /// <returns>The write that is there now.</returns>
-    /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
+    /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task<OutboxItem> Add(OutboxItem item)
     {
         Reserve(item);
@@ -228,7 +228,7 @@ internal sealed partial class Outbox : SupervisedService
 
     /// <summary>Begins to send an unproved write again, with the bytes that are on the disk: a service that recorded it gives its old answer, and
     /// one that did not records it now. It waits since now. Nothing happens if it is not unproved any more.</summary>
-    /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
+    /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task Resume(OutboxItem item)
     {
         Reserve(item);
@@ -527,7 +527,7 @@ internal sealed partial class Outbox : SupervisedService
 
     private OutboxStatus? NotAccepted(OutboxItem item, RpcException e)
     {
-        // Who called is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
+        // The caller is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
         // not the service's.
         var reason = Reasons.Find(RefusedException.From(e)?.Reason ?? "") is { } found and not Reason.Unspecified
             ? found

@@ -68,7 +68,8 @@ public sealed class TokenFile
     /// <exception cref="IOException">It cannot be written, or another process has been changing it for 10 s.</exception>
     public static string Add(string path, string name, IReadOnlyList<string> roles)
     {
-        // Who reads the file while another adds to it would write it without the other's, which was shown and would count no more.
+        // A process that reads the file while another adds to it would write it without the other's token. That token was shown, and would
+        // no longer count.
         using var alone = Lock(path);
         return Write(path, File.Exists(path) ? Read(path).Select(t => t.Token) : [], name, roles);
     }
@@ -87,7 +88,8 @@ public sealed class TokenFile
         return token;
     }
 
-    // The file itself is replaced, so another beside it is held. It stays there: who deletes it could delete the one that another has just taken.
+    // The file itself is replaced, so another beside it is held. It stays there: a process that deletes it could delete the one that
+    // another has just taken.
     private static FileStream Lock(string path)
     {
         for (var began = Stopwatch.GetTimestamp(); ; Thread.Sleep(10))

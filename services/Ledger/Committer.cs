@@ -243,7 +243,7 @@ internal sealed class Committer(CommitContext context)
                 await new Batch(context, _cache, commands).Run(progress, cache => _cache = cache);
                 if (progress.Recorded)
                     _newFailedOnes = 0;
-                // What records nothing touches less of the database, and says little about what would.
+                // A command that records nothing touches less of the database, and says little about one that records something.
                 if (!_failedOne || progress.Recorded)
                     (_failingSince, _failedLast, _failedOne) = (0, 0, false);
                 return;

@@ -14,7 +14,7 @@ internal sealed class PostgresSession : Session
     private const string EventSources =
         "n.header, n.parts, n.trace_parent, n.trace_state from e join entries n on n.position = e.position order by e.number";
 
-    // What a commit writes, for no row at all: the database refuses it where a table is missing or a right, and does nothing otherwise.
+    // What a commit writes, for no row at all. The database refuses it if a table or a right is missing, and does nothing otherwise.
     private const string WritesNoRow = """
         with entries_made as (insert into entries select * from entries where false),
             events_made as (insert into further_events select * from further_events where false),

@@ -80,8 +80,8 @@ public sealed class CoverTests
             Leaves = leaves,
         };
 
-    /// <summary>A rule decides on what is in memory before the lock is held, to find what it needs. Of a record that is not, it decides
-    /// another thing than it will, and that must hold nothing back.</summary>
+    /// <summary>Before the lock is held, a rule decides on what is in memory, to find what it needs. If a record is not in memory, this
+    /// decision differs from the later one, and it must hold nothing back.</summary>
     [Fact]
     public async Task Events_about_records_that_are_not_in_memory_are_committed_together()
     {

@@ -334,8 +334,8 @@ public abstract class EventsTests
         Assert.Equal(2ul, ledger.Size);
     }
 
-    /// <summary>A duty whose rule fails stays due, and so does one whose record newer software has written. Whoever makes many such keeps back
-    /// no duty of others.</summary>
+    /// <summary>A duty whose rule fails stays due, and so does one whose record newer software has written. A participant that makes many
+    /// such duties keeps back no duty of others.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -793,7 +793,7 @@ public sealed class AccessTests
             Assert.Empty(_fixture.AccessFallsDue(access).Changes);
             Assert.False(_fixture.Access(access).DecisionOverdue);
         }
-        // Whoever has him in custody again decides, and has as long for it as anybody. A time that ran before is the same still.
+        // The power that has him in custody again decides, and has as long for it as any power. A time that ran before is still the same.
         _fixture.Change(ended: false);
         foreach (var access in (string[])[denied, decided])
             Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
@@ -811,7 +811,7 @@ public sealed class AccessTests
         Assert.True(_fixture.Access(access).DecisionOverdue);
     }
 
-    /// <summary>Who is held under another reference is answered for still.</summary>
+    /// <summary>A power still answers for somebody who is held under another reference.</summary>
     [Fact]
     public void A_link_stops_no_clock_of_a_decision_on_access()
     {
@@ -979,7 +979,7 @@ public sealed class AccessTests
         Assert.Equal("UA", Assert.Single(_fixture.Access(visits).Visits).DetainingPower);
         Assert.Equal(passed, _fixture.Access(visits).FormerCustodies[^1].EndTime.ToDateTimeOffset());
         Assert.Equal(Reason.NotGranted, TryToDeny(visits, days: 1, CaseFixture.Kr));
-        // What the other power denied is in force no more, not for visits that are notified anew either.
+        // What the other power denied is no longer in force, not even for visits that are notified anew.
         Close(visits);
         Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
         _fixture.Do(CaseFixture.Ua, Grant(asked), Accesses.DecideAccess);

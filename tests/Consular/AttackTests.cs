@@ -57,7 +57,7 @@ public sealed class AttackTests
         _fixture.Report(first);
         _fixture.Pass("KR", "UA");
         Assert.Equal(State.Returned, _fixture.Transfer(first).State);
-        // Handed over once more, he is asked back by the transfer of now.
+        // If he is handed over once more, his return is requested by the present transfer.
         var second = _fixture.To(State.Monitored);
         Assert.Equal(
             Reason.StateNotAllowed,

@@ -90,7 +90,7 @@ public sealed class PlaceVisitTests
         _fixture.Do(CaseFixture.Icrc, Visit(visit), PlaceVisits.RecordPlaceVisit);
     }
 
-    /// <summary>Who was late with the notice tells of the visit all the same (D17).</summary>
+    /// <summary>An observer that was late with the notice tells of the visit all the same (D17).</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void One_that_took_place_before_custody_ended_is_notified_and_recorded_after_it(bool closed)

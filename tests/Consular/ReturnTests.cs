@@ -187,7 +187,7 @@ public sealed class ReturnTests
         Assert.Equal(Reason.NotGranted, TryRequest(transfer, CaseFixture.Kr));
     }
 
-    /// <summary>Custody finds then that he was handed over who was named, and not the other man (D1, D3).</summary>
+    /// <summary>Custody then finds that the man who was named was handed over, and not the other man (D1, D3).</summary>
     [Fact]
     public void Once_a_link_is_undone_his_return_is_asked_of_the_power_that_holds_him_and_not_of_the_other_mans()
     {
@@ -545,7 +545,7 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
     }
 
-    /// <summary>Nobody returns one whom nobody holds (D3).</summary>
+    /// <summary>Nobody can return somebody whom nobody holds (D3).</summary>
     [Theory]
     [InlineData("a release", false)]
     [InlineData("a release", true)]
@@ -576,7 +576,8 @@ public sealed class ReturnTests
         Assert.Equal(Reason.Unspecified, Close(transfer));
     }
 
-    /// <summary>Else who holds him would never return him, and who asked for it would stand in the way of his journey home (D3, D8).</summary>
+    /// <summary>Otherwise the power that holds him would never return him, and the power that requested his return would stand in the way
+    /// of his journey home (D3, D8).</summary>
     [Fact]
     public void Who_holds_him_gains_no_time_for_a_return_by_a_release_that_it_takes_back()
     {
@@ -645,7 +646,7 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
     }
 
-    /// <summary>Who releases him does not end by that what happened before (D3).</summary>
+    /// <summary>A power that releases him does not end by that what is owed for what happened before (D3).</summary>
     [Fact]
     public void A_failure_is_reported_and_answered_after_the_transfer_was_closed()
     {

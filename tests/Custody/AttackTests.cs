@@ -27,14 +27,14 @@ public class AttackTests
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
         _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
-        // A power of before removes its own organs and nobody else's.
+        // A power that held somebody before removes its own organs and nobody else's.
         _fixture.Do(CaseFixture.Kr, _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr), CaseRules.AdmitParty);
         foreach (var other in (string[])[CaseFixture.Kr, CaseFixture.Ru])
             Assert.Equal(Reason.NotGranted, AdviceTests.Remove(_fixture, other));
         // Nor does the power remove it, which could then never come back.
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
-        // Who only asks for somebody is the manager's to remove, as he was to admit.
+        // The power that manages the case may remove a party that only requests somebody, as it may admit one.
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Ru, CaseFixture.Kr));
     }
 
@@ -96,7 +96,7 @@ public class AttackTests
         );
     }
 
-    /// <summary>It watches in the place of its own state (D4), and who watches that?</summary>
+    /// <summary>It would watch its own state, which nobody else would then watch (D4).</summary>
     [Fact]
     public void D17_a_protecting_power_of_the_power_that_holds_him_is_not_the_observer_that_remains()
     {
@@ -169,7 +169,7 @@ public class AttackTests
         Assert.Equal([Part.ProtectingPower], parts);
     }
 
-    /// <summary>The observer's consent is another's than the power's that proposes (D19).</summary>
+    /// <summary>The consent is that of an observer that does not act for the power that proposes (D19).</summary>
     [Fact]
     public void D19_a_protecting_power_of_the_power_that_holds_them_does_not_consent_to_its_links()
     {

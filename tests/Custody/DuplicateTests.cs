@@ -389,7 +389,7 @@ public class DuplicateTests
         Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
     }
 
-    // What becomes of a record, as far as it is told of him who has the reference.
+    // What becomes of a record, as far as it is about the man who has the reference.
     private static string[] Of(CaseFixture f, string reference)
     {
         var record = f.PrisonerOf(reference);
@@ -479,8 +479,8 @@ public class DuplicateTests
 
     public static TheoryData<string> WhatBothSidesConfirm => [.. ByBothSides.Keys];
 
-    /// <summary>A hand-over is one of him whom both sides named, once it is found that the other reference was another man's (D1): he who
-    /// was handed over is held where he is, and he who was not is held where he was.</summary>
+    /// <summary>Once it is found that the other reference was another man's, a hand-over belongs to the man whom both sides named (D1). The
+    /// man who was handed over is held where he is, and the man who was not is held where he was.</summary>
     [Theory]
     [MemberData(nameof(WhatBothSidesConfirm))]
     public void Once_a_link_is_undone_what_both_sides_confirmed_is_as_if_there_had_been_none(string what)
@@ -679,7 +679,7 @@ public class DuplicateTests
         Assert.Equal((due, false), (_fixture.Prisoner.HealthDueTime, _fixture.Prisoner.EndedElsewhere));
     }
 
-    /// <summary>Who handed him over learns by the linked reference nothing of what the next power reports (D22).</summary>
+    /// <summary>A power that handed him over learns nothing by the linked reference of what the next power reports (D22).</summary>
     [Fact]
     public void A_power_that_handed_him_over_does_not_follow_what_the_next_one_reports()
     {
@@ -709,7 +709,7 @@ public class DuplicateTests
         Assert.NotNull(_fixture.Seen(CaseFixture.Hq).HealthDueTime);
     }
 
-    /// <summary>What it owes itself, it sees that it missed; what falls due at the same time is one.</summary>
+    /// <summary>The power sees that it missed what it owes itself. Duties that fall due at the same time are one.</summary>
     [Theory]
     [InlineData(0, new[] { true, false })]
     [InlineData(1, new[] { true, false, false })]
@@ -751,8 +751,8 @@ public class DuplicateTests
             _fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
     }
 
-    /// <summary>Who undoes a link alone takes no word away by that (D9). What was said before it stops as it did while the references were
-    /// one, until he speaks again, and lends nobody a word.</summary>
+    /// <summary>A participant that undoes a link alone takes no word away by that (D9). What was said before stops a departure as it did
+    /// while the references were one, until he speaks again. It supports no departure.</summary>
     [Theory]
     [InlineData("Q KR, P UA, link, undo", false)]
     [InlineData("Q KR, P UA unverified, link, undo", false)]
@@ -798,8 +798,8 @@ public class DuplicateTests
         }
     }
 
-    /// <summary>No link and no undoing of one hides what was ever said under a reference that counted for him (D9), through whichever of
-    /// several links it did. What was said after a link was undone is another man's.</summary>
+    /// <summary>No link, and no undoing of a link, hides what was ever said under a reference that counted for him, through whichever of
+    /// several links it counted (D9). What was said after a link was undone is another man's.</summary>
     [Theory]
     [InlineData("X KR, D UA, D to K, undo D, K to X, undo K", false)]
     [InlineData("X KR, D UA unverified, D to K, undo D, K to X, undo K", false)]

@@ -38,7 +38,7 @@ public class AccessTests(Services services)
         var shown = certificate.Current.TargetCertificate;
 
         Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
-        // Who reads the file again trusts what is shown from now on.
+        // A caller that reads the file again trusts what is shown from now on.
         using var file = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(state, ServerCertificate.OwnName));
         Assert.Equal(file.RawData, shown.RawData);
         Directory.Delete(state, recursive: true);

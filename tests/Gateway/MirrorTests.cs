@@ -507,7 +507,7 @@ public class RewrittenLedgerTests
         await using (var first = await RunningGateway.Start(services, "kr/mfa"))
             last = await Log(first, services);
 
-        // Its seconds become 10^13. Who has not seen the log before sees nothing wrong with it but that.
+        // Its seconds become 10^13. A client that has not seen the log before sees nothing else wrong with it.
         await Tamper(services, "UPDATE entries SET header = cast(header || x'12080880c0caf384a302' as blob) WHERE position = $last", last);
 
         await using var gateway = await RunningGateway.Start(services, "kr/mfa");

@@ -559,7 +559,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
                     }
                     catch (InvalidLogException)
                     {
-                        // A receipt of before waits, too.
+                        // An earlier receipt waits, too.
                     }
                 Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
                 await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"] == "LOG_NOT_SHOWN");

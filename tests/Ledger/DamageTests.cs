@@ -97,7 +97,8 @@ public sealed class DamageTests
         }
     }
 
-    /// <summary>Whoever writes to such a record again and again, as the intake of events does, takes the service out for nobody.</summary>
+    /// <summary>A caller that writes to such a record again and again, as the intake of events does, makes the service unready for
+    /// nobody.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

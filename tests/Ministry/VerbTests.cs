@@ -352,7 +352,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
         // Of a new write it is enough that the service decided.
         Assert.DoesNotContain("request_id: ", (await Refused(Reason.RequestInvalid, LogCall)).Error);
-        // One whose caller was refused can be sent as it is once that is mended.
+        // A write whose caller was refused can be sent as it is once the cause is mended.
         Assert.Contains(IdIn(await Refused(Reason.SignatureExpired, LogCall)), (await Kr.Succeed("sent")).Output);
     }
 

@@ -66,8 +66,8 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         };
     }
 
-    /// <summary>Custody's answer for a return that a side confirms: a journey to the power that takes him back. Who holds him gets all
-    /// of it, the other is judged by one answer that it does not see.</summary>
+    /// <summary>Custody's answer for a return that a side confirms: a journey to the power that takes him back. The power that holds him
+    /// gets all of it. The other power is judged by one answer that it does not see.</summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="caller">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>

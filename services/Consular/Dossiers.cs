@@ -9,8 +9,8 @@ namespace Ministries.Consular;
 /// telling a fresh answer of custody from an outdated one. Nobody reads it.</summary>
 public static class Dossiers
 {
-    /// <summary>The greatest number of transfer requests of one state, and of accesses of one asker, for one prisoner: who makes many
-    /// leaves no less room to others.</summary>
+    /// <summary>The greatest number of transfer requests of one state, and of accesses of one asker, for one prisoner. A state that makes
+    /// many leaves no less room to others.</summary>
     public const int MaxRecords = 256;
 
     /// <summary>The stream of dossiers, one per prisoner.</summary>
@@ -290,7 +290,8 @@ public static class Dossiers
             StandAside(dossier, transfer);
     }
 
-    // A return that is overdue is owed still, and stands in nobody's way any more: who asked for it could hold him for ever (D8).
+    // A return that is overdue is still owed, but stands in nobody's way any more. Otherwise the power that requested it could hold him for
+    // ever (D8).
     private static void FellDue(Dossier dossier, V1.DutyFellDue e, FoldedEntry entry)
     {
         if (e.Duty != Duties.Return)

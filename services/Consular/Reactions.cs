@@ -38,7 +38,8 @@ public static class Reactions
         Changed<FitnessRecorded>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.RecordCorrected>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.DutyFellDue>(e => (e.Case, e.Prisoner)),
-        // Who is claimed for a state, or depends on one, was not interviewed without witnesses if an official of that state was there (D7).
+        // A person who is claimed for a state, or depends on one, was not interviewed without witnesses if an official of that state was
+        // there (D7).
         Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
         Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
         // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on: it is

@@ -208,7 +208,7 @@ internal static class TransferFold
             return;
         }
         Monitored(transfer, e.Breaches);
-        // Who gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
+        // A power that gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
         if (IsOvertaken(transfer))
             Back(transfer);
         if (e.Ended)

@@ -444,7 +444,7 @@ public static class Transfers
                 : Accept(new ReturnWithdrawn()),
     };
 
-    /// <summary>Confirms that the return took place. Who holds him now gives back, the transferring power takes.
+    /// <summary>Confirms that the return took place. The power that holds him now gives him back, and the transferring power takes him.
     /// <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
     public static readonly Rule<Transfer, ConfirmReturnRequest, ConfirmReturnResponse> ConfirmReturn = new(Record)
     {
@@ -515,7 +515,7 @@ public static class Transfers
     internal static bool IsOnTheWay(Transfer transfer) =>
         transfer.State == State.InTransit || transfer is { State: State.Suspended, SuspendedFrom: State.InTransit };
 
-    // Who asked for it says that it was a mistake.
+    // The participant that asked for it says that it was a mistake.
     private static bool IsTakenBack(Transfer transfer) =>
         IsCorrected(transfer, nameof(DraftTransferRequest)) || IsCorrected(transfer, nameof(SubmitTransferRequest));
 
@@ -534,7 +534,7 @@ public static class Transfers
     internal static CasePrisoner? Held(RuleContext context, Transfer transfer) =>
         InCase(context, transfer) is { Held: true } held && held.DetainingPower == transfer.DetainingPower ? held : null;
 
-    // The entry of a prisoner for whom a power answers. Who asks for him is not told whether he has fled (D22).
+    // The entry of a prisoner for whom a power answers. A state that asks for him is not told whether he has fled (D22).
     private static CasePrisoner? AnsweredFor(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
 

@@ -93,8 +93,8 @@ public static class Duties
     private static Prisoner[] UnjoinedOf(Prisoner prisoner, RuleContext context) =>
         [.. NotJoined(prisoner).Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
 
-    // Who sees that proceedings are joined. Where another power held him under the other reference, what it recorded is nothing that the
-    // present one learns (D22). It sees no such entry then, whatever that power recorded, so that a missing one tells nothing either.
+    // Who sees that proceedings are joined. If another power held him under the other reference, the present power does not learn what that
+    // power recorded (D22). It then sees no such entry, whatever that power recorded, so that a missing entry tells nothing either.
     private static string[] AudienceOf(Prisoner prisoner, IEnumerable<Prisoner> joined) =>
         joined.SelectMany(d => d.Statuses).All(s => s.RecordedFor == prisoner.LastDetainingPower)
             ? Prisoners.SideOf(prisoner)

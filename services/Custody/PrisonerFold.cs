@@ -406,7 +406,7 @@ internal static class PrisonerFold
         foreach (var proceedings in state.Proceedings)
             proceedings.CustodyPassTime ??= time;
         var died = state.State == CustodyState.Died;
-        // Who comes back is interned again.
+        // A man who comes back is interned again.
         var route = e.Returned ? Route.Article12Transfer : e.Route;
         var kind = route == Route.NeutralAccommodation ? OccurrenceKind.NeutralAccommodation : OccurrenceKind.Transfer;
         // Both powers owe notice of it (GC III 122).
@@ -531,7 +531,7 @@ internal static class PrisonerFold
         // An entry of an earlier version has no LinkUndone. Only the reference to which it was linked is then known.
         foreach (var other in linked.Where(other => other.Length > 0 && other != state.DuplicateOf))
             Remember(state, other, entry.Position);
-        // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
+        // If he was seriously ill all along, a report was due a week after the report that ended the clock (D14).
         if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
             state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
         SettleHealth(state, entry);

@@ -71,7 +71,8 @@ public static class PrisonerVisibility
         (shown.State, shown.Ended) = (prisoner.State, prisoner.Ended);
         (shown.RegisterTime, shown.CaptureTime) = (prisoner.RegisterTime, prisoner.CaptureTime);
         (shown.Under18, shown.Serious) = (prisoner.Under18, prisoner.Serious);
-        // Once another power holds him under the reference that is kept, its reports move the clock: they are none of the former one's.
+        // Once another power holds him under the reference that is kept, that power's reports move the clock. They are not for the former
+        // power to see.
         if (part.Observer || !prisoner.PassedElsewhere)
             shown.HealthDueTime = prisoner.HealthDueTime;
         else

@@ -176,7 +176,7 @@ public static class Prisoners
                 prisoner.DuplicateOf.Length > 0 ? (false, true) : CustodyStates.After(request.Status, request.EscapeSucceeded);
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
-            // Who may know of a breach are the power that departed from the rule and the observers.
+            // The power that departed from the rule and the observers may know of a breach.
             var everybody = ended != prisoner.Ended && breaches.Length == 0;
             // It is a fact about the person: he is under the kept reference what he is under this one. Once another power holds him under
             // that, it is another's to record (D4).
@@ -633,8 +633,8 @@ public static class Prisoners
             : null;
     }
 
-    /// <summary>The powers on which the person depends, under whichever reference it was claimed or named: who acts for one of them learns
-    /// nothing of him before a release (D15), a Protecting Power of its own state neither.</summary>
+    /// <summary>The powers on which the person depends, under whichever reference it was claimed or named. An organ of one of them learns
+    /// nothing of him before a release (D15), and neither does a Protecting Power of such a state.</summary>
     internal static IEnumerable<string> PowersOfOrigin(Prisoner prisoner, RuleContext context)
     {
         var records = Readiness.PersonOf(context, prisoner);
@@ -836,9 +836,9 @@ public static class Prisoners
             ? mark
             : null;
 
-    // A link is undone by any observer of the case: who confirmed it may have left (D19). The person's identity and age are mended by the
-    // power that answers for him, whoever registered him, and so is a status by which another power has the last word on him, to which he
-    // never passed.
+    // Any observer of the case undoes a link, because the observer that confirmed it may have left (D19). The power that answers for him
+    // corrects his identity and age, whoever registered him. It also corrects a status by which another power, to which he never passed,
+    // has the last word on him.
     private static bool MayCorrectForAnother(Prisoner prisoner, EntryMark mark, RuleContext context) =>
         context.Caller.IsNeutral()
             ? mark is { Confirms: true, Corrected: false }

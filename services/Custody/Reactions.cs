@@ -91,7 +91,7 @@ public static class Reactions
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var found = BreachesOf(prisoner, new Departure(e.Route, e.ToPower), e.StandingBasis, context);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
-        // Who may know of a breach are the power that departed from the rule and the observers.
+        // The power that departed from the rule and the observers may know of a breach.
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         var due = Prisoners.BureauDue(context);
         return Decision.Accept(
@@ -131,7 +131,7 @@ public static class Reactions
     {
         if (FindKept(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        // Who handed him over under another of his references takes him back, too.
+        // A power that handed him over under another of his references takes him back, too.
         var former = Readiness.Records(context, prisoner).SelectMany(r => r.FormerPowers);
         if (e.FromPower != prisoner.LastDetainingPower || !former.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);

@@ -169,7 +169,7 @@ public static class Standings
         // Where none was needed, there is nobody to attest it.
         if (statement.Interpreter.Length == 0)
             demanded.Remove(AttesterRole.Interpreter);
-        // Who had a guardian was a minor when he spoke, whatever his registration says since.
+        // A person who had a guardian was a minor when he spoke, whatever his registration says since.
         if (under18 || statement.Under18 || statement.Interview?.Attendants.Any(a => a.Role == AttesterRole.Guardian) == true)
             demanded.Add(AttesterRole.Guardian);
         return demanded;

@@ -354,7 +354,7 @@ internal sealed partial class Mirror : SupervisedService
             if (ledger.Header.Position < last && await Store.Has(service, ledger.Header.Position, cancel))
                 throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
             last = Math.Max(last, ledger.Header.Position + 1);
-            // Who read it has checked that nothing is missing before it.
+            // Whoever read it has checked that nothing is missing before it.
             kept.GoOnFrom(ledger.Header, entry.Audience);
             read.Add(new MirroredEntry(entry, ledger));
             foreach (var id in IdsIn(ledger))

@@ -67,7 +67,7 @@ internal static class Duties
                 At(commitment.Terms.DueTime),
                 commitment.Sayings.Select(s => (ulong?)s.Position).Max()
             );
-            // Who is owed says that it was kept; a request for a transfer counts by itself.
+            // The side to which it is owed says that it was kept; a request for a transfer counts by itself.
             if (commitment.State == CommitmentState.Overdue)
                 foreach (var side in call.Sides.Where(s => s.Participant != commitment.Terms.Participant))
                     yield return new(
@@ -234,7 +234,7 @@ internal static class Duties
                 yield return Do("confirm the return", "confirm-return", t.ReturningPower, "GC III 12(3)", t.ReturnDueTime);
                 break;
         }
-        // Who has him back answers for him itself, and to request return is to do something about a failure.
+        // A power that has him back answers for him itself, and to request return is to do something about a failure.
         if (t.State is TransferState.ReturnRequested || t.ReturnTime is not null)
             yield break;
         foreach (var failure in t.Failures.Where(f => !f.Corrected && f.Measures.All(m => m.Corrected)))

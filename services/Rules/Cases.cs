@@ -240,7 +240,7 @@ public static class Cases
         PassOn(prisoner.FormerPowers, e);
         prisoner.TransferringPower = prisoner.FormerPowers.LastOrDefault() ?? "";
         prisoner.LastDetainingPower = e.ToPower;
-        // Who is held says what follows: nobody was handed over.
+        // Nobody was handed over. What follows depends on who is held.
         if (e.Undone)
             prisoner.DetainingPower = prisoner.DetainingPower.Length > 0 ? e.ToPower : "";
         else

@@ -205,7 +205,7 @@ public class InvariantTests
         Assert.Equal(party ? [] : (Invariant[])[Invariant.D2], _fixture.Prisoner.Statuses[^1].Breaches);
     }
 
-    /// <summary>Who holds him mends who he is, whoever registered him.</summary>
+    /// <summary>The power that holds him corrects his identity, whoever registered him.</summary>
     [Fact]
     public void D4_after_a_transfer_identity_and_age_are_corrected_by_the_power_that_holds_him_too()
     {

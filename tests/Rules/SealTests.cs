@@ -268,7 +268,7 @@ public class SealTests
             Assert.Equal(("identity", recipient), (refusal!.Metadata!["field"], refusal.Metadata["recipient"]));
     }
 
-    /// <summary>Who seals does so to the newest key.</summary>
+    /// <summary>Whoever seals does so to the newest key.</summary>
     [Fact]
     public void The_newest_key_in_force_is_the_one_to_seal_to()
     {

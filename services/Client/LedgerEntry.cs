@@ -39,7 +39,7 @@ public sealed record LedgerEntry(
         );
     }
 
-    /// <summary>When it was committed; null: the header says no time that there is.</summary>
+    /// <summary>When it was committed; null: the header names no possible time.</summary>
     internal DateTimeOffset? Time => Header.CommitTime is { } time && Printable.IsTime(time) ? time.ToDateTimeOffset() : null;
 
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
@@ -63,8 +63,8 @@ public sealed record LedgerEntry(
             .Where(f => f.FieldType == FieldType.Message)
             .Any(f => f.MessageType == Any.Descriptor || above.Add(f.MessageType) && HoldsAny(f.MessageType, above));
 
-    /// <summary>An event that a service recorded; null: its type is none that these contracts publish, or its bytes are none of it. Another
-    /// message may hold any message again, however deep, and is written as no event.</summary>
+    /// <summary>An event that a service recorded; null: these contracts publish no event of its type, or its bytes are not of that type.
+    /// Another message may hold any message again, however deep, and is written as no event.</summary>
     internal static IMessage? EventOf(string type, ByteString data) =>
         Contract.Types.Find(type)?.GetOptions()?.GetExtension(OptionsExtensions.Published) == true ? ReadPart.Parse(type, data) : null;
 

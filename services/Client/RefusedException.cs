@@ -46,8 +46,8 @@ public sealed class RefusedException : RpcException
     /// <summary>After what time the service asks to be tried again; null: it does not.</summary>
     public TimeSpan? RetryAfter { get; }
 
-    /// <summary>Whether this is the last word also on a write that an attempt before may have had recorded. What the service does not keep as an
-    /// answer, and what is not granted, it may refuse before it looks for the answer that it gave.</summary>
+    /// <summary>Whether this is the last word even on a write that an earlier attempt may have had recorded. A service may refuse what it
+    /// does not keep as an answer, and what is not granted, before it looks for the answer that it gave.</summary>
     internal bool IsLastWord =>
         Reasons.Find(Reason) is { } reason and not (Errors.V1.Reason.Unspecified or Errors.V1.Reason.NotGranted) && Reasons.IsKept(reason);
 

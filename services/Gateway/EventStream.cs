@@ -44,7 +44,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         return json;
     }
 
-    // null: its type is no event of this contract, or its bytes are none of it, or hold a time that is none.
+    // null: its type is no event of this contract, or its bytes are not of that type, or they hold an impossible time.
     private static JsonObject? DataOf(MirroredEvent e)
     {
         try

@@ -543,8 +543,8 @@ internal sealed partial class Outbox : SupervisedService
 
     private OutboxStatus? Hidden(OutboxItem item, Pending pending, InvalidLogException e)
     {
-        // That passes, as for the mirror: the answer is verified when the log can be read again. The service gives it again. Where it does
-        // not pass, somebody must ask.
+        // That passes, as for the mirror: the service gives the answer again, and it is verified when the log can be read again. If that
+        // does not pass, somebody must ask.
         pending.MayBeRecorded = true;
         LogNotShown(_log, item.Service, item.RequestId, e.Message);
         return Hinder(

@@ -104,8 +104,8 @@ internal static class PlainJson
         return json;
     }
 
-    /// <summary>Writes what a service answered. A time of it that is none is left out, as the service could have left it out: otherwise one such
-    /// record would keep back every page that it is on.</summary>
+    /// <summary>Writes what a service answered. An impossible time in it is left out, as the service could have left it out. Otherwise one
+    /// such record would keep back every page that it is on.</summary>
     public static JsonObject WriteAnswer(IMessage message) => Write(Printable.Of(message));
 
     // The parser reads only what was written here, so the two cannot disagree.
@@ -235,7 +235,7 @@ internal static class PlainJson
             return json.DeepClone();
         }
         var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
-        // A time that is none is named among the faults. Without it the rest can be read.
+        // An impossible time is named among the faults. Without it the rest can be read.
         var plain = Write(Printable.Of(message));
         var about = new JsonObject
         {

@@ -26,7 +26,7 @@ public sealed class OutOfRangeTests(Services services) : IClassFixture<Services>
         Assert.Contains("must be a time from 1900 to 2199", ran.Output);
     }
 
-    /// <summary>What a service answers and shows is not read by anybody before: every time of it may be none.</summary>
+    /// <summary>What a service answers and shows is not read by anybody before: every time in it may be impossible.</summary>
     [Theory]
     [InlineData("case", "CASE")]
     [InlineData("case", "CASE", "-o", "json")]
@@ -63,7 +63,7 @@ public sealed class OutOfRangeTests(Services services) : IClassFixture<Services>
         }
     }
 
-    // Its own answer: of a method that there is, with such a time, or with bytes that are none of it, or a message within messages.
+    // Its own answer: of a method that there is, with such a time, or with bytes that are not of its type, or a message within messages.
     private static Entry Spoilt(Entry entry)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);

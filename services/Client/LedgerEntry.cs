@@ -59,7 +59,8 @@ public sealed record LedgerEntry(
         Descriptors.Messages.TryGetValue(type, out var known) && !Holders.Contains(known) ? ReadPart.Parse(type, data) : null;
 
     private static bool HoldsAny(MessageDescriptor type, HashSet<MessageDescriptor> above) =>
-        type.Fields.InFieldNumberOrder()
+        type
+            .Fields.InFieldNumberOrder()
             .Where(f => f.FieldType == FieldType.Message)
             .Any(f => f.MessageType == Any.Descriptor || above.Add(f.MessageType) && HoldsAny(f.MessageType, above));
 

@@ -1,7 +1,6 @@
 using System.Runtime.Versioning;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;

@@ -65,7 +65,8 @@ internal sealed partial class EventCommands(
                 or NewerFoldException
                 or RpcException
                 or DbException
-                or IOException and not InvalidProtocolBufferException
+                or IOException
+                and not InvalidProtocolBufferException
                 or TimeoutException
                 or OperationCanceledException;
 

@@ -60,12 +60,12 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. An organ of a power that
-    /// holds or ever held somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out.
-    /// While another power holds somebody, the last organ for custody of any state is also removed by its own state alone, so that a
-    /// refusal does not tell whether he is on the way to that state (D22). The last organ of a power stays while the power answers for
-    /// somebody, is to accept him, or owes notice of him. The last observer that does not act for a power that holds him stays too (GC III
-    /// 12, 122, 126).</summary>
+    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not manage
+    /// the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held somebody is
+    /// removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power holds somebody,
+    /// the last organ for custody of any state that has one is also removed by its own state alone, so that a refusal does not tell whether he
+    /// is on the way to that state (D22). The last organ of a power stays while the power answers for somebody, is to accept him, or owes
+    /// notice of him. The last observer that does not act for a power that holds him stays too (GC III 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -74,7 +74,8 @@ public static class CaseRules
             var own = request.Participant == context.Caller.Id;
             if (context.Caller.IsNeutral() && !own)
                 return Reason.NotGranted;
-            if (@case.Parties.FirstOrDefault(p => p.Participant == request.Participant) is not { } party)
+            var known = Cases.Show(@case, Cases.ReaderOf(context.Caller, @case)).Parties;
+            if (known.FirstOrDefault(p => p.Participant == request.Participant) is not { } party)
                 return Reason.NotAParty;
             if (IsObserver(party.Part) && !own)
                 return Reason.ObserverLeavesByItself;
@@ -83,7 +84,10 @@ public static class CaseRules
                 // A power that held somebody before has nobody else to admit or remove.
                 if (!Cases.Manages(@case, context.Caller.State))
                     return Reason.NotGranted;
-                if (EverHeldSomebody(@case, party.State, context) || IsHeldByOthers(@case, context) && IsLastOrgan(party, @case, context))
+                if (
+                    EverHeldSomebody(@case, party.State, context)
+                    || IsHeldByOthers(@case, context) && IsLastForCustody(party, @case, context)
+                )
                     return Reason.OrganOfAnotherPower;
             }
             if (IsNeeded(party, @case, context))
@@ -145,6 +149,11 @@ public static class CaseRules
             && organ.ActsFor(party.State)
             && organ.Capacities.Contains(Capacity.Custody)
         );
+
+    // The same of a state that could let another organ remove it: where the agreement lists no organ for custody, nobody else could.
+    private static bool IsLastForCustody(CaseParty party, Case @case, RuleContext context) =>
+        context.Permissions.Agreement.Participants.Any(p => p.ActsFor(party.State) && p.Capacities.Contains(Capacity.Custody))
+        && IsLastOrgan(party, @case, context);
 
     // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him counts only if there is no other
     // observer. It may leave if there is one, and does not count as the one that remains.

@@ -30,7 +30,7 @@ public class AttackTests
         // A power that held somebody before removes its own organs and nobody else's.
         _fixture.Do(CaseFixture.Kr, _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr), CaseRules.AdmitParty);
         foreach (var other in (string[])[CaseFixture.Kr, CaseFixture.Ru])
-            Assert.Equal(Reason.NotGranted, AdviceTests.Remove(_fixture, other));
+            Assert.Equal(Reason.NotAParty, AdviceTests.Remove(_fixture, other));
         // Nor does the power remove it, which could then never come back.
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
@@ -94,6 +94,29 @@ public class AttackTests
             onTheWay ? Reason.PartyNeeded : Reason.Unspecified,
             AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice)
         );
+    }
+
+    /// <summary>It was admitted by mistake, and no organ of its state could remove it.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Kr)]
+    public void D22_a_state_without_an_organ_for_custody_is_removed_while_another_power_holds_somebody(string by)
+    {
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.States.Add(new State { Code = "XX", Name = "XX" });
+        var ministry = new Participant
+        {
+            Id = "xx/mfa",
+            Name = "xx/mfa",
+            Kind = ParticipantKind.Ministry,
+            State = "XX",
+            Capacities = { Capacity.Consular },
+        };
+        agreement.Participants.Add(ministry);
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Register(CaseFixture.Q);
+        _fixture.HandOver();
+        _fixture.Admit(ministry.Id, Part.RequestingState);
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministry.Id, by));
     }
 
     /// <summary>It would watch its own state, which nobody else would then watch (D4).</summary>

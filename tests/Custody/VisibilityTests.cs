@@ -170,6 +170,26 @@ public class VisibilityTests
         Assert.Equal(before, fixture.CaseEtag(CaseFixture.Kr));
     }
 
+    /// <summary>Russia is party to the case, and Switzerland's ministry is not.</summary>
+    [Theory]
+    [InlineData(CaseFixture.Ru), InlineData(CaseFixture.SwissJustice)]
+    public void Who_does_not_manage_the_case_does_not_learn_by_a_refusal_which_others_request(string other)
+    {
+        var fixture = Full();
+        Assert.Equal(Reason.NotAParty, AdviceTests.Remove(fixture, other, CaseFixture.Kr));
+        fixture.HandOver();
+        Assert.Equal(Reason.NotAParty, AdviceTests.Remove(fixture, other));
+    }
+
+    [Fact]
+    public void Who_does_not_manage_the_case_removes_its_own_organs_and_is_told_of_those_that_it_sees()
+    {
+        var fixture = Full();
+        Assert.Equal(Reason.NotGranted, AdviceTests.Remove(fixture, CaseFixture.Mfa, CaseFixture.Kr));
+        Assert.Equal(Reason.ObserverLeavesByItself, AdviceTests.Remove(fixture, CaseFixture.Icrc, CaseFixture.Kr));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(fixture, CaseFixture.Unification, CaseFixture.Kr));
+    }
+
     [Fact]
     public void What_a_reader_may_not_see_does_not_move_his_etag()
     {

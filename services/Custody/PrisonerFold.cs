@@ -707,7 +707,11 @@ internal static class PrisonerFold
     {
         if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))
             return null;
-        var passed = state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0 && s.Position < last.Position).MaxBy(s => s.Position);
+        // Of hand-overs that one entry records, the last one counts.
+        var passed = state
+            .Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0 && s.Position < last.Position)
+            .OrderBy(s => s.Position)
+            .LastOrDefault();
         return last.RecordedFor == (passed?.PassedTo ?? state.Statuses[0].RecordedFor) ? null : last;
     }
 

@@ -615,6 +615,27 @@ public class DuplicateTests
         Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, correction, Prisoners.CorrectRecord));
     }
 
+    /// <summary>One entry records both hand-overs of him, and by the last one he is his own power's again.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_who_went_and_came_back_is_the_last_powers_whose_organs_keep_their_own_records()
+    {
+        _fixture.RuleRunner.Permissions.Participant(CaseFixture.Mfa)!.Capacities.Add(Capacity.Custody);
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Link();
+        HandOver(_fixture, CaseFixture.P);
+        GiveBack(_fixture, CaseFixture.P);
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal("UA", _fixture.Prisoner.LastDetainingPower);
+        _fixture.Status(CustodyState.Hospitalised);
+        var recorded = _fixture.Prisoner.Entries[^1];
+        Assert.Equal(CaseFixture.Hq, recorded.Participant);
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Mfa).Entries, e => e.Position == recorded.Position);
+        Assert.Equal(
+            Reason.NotCorrectable,
+            _fixture.Try(CaseFixture.Mfa, _fixture.CorrectRequest(recorded.Position, CaseFixture.Mfa), Prisoners.CorrectRecord)
+        );
+    }
+
     // What the power records of him to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {

@@ -52,6 +52,7 @@ public static class Dossiers
             .On<ReturnWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Monitored, ends: true))
             .On<ReturnConfirmedByOneSide>()
             .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
+            .On<TransferRestored>((d, e, _) => Restore(d, Find(d, e.Transfer)))
             .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
             .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessKind.Consular, AccessState.Requested))
             .On<VisitNotified>(Notified)
@@ -197,18 +198,18 @@ public static class Dossiers
     private static void Restore(Dossier dossier, CustodyTransferred e)
     {
         foreach (var transfer in dossier.Transfers)
-        {
-            if (
-                transfer.StateBeforeReturn == TransferState.Unspecified
-                || !(transfer.ReturnTime >= e.PassTime)
-                || !e.FormerPowers.Contains(transfer.DetainingPower)
-            )
-                continue;
-            (transfer.State, transfer.Suspended) = (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn);
-            (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn, transfer.ReturnTime) = (TransferState.Unspecified, false, null);
-            if (transfer is { State: TransferState.ReturnRequested, Suspended: false })
-                dossier.ActiveTransfer = transfer.Transfer;
-        }
+            if (transfer.ReturnTime is { } back && back >= e.PassTime && e.FormerPowers.Contains(transfer.DetainingPower))
+                Restore(dossier, transfer);
+    }
+
+    private static void Restore(Dossier dossier, DossierTransfer transfer)
+    {
+        if (transfer.StateBeforeReturn == TransferState.Unspecified)
+            return;
+        (transfer.State, transfer.Suspended) = (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn);
+        (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn, transfer.ReturnTime) = (TransferState.Unspecified, false, null);
+        if (transfer is { State: TransferState.ReturnRequested, Suspended: false })
+            dossier.ActiveTransfer = transfer.Transfer;
     }
 
     private static void Open(Dossier dossier, string access, string asker, AccessKind kind, AccessState state) =>

@@ -90,7 +90,10 @@ public static class Reactions
             streams.Add(Dossiers.Links.Id(@case));
         List<Change> changes = [new Change(e, streams)];
         if (e is Custody.V1.RecordCorrected corrected && Dossiers.IsUndone(links, corrected))
+        {
             changes.AddRange(Accesses.PassBack(corrected, context));
+            changes.AddRange(Restored(corrected, context));
+        }
         changes.AddRange(
             references
                 .SelectMany(r => UnderWay(context, context.Find(Dossiers.Kind, Dossiers.Key(@case, r))))
@@ -98,6 +101,21 @@ public static class Reactions
                 .Select(Suspended)
         );
         return Decision.Accept(@case, [], changes);
+    }
+
+    // It was another man who came back, or was handed on, under the reference that was kept: whoever transferred this one answers for that as
+    // before (12(3)). Hand-overs under this reference follow in the same entry.
+    private static IEnumerable<Change> Restored(Custody.V1.RecordCorrected e, RuleContext context)
+    {
+        if (context.Find(Cases.Kind, e.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == e.Prisoner) is not { } held)
+            return [];
+        var power = e.AnsweringPower.Length > 0 ? e.AnsweringPower : held.LastDetainingPower;
+        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
+        return Found(context, dossier, t => held.FormerPowers.Contains(t.DetainingPower))
+            .Where(t =>
+                TransferFold.IsRelievedElsewhere(t) || TransferFold.IsWatched(t) && t.ReturningPower.Length > 0 && t.ReturningPower != power
+            )
+            .Select(t => Transfers.Record.On(t, new TransferRestored { DetainingPower = power }));
     }
 
     // The reference and the one that is kept, under which the person departs.

@@ -35,6 +35,7 @@ internal static class TransferFold
             .On<ReturnWithdrawn>(ReturnTakenBack)
             .On<ReturnConfirmedByOneSide>(ReturnConfirmedByOneSide)
             .On<ReturnConfirmed>(Returned)
+            .On<TransferRestored>(Restored)
             .On<TransferClosed>((transfer, _, entry) => (transfer.State, transfer.CloseTime) = (State.Closed, entry.Time))
             .On<V1.DutyFellDue>(FellDue)
             .On<V1.RecordCorrected>(Corrected)
@@ -204,7 +205,7 @@ internal static class TransferFold
         // power answers for nothing that happens to him now.
         if (IsWatched(transfer) && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower))
         {
-            Relieve(transfer, entry);
+            Relieve(transfer, e, entry);
             return;
         }
         Monitored(transfer, e.Breaches);
@@ -216,10 +217,11 @@ internal static class TransferFold
         ReturnedBy(transfer, e.ToPower);
     }
 
-    private static void Relieve(Transfer transfer, FoldedEntry entry)
+    private static void Relieve(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
         transfer.BeforeReturn = new BeforeReturn
         {
+            Prisoner = e.Prisoner,
             State = transfer.State,
             ReturningPower = transfer.ReturningPower,
             ReturnDueTime = transfer.ReturnDueTime,
@@ -249,6 +251,18 @@ internal static class TransferFold
             CustodyGoesOn(transfer);
         ReturnedBy(transfer, e.ToPower);
     }
+
+    // It was another man who came back, or was handed on, under the reference that was kept.
+    private static void Restored(Transfer transfer, TransferRestored e, FoldedEntry entry)
+    {
+        if (transfer.BeforeReturn is { } before)
+            Restore(transfer, before);
+        ReturnedBy(transfer, e.DetainingPower);
+    }
+
+    /// <summary>Whether a passing of custody under another reference of the person relieved the power that transferred him.</summary>
+    internal static bool IsRelievedElsewhere(Transfer transfer) =>
+        transfer.BeforeReturn is { Prisoner.Length: > 0 } before && before.Prisoner != transfer.Prisoner;
 
     // Whatever was owed is owed as before, though the record was closed meanwhile.
     private static void Restore(Transfer transfer, BeforeReturn before)
@@ -391,6 +405,8 @@ internal static class TransferFold
 
     private static void ReturnConfirmedByOneSide(Transfer transfer, ReturnConfirmedByOneSide e, FoldedEntry entry)
     {
+        // In older histories a withdrawal of the request took the first one off, and its side confirmed again.
+        transfer.ReturnConfirmations.Keep(c => c.Side != e.Side);
         transfer.ReturnConfirmations.Add(Confirmed(e.Side, entry));
         transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
         if (transfer.ReturningPower.Length == 0)
@@ -446,6 +462,8 @@ internal static class TransferFold
         // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
         if (IsOpenToFacts(transfer))
             TakeBack(transfer, transfer.Confirmations, e.Position);
+        if (transfer.BeforeReturn is { } before)
+            TakeBack(before, e.Position);
         if (transfer.ReturnTime is not null)
             return;
         TakeBack(transfer, transfer.ReturnConfirmations, e.Position);
@@ -459,6 +477,18 @@ internal static class TransferFold
             return;
         confirmations.Remove(taken);
         StopClock(transfer);
+    }
+
+    // It counts no more if he turns out not to be back.
+    private static void TakeBack(BeforeReturn before, ulong position)
+    {
+        if (before.ReturnConfirmations.All(c => c.Position != position))
+            return;
+        before.ReturnConfirmations.Keep(c => c.Position != position);
+        (before.SecondConfirmationDueTime, before.SecondConfirmationOverdue) = (null, false);
+        before.StoppedSecondConfirmationDueTime = null;
+        if (before.State != State.ReturnRequested && before.ReturnConfirmations.Count == 0)
+            before.ReturningPower = "";
     }
 
     private static void StopClock(Transfer transfer)

@@ -252,6 +252,131 @@ public sealed class ReturnTests
         Request(stays);
     }
 
+    /// <summary>Nothing was confirmed of him while the references were one, so custody tells of no hand-over that was another man's.
+    /// </summary>
+    [Theory]
+    [InlineData(State.Monitored, false), InlineData(State.Monitored, true)]
+    [InlineData(State.ReturnRequested, false), InlineData(State.ReturnRequested, true)]
+    public void Once_a_link_is_undone_the_return_of_the_man_whose_reference_was_kept_relieves_no_power_of_this_ones_transfer(
+        State was,
+        bool closed
+    )
+    {
+        var (stays, returned) = (_fixture.To(was), _fixture.To(State.Monitored, CaseFixture.Second));
+        var before = _fixture.Transfer(stays).Clone();
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(stays).State);
+        if (closed)
+            Assert.Equal(Reason.Unspecified, Close(stays));
+        _fixture.Undo(link);
+        Assert.Equal((was, State.Returned), (_fixture.Transfer(stays).State, _fixture.Transfer(returned).State));
+        var after = _fixture.Transfer(stays);
+        Assert.Equal((before.ReturnDueTime, before.ReturningPower), (after.ReturnDueTime, after.ReturningPower));
+        Assert.Equal((null, null), (after.ReturnTime, after.CloseTime));
+        var dossier = _fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(_fixture.Case, CaseFixture.First))!;
+        Assert.Equal(was == State.ReturnRequested ? stays : "", dossier.ActiveTransfer);
+        if (was == State.Monitored)
+        {
+            _fixture.Report(stays);
+            Request(stays);
+        }
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(stays), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(stays), Transfers.ConfirmReturn);
+    }
+
+    [Fact]
+    public void Who_came_back_himself_before_a_link_is_back_once_it_is_undone()
+    {
+        var first = _fixture.To(State.Monitored);
+        _fixture.Pass("KR", "UA", returned: true);
+        var second = _fixture.To(State.Monitored);
+        _fixture.Undo(_fixture.Link());
+        Assert.Equal((State.Returned, State.Monitored), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+    }
+
+    [Fact]
+    public void Once_a_link_is_undone_the_power_that_took_the_other_man_owes_this_ones_return_no_more()
+    {
+        var transfer = Requested();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var link = _fixture.Link();
+        _fixture.Pass("KR", "RU", prisoner: CaseFixture.Second);
+        Assert.Equal("RU", _fixture.Transfer(transfer).ReturningPower);
+        _fixture.Undo(link);
+        Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
+        Assert.Null(_fixture.Seen(CaseFixture.Ru, transfer));
+    }
+
+    /// <summary>Else one side alone would hand over a man whom nobody else says to be back (D1).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_confirmation_of_a_return_that_was_corrected_meanwhile_counts_no_more_once_a_link_is_undone(bool withdrawn)
+    {
+        var (_, stays) = (_fixture.To(State.Monitored), _fixture.To(State.ReturnRequested, CaseFixture.Second));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(stays), Transfers.ConfirmReturn);
+        if (withdrawn)
+            _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = stays }, Transfers.WithdrawReturn);
+        var position = Assert.Single(_fixture.Transfer(stays).ReturnConfirmations).Position;
+        _fixture.Link();
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(stays).State);
+        _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = stays, Position = position }, CaseFixture.Correct);
+        Undo(
+            new CustodyTransferred
+            {
+                FromPower = "UA",
+                ToPower = "KR",
+                FormerPowers = { "UA" },
+                PassTime = passed,
+            }
+        );
+        var after = _fixture.Transfer(stays);
+        Assert.Empty(after.ReturnConfirmations);
+        Assert.Null(after.SecondConfirmationDueTime);
+        Assert.Equal(withdrawn ? (State.Monitored, "") : (State.ReturnRequested, "KR"), (after.State, after.ReturningPower));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(stays, Invariant.D1), Transfers.ConfirmReturn);
+        Assert.Empty(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>());
+    }
+
+    /// <summary>An earlier release took the first one off the record when the request was withdrawn, and such histories are read still.
+    /// </summary>
+    [Fact]
+    public void Of_two_confirmations_of_a_return_by_one_side_the_last_one_counts()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var reference in (string[])["RET-0", "RET-1"])
+            _fixture.Do<ConfirmReturnRequest>(
+                CaseFixture.Kr,
+                new(_fixture.ReturnConfirmation(transfer)) { HandoverReference = reference },
+                (_, context) =>
+                    Decision.Accept(
+                        _fixture.Case,
+                        [],
+                        [
+                            Transfers.Record.On(
+                                _fixture.Transfer(transfer),
+                                new ReturnConfirmedByOneSide
+                                {
+                                    Participant = context.Caller.Id,
+                                    Side = HandoverSide.Giving,
+                                    ReturningPower = "KR",
+                                }
+                            ),
+                        ]
+                    )
+            );
+        Assert.Equal("RET-1", Assert.Single(_fixture.Transfer(transfer).ReturnConfirmations).HandoverReference);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+    }
+
     // What custody publishes first when an observer undoes the link after what both sides confirmed.
     private void Undo(CustodyTransferred undone)
     {

@@ -113,11 +113,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
     /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on, and the previous key is zeroed. A
     /// key in a token is opened once, when the service starts: to change it, start the service with another location.</summary>
-    /// <exception cref="AgreementRefusedException">The file's agreement cannot follow the one that the ledger has, is not signed by those
-    /// whom it affects, does not list the key for checkpoints, or cannot be read. Or no agreement is in force, and the key cannot be
-    /// read.</exception>
-    /// <exception cref="IOException">The key cannot be read. The file's agreement is in force all the same, and the present key signs on.
-    /// </exception>
+    /// <exception cref="AgreementRefusedException">The key cannot be read. If an agreement was in force, the file's agreement is in force all
+    /// the same, and the present key signs on. Or the file's agreement cannot follow the one that the ledger has, is not signed by those whom
+    /// it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
     {
         byte[] text;
@@ -144,7 +142,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             await Adopt(ledger, text, key, cancel);
             if (unreadable is not null)
-                throw new IOException($"{unreadable.Why}; the agreement is taken over, and the present key signs on", unreadable);
+                throw unreadable;
         }
         finally
         {

@@ -24,9 +24,6 @@ public sealed class AgreementRefusedException(string why, Exception? inner = nul
 
     /// <summary>What is wrong with its versions or signatures; null: something else is wrong.</summary>
     public AgreementFault? Fault { get; }
-
-    /// <summary>Why, without the message's beginning.</summary>
-    public string Why { get; } = why;
 }
 
 /// <summary>

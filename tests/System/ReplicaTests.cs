@@ -26,7 +26,19 @@ public sealed class ReplicaTests(Replicated replicated) : IClassFixture<Replicat
         await Whole();
         await Play();
         var queues = (
-            await Deployment.In("rabbitmq", "rabbitmqctl", "-q", "list_queues", "name", "type", "members", "--formatter", "json")
+            await Deployment.In(
+                "rabbitmq",
+                "rabbitmqctl",
+                "-q",
+                "list_queues",
+                "-p",
+                "ministries",
+                "name",
+                "type",
+                "members",
+                "--formatter",
+                "json"
+            )
         ).Output;
         var listed = JsonDocument.Parse(queues).RootElement.EnumerateArray().ToList();
         Assert.NotEmpty(listed);
@@ -115,8 +127,11 @@ public sealed class ReplicaTests(Replicated replicated) : IClassFixture<Replicat
         await Deployment.Until(
             "three nodes run",
             async () =>
-                (await Deployment.In("rabbitmq", "rabbitmqctl", "-q", "eval", "length(rabbit_nodes:list_running()).")).Output.Trim()
-                == $"{Nodes.Length}",
+            {
+                var asked = await Deployment.In("rabbitmq", "rabbitmqctl", "-q", "cluster_status", "--formatter", "json");
+                return asked.Code == 0
+                    && JsonDocument.Parse(asked.Output).RootElement.GetProperty("running_nodes").GetArrayLength() == Nodes.Length;
+            },
             Cancel
         );
     }

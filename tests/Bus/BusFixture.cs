@@ -160,6 +160,21 @@ public sealed class BusFixture : IAsyncDisposable
             ],
         };
 
+    /// <summary>What the consumer set aside and nobody has settled.</summary>
+    public async Task<IReadOnlyList<DeadLetter>> OpenLetters() =>
+        [
+            .. (
+                await (await Ledger(Consular)).List(
+                    DeadLetters.Kind,
+                    [DeadLetters.Open],
+                    null,
+                    0,
+                    10,
+                    TestContext.Current.CancellationToken
+                )
+            ).Select(l => l.State),
+        ];
+
     public async Task<ServiceLedger> Ledger(Service service)
     {
         if (_ledgers.TryGetValue(service.Name, out var ledger))

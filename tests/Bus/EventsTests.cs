@@ -132,10 +132,7 @@ public abstract class EventsTests
         List<string> events = [await fixture.Log(), await fixture.Log(), await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events[0], events[2], events[3]);
 
-        var ledger = await fixture.Ledger(fixture.Consular);
-        var letter = Assert
-            .Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken))
-            .State;
+        var letter = Assert.Single(await fixture.OpenLetters());
         Assert.Equal((events[1], "RULE_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
         Assert.DoesNotContain("secret", letter.ToString());
 
@@ -147,7 +144,7 @@ public abstract class EventsTests
         Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
         Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
         await fixture.UntilEffects(events[0], events[2], events[3], events[1]);
-        Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
+        Assert.Empty(await fixture.OpenLetters());
     }
 
     [Fact]
@@ -164,10 +161,7 @@ public abstract class EventsTests
         };
         await fixture.StartReady(fixture.Consular);
         await fixture.UntilEffects(events[0], events[2]);
-        var ledger = await fixture.Ledger(fixture.Consular);
-        var letter = Assert
-            .Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken))
-            .State;
+        var letter = Assert.Single(await fixture.OpenLetters());
         Assert.Equal((events[1], "UNREADABLE", 3u), (letter.Id, letter.Reason, letter.Attempts));
     }
 
@@ -214,15 +208,7 @@ public abstract class EventsTests
         await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Log()];
         await fixture.UntilEffects(events[1]);
-        var letters = await (await fixture.Ledger(fixture.Consular)).List(
-            DeadLetters.Kind,
-            [DeadLetters.Open],
-            null,
-            0,
-            10,
-            TestContext.Current.CancellationToken
-        );
-        Assert.Equal("NOT_FOUND", Assert.Single(letters).State.Reason);
+        Assert.Equal("NOT_FOUND", Assert.Single(await fixture.OpenLetters()).Reason);
     }
 
     [Fact]

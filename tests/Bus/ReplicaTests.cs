@@ -64,11 +64,9 @@ public sealed class ReplicaTests : IAsyncLifetime
         );
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
         await fixture.UntilEffects(events[0], events[2]);
-        var ledger = await fixture.Ledger(fixture.Consular);
-        var cancel = TestContext.Current.CancellationToken;
-        var letter = Assert.Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, cancel)).State;
+        var letter = Assert.Single(await fixture.OpenLetters());
         Assert.Equal((events[1], "PROCESSING_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
-        Assert.True((await ledger.Examine(cancel)).IsGood);
+        Assert.True((await (await fixture.Ledger(fixture.Consular)).Examine(TestContext.Current.CancellationToken)).IsGood);
     }
 
     [Fact]

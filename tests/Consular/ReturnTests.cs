@@ -417,16 +417,7 @@ public sealed class ReturnTests
         _fixture.Link();
         _fixture.Report(transfer);
         Request(transfer);
-        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
-        var agree = new DecideTransferRequest
-        {
-            Transfer = next,
-            Agreed = true,
-            NoteVerbale = "NV-6",
-        };
-        Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
-        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
-        _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
+        StandsInTheWayUntilWithdrawn(transfer, next);
     }
 
     // ------------------------------------------------------------------------------------------- a return is a journey as any other
@@ -614,16 +605,7 @@ public sealed class ReturnTests
         var next = _fixture.Draft(CaseFixture.Ru, route: Route.Exchange, destination: "RU");
         _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
         _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
-        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
-        var agree = new DecideTransferRequest
-        {
-            Transfer = next,
-            Agreed = true,
-            NoteVerbale = "NV-6",
-        };
-        Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
-        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
-        _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
+        StandsInTheWayUntilWithdrawn(transfer, next);
     }
 
     [Fact]
@@ -865,5 +847,19 @@ public sealed class ReturnTests
         _fixture.Pass("KR", "RU");
         Assert.Equal(State.Monitored, _fixture.Transfer(second).State);
         return (first, second);
+    }
+
+    private void StandsInTheWayUntilWithdrawn(string transfer, string next)
+    {
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+        var agree = new DecideTransferRequest
+        {
+            Transfer = next,
+            Agreed = true,
+            NoteVerbale = "NV-6",
+        };
+        Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
     }
 }

@@ -77,17 +77,7 @@ public class AttackTests
         _fixture.HandOver();
         _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
         if (onTheWay)
-            _fixture.Do(
-                CaseFixture.Consular,
-                new Consular.V1.TransitBegun
-                {
-                    Case = _fixture.Case,
-                    Transfer = "transfer_2",
-                    Prisoner = CaseFixture.Q,
-                    AcceptingPower = "CH",
-                },
-                Reactions.Departed
-            );
+            _fixture.Begin("CH", CaseFixture.Q, "transfer_2");
         foreach (var power in (string[])[CaseFixture.Kr, CaseFixture.Hq])
             Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, power));
         Assert.Equal(

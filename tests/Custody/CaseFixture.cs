@@ -573,14 +573,14 @@ internal sealed class CaseFixture
         Do(Hq, FitnessRequest(), Prisoners.RecordFitness);
     }
 
-    public void Begin(string to = "KR") =>
+    public void Begin(string to = "KR", string prisoner = P, string transfer = "transfer_1") =>
         Do(
             Consular,
             new TransitBegun
             {
                 Case = Case,
-                Transfer = "transfer_1",
-                Prisoner = P,
+                Transfer = transfer,
+                Prisoner = prisoner,
                 AcceptingPower = to,
             },
             Reactions.Departed

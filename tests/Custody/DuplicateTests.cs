@@ -538,17 +538,7 @@ public class DuplicateTests
     public void Once_a_link_is_undone_who_was_not_handed_over_is_on_no_way_that_was_called_off()
     {
         _fixture.Link();
-        _fixture.Do(
-            CaseFixture.Consular,
-            new Consular.V1.TransitBegun
-            {
-                Case = _fixture.Case,
-                Transfer = "transfer_2",
-                Prisoner = CaseFixture.Q,
-                AcceptingPower = "KR",
-            },
-            Reactions.Departed
-        );
+        _fixture.Begin("KR", CaseFixture.Q, "transfer_2");
         _fixture.HandOver();
         _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
         Assert.Equal((CustodyState.Interned, true, "UA"), (Kept.State, Kept.Held, Kept.DetainingPower));

@@ -1,7 +1,5 @@
 using Grpc.Core;
 using Ministries.CallLog.V1;
-using Ministries.Custody.V1;
-using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Types.V1;
 
@@ -35,27 +33,7 @@ public sealed class AdmissionTests : IAsyncLifetime
     {
         await _running.InitializeAsync();
         (_one, _other) = (_running.Calling("kr/mfa"), _running.Calling("ua/mfa"));
-        var held = new TaskCompletionSource();
-        _holding = _running.Ledger.Commit(
-            new Command
-            {
-                Participant = "service/custody",
-                RequestId = "holds",
-                Method = "holds",
-                Request = new CaseOpened(),
-                Bytes = default,
-                AgreementVersion = 1,
-                StoresRefusal = false,
-                Decide = (_, _) =>
-                {
-                    held.SetResult();
-                    _go.Wait();
-                    return new Refusal(Reason.NotFound);
-                },
-            },
-            Running.Cancel
-        );
-        await held.Task;
+        _holding = await _running.Hold(_go);
     }
 
     public async ValueTask DisposeAsync()

@@ -14,6 +14,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -161,6 +162,33 @@ public sealed class Running : IAsyncLifetime
         }
         await _broker.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
+    }
+
+    /// <summary>Begins a command that is decided once it may go on, so that others wait. Returns when it is being decided.</summary>
+    public async Task<Task<Outcome>> Hold(ManualResetEventSlim go)
+    {
+        var held = new TaskCompletionSource();
+        var holding = Ledger.Commit(
+            new Command
+            {
+                Participant = "service/custody",
+                RequestId = "holds",
+                Method = "holds",
+                Request = new CaseOpened(),
+                Bytes = default,
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (_, _) =>
+                {
+                    held.TrySetResult();
+                    go.Wait();
+                    return new Refusal(Reason.NotFound);
+                },
+            },
+            Cancel
+        );
+        await held.Task.WaitAsync(Cancel);
+        return holding;
     }
 
     /// <summary>Records an event of custody as the bus would.</summary>

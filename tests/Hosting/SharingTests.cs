@@ -1,7 +1,5 @@
 using Google.Protobuf;
 using Ministries.CallLog.V1;
-using Ministries.Custody.V1;
-using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -19,7 +17,7 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
         var (request, position) = await Log();
         var next = running.Ledger.Size;
         using var go = new ManualResetEventSlim();
-        var holding = Hold(go);
+        var holding = await running.Hold(go);
         var sharing = Share(request, position, Guid.NewGuid().ToString());
         await Running.Until(() => Task.FromResult(running.Ledger.QueueLength == 1 || sharing.IsCompleted), "the gift waits");
         var erased = false;
@@ -52,7 +50,7 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
         var (request, position) = await Log();
         Assert.True(await running.Ledger.EraseRequest(position, Running.Cancel));
         using var go = new ManualResetEventSlim();
-        var holding = Hold(go);
+        var holding = await running.Hold(go);
         try
         {
             // What was answered before is refused before a command is queued.
@@ -94,31 +92,4 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
                 cancellationToken: Running.Cancel
             )
             .ResponseAsync;
-
-    // A command that is being decided, so that others wait.
-    private Task<Outcome> Hold(ManualResetEventSlim go)
-    {
-        var held = new TaskCompletionSource();
-        var holding = running.Ledger.Commit(
-            new Command
-            {
-                Participant = "service/custody",
-                RequestId = "holds",
-                Method = "holds",
-                Request = new CaseOpened(),
-                Bytes = default,
-                AgreementVersion = 1,
-                StoresRefusal = false,
-                Decide = (_, _) =>
-                {
-                    held.TrySetResult();
-                    go.Wait();
-                    return new Refusal(Reason.NotFound);
-                },
-            },
-            Running.Cancel
-        );
-        held.Task.Wait(Running.Cancel);
-        return holding;
-    }
 }

@@ -88,13 +88,7 @@ public sealed class DamageTests
         await Commit(Add("a", "2", "c"));
         Assert.True((await ledger.Examine(Cancel)).IsGood);
 
-        async Task<Outcome> Commit(Command command)
-        {
-            var outcome = ledger.Commit(command, Cancel);
-            if (covered)
-                await CoverTests.Tick(ledger, clock);
-            return await outcome;
-        }
+        Task<Outcome> Commit(Command command) => DamageTests.Commit(ledger, command, covered ? clock : null);
     }
 
     /// <summary>A caller that writes to such a record again and again, as the intake of events does, makes the service unready for
@@ -131,13 +125,7 @@ public sealed class DamageTests
         clock.Step(TimeSpan.FromSeconds(1));
         Assert.True((await ledger.Examine(Cancel)).IsGood);
 
-        async Task<Outcome> Commit(Command command)
-        {
-            var outcome = ledger.Commit(command, Cancel);
-            if (covered)
-                await CoverTests.Tick(ledger, clock);
-            return await outcome;
-        }
+        Task<Outcome> Commit(Command command) => DamageTests.Commit(ledger, command, covered ? clock : null);
     }
 
     [Theory]
@@ -169,5 +157,14 @@ public sealed class DamageTests
         await Assert.ThrowsAsync<CommandFailedException>(() => ledger.Commit(Add("a", "1", "c", @case: "case\0"), Cancel));
         Assert.True((await ledger.Examine(Cancel)).IsGood);
         await ledger.Commit(Add("a", "2", "c"), Cancel);
+    }
+
+    // Where commits are covered, the clock leads to the next one.
+    private static async Task<Outcome> Commit(ServiceLedger ledger, Command command, SteppedClock? covered)
+    {
+        var outcome = ledger.Commit(command, Cancel);
+        if (covered is not null)
+            await CoverTests.Tick(ledger, covered);
+        return await outcome;
     }
 }

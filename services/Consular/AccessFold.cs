@@ -77,7 +77,7 @@ internal static class AccessFold
     private static void Decided(Access access, AccessDecided e, FoldedEntry entry)
     {
         access.State = e.Granted ? State.Granted : State.Denied;
-        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (null, false, null);
+        StopClock(access);
         access.Decision = new AccessDecision
         {
             Granted = e.Granted,
@@ -132,7 +132,8 @@ internal static class AccessFold
         // The previous power's decision does not bind the power that took him.
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
-        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (e.DecisionDueTime, false, null);
+        StopClock(access);
+        access.DecisionDueTime = e.DecisionDueTime;
         // A decision that the previous power made after the hand-over does not count for the new one.
         access.Periods.Keep(p => p.StartTime < e.HandoverTime);
         Begin(access, OpenState(access.Kind), e.HandoverTime, entry);
@@ -163,7 +164,7 @@ internal static class AccessFold
     {
         (access.State, access.CloseTime) = (State.Closed, entry.Time);
         Begin(access, State.Closed, entry.Time, entry);
-        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (null, false, null);
+        StopClock(access);
     }
 
     private static void Corrected(Access access, V1.RecordCorrected e, FoldedEntry entry)
@@ -185,4 +186,7 @@ internal static class AccessFold
     }
 
     private static void Reopen(Access access) => access.State = OpenState(access.Kind);
+
+    private static void StopClock(Access access) =>
+        (access.DecisionDueTime, access.DecisionOverdue, access.StoppedDecisionDueTime) = (null, false, null);
 }

@@ -258,7 +258,7 @@ public static class Accesses
     /// follows in the same entry. It passes access to the power that took him, unless that power has it already.</summary>
     internal static IEnumerable<Change> PassBack(Custody.V1.RecordCorrected e, RuleContext context)
     {
-        if (context.Find(Cases.Kind, e.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == e.Prisoner) is not { } held)
+        if (Transfers.InCase(context, e.Case, e.Prisoner) is not { } held)
             return [];
         var power = held.LastDetainingPower;
         if (e.AnsweringPower.Length > 0 && e.AnsweringPower != power)

@@ -103,11 +103,11 @@ public static class Reactions
         return Decision.Accept(@case, [], changes);
     }
 
-    // It was another man who came back, or was handed on, under the reference that was kept: whoever transferred this one answers for that as
-    // before (12(3)). Hand-overs under this reference follow in the same entry.
+    // It was another man who came back, or was handed on, under the reference that was kept. The power that transferred this one answers for
+    // that as before (12(3)). Hand-overs under this reference follow in the same entry.
     private static IEnumerable<Change> Restored(Custody.V1.RecordCorrected e, RuleContext context)
     {
-        if (context.Find(Cases.Kind, e.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == e.Prisoner) is not { } held)
+        if (Transfers.InCase(context, e.Case, e.Prisoner) is not { } held)
             return [];
         var power = e.AnsweringPower.Length > 0 ? e.AnsweringPower : held.LastDetainingPower;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
@@ -186,7 +186,7 @@ public static class Reactions
         var copied = Cases.Copy(e, context);
         if (copied.Refusal is not null)
             return copied;
-        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
+        var (dossier, passed) = (context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner)), e as CustodyTransferred);
         // What was asked for under a linked reference led there, too, or is overtaken by it.
         StreamId[] streams =
         [
@@ -196,24 +196,22 @@ public static class Reactions
                     Found(
                             context,
                             of.Dossier,
-                            t => t.State is State.HandedOver or State.Monitored or State.ReturnRequested || e is CustodyTransferred
+                            t => passed is not null || t.State is State.HandedOver or State.Monitored or State.ReturnRequested
                         )
-                        .Where(t =>
-                            e is CustodyTransferred passed ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t)
-                        )
+                        .Where(t => passed is not null ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t))
                         .Select(t => Transfers.Kind.Id(t.Id))
                         .Prepend(of.Stream)
                 ),
-            .. e is CustodyTransferred { Ended: false } ? [] : Accesses.Awaiting(@case, prisoner, context),
+            .. passed is { Ended: false } ? [] : Accesses.Awaiting(@case, prisoner, context),
         ];
-        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
+        var accesses = passed is null ? [] : Accesses.Pass(passed, context);
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
     // Whether the passing of custody changes the request. It changes what is watched, under way or confirmed. It also changes what was left
-    // because custody had ended or he had come back, because it shows that this is not so.
+    // when custody had ended or he had come back, since the passing shows that this was not so.
     private static bool Follows(Transfer transfer, CustodyTransferred e) =>
-        transfer.State is State.HandedOver
+        transfer.State == State.HandedOver
         || TransferFold.IsWatched(transfer)
         || TransferFold.IsOvertaken(transfer)
         || (e.Undone ? transfer.BeforeReturn is not null : !e.Ended && transfer is { State: State.Closed, ReturnTime: null });

@@ -357,8 +357,9 @@ public static class Transfers
         },
     };
 
-    /// <summary>Withdraws a request. If he is on the way, the power that holds him calls the hand-over off first; once he has passed elsewhere,
-    /// nobody can. What the other side says of a hand-over binds nobody to the request: it stays, and can be confirmed still.</summary>
+    /// <summary>Withdraws a request. If he is on the way, the power that holds him calls the hand-over off first; once he has passed
+    /// elsewhere, nobody can. What the other side says of a hand-over binds nobody to the request: it stays, and can be confirmed still.
+    /// </summary>
     public static readonly Rule<Transfer, WithdrawTransferRequestRequest, WithdrawTransferRequestResponse> WithdrawTransferRequest = new(
         Record
     )
@@ -431,8 +432,8 @@ public static class Transfers
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
     };
 
-    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back. What the other side says of a
-    /// return stays, and can be confirmed still.</summary>
+    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back. What the other side says of
+    /// a return stays, and can be confirmed still.</summary>
     public static readonly Rule<Transfer, WithdrawReturnRequest, WithdrawReturnResponse> WithdrawReturn = new(Record)
     {
         From = [State.ReturnRequested],
@@ -539,8 +540,11 @@ public static class Transfers
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
 
     /// <summary>The entry of the prisoner in his case, whoever holds him; null: there is none.</summary>
-    internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) =>
-        context.Find(Cases.Kind, transfer.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == transfer.Prisoner);
+    internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) => InCase(context, transfer.Case, transfer.Prisoner);
+
+    /// <summary>The entry of a prisoner in a case, under this reference; null: there is none.</summary>
+    internal static CasePrisoner? InCase(RuleContext context, string @case, string prisoner) =>
+        context.Find(Cases.Kind, @case)?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
 
     /// <summary>The entry of the person in his case, under the reference that is kept of him, whoever holds him; null: there is none. The
     /// duties after a transfer are about him, whatever became of the reference under which he was handed over (12(3)).</summary>

@@ -60,12 +60,13 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not manage
-    /// the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held somebody is
-    /// removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power holds somebody,
-    /// the last organ for custody of any state that has one is also removed by its own state alone, so that a refusal does not tell whether he
-    /// is on the way to that state (D22). The last organ of a power stays while the power answers for somebody, is to accept him, or owes
-    /// notice of him. The last observer that does not act for a power that holds him stays too (GC III 12, 122, 126).</summary>
+    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not
+    /// manage the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held
+    /// somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power
+    /// holds somebody, the last organ for custody of any state that has one is also removed by its own state alone, so that a refusal does
+    /// not tell whether he is on the way to that state (D22). The last organ of a power stays while the power answers for somebody, is to
+    /// accept him, or owes notice of him. The last observer that does not act for a power that holds him stays too (GC III 12, 122, 126).
+    /// </summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -135,7 +136,7 @@ public static class CaseRules
             Cases.Manages(@case, party.State)
             || @case.Prisoners.Any(p =>
                 p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State)
-                || RecordOf(@case, p, context) is { } record && IsExpected(party.State, record)
+                || Prisoners.Find(context, @case.Id, p.Prisoner) is { } record && IsExpected(party.State, record)
             );
         return answers && IsLastOrgan(party, @case, context);
     }
@@ -146,17 +147,18 @@ public static class CaseRules
         !@case.Parties.Any(other =>
             other.Participant != party.Participant
             && context.Permissions.Participant(other.Participant) is { } organ
-            && organ.ActsFor(party.State)
-            && organ.Capacities.Contains(Capacity.Custody)
+            && KeepsCustody(organ, party.State)
         );
+
+    private static bool KeepsCustody(Participant organ, string state) =>
+        organ.ActsFor(state) && organ.Capacities.Contains(Capacity.Custody);
 
     // The same of a state that could let another organ remove it: where the agreement lists no organ for custody, nobody else could.
     private static bool IsLastForCustody(CaseParty party, Case @case, RuleContext context) =>
-        context.Permissions.Agreement.Participants.Any(p => p.ActsFor(party.State) && p.Capacities.Contains(Capacity.Custody))
-        && IsLastOrgan(party, @case, context);
+        context.Permissions.Agreement.Participants.Any(p => KeepsCustody(p, party.State)) && IsLastOrgan(party, @case, context);
 
-    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him counts only if there is no other
-    // observer. It may leave if there is one, and does not count as the one that remains.
+    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as the observer that
+    // remains. It may leave itself while there is another one.
     private static bool IsLastObserver(CaseParty party, Case @case, CasePrisoner prisoner)
     {
         CaseParty[] others = [.. @case.Parties.Where(p => p.Participant != party.Participant && IsObserver(p.Part))];
@@ -169,14 +171,11 @@ public static class CaseRules
     // of that.
     private static bool EverHeldSomebody(Case @case, string state, RuleContext context) =>
         Cases.HeldSomebody(@case, state)
-        || @case.Prisoners.Any(p => RecordOf(@case, p, context)?.Occurrences.Any(o => o.OwedBy == state) == true);
+        || @case.Prisoners.Any(p => Prisoners.Find(context, @case.Id, p.Prisoner)?.Occurrences.Any(o => o.OwedBy == state) == true);
 
     // Whether another power than the caller's holds somebody. The caller does not know where he is to go.
     private static bool IsHeldByOthers(Case @case, RuleContext context) =>
         @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.DetainingPower != context.Caller.State);
-
-    private static Prisoner? RecordOf(Case @case, CasePrisoner prisoner, RuleContext context) =>
-        context.Find(Prisoners.Kind, Prisoners.KeyOf(@case.Id, prisoner.Prisoner));
 
     // Whether something of the prisoner is left that only the state can do: to confirm that he arrived, or to notify what it owes (D1, D14).
     private static bool IsExpected(string state, Prisoner prisoner) =>

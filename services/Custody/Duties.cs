@@ -91,7 +91,7 @@ public static class Duties
     private static IEnumerable<string> NotJoined(Prisoner prisoner) => prisoner.Duplicates.Except(prisoner.JoinedDuplicates);
 
     private static Prisoner[] UnjoinedOf(Prisoner prisoner, RuleContext context) =>
-        [.. NotJoined(prisoner).Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
+        [.. NotJoined(prisoner).Select(d => Prisoners.Find(context, prisoner.Case, d)).OfType<Prisoner>()];
 
     // Who sees that proceedings are joined. If another power held him under the other reference, the present power does not learn what that
     // power recorded (D22). It then sees no such entry, whatever that power recorded, so that a missing entry tells nothing either.

@@ -671,7 +671,7 @@ internal static class PrisonerFold
             return;
         foreach (var occurrence in state.Occurrences.Where(o => handovers.Any(s => s.Position == o.Position)))
             occurrence.Corrected = true;
-        StatusEntry[] passed = [.. state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0).OrderBy(s => s.Position)];
+        var passed = PassingsOf(state);
         foreach (var proceedings in state.Proceedings.Where(p => handovers.Any(s => s.Time.Equals(p.CustodyPassTime))))
             proceedings.CustodyPassTime = passed.FirstOrDefault(s => s.Position > proceedings.Position)?.Time;
         state.FormerPowers.Clear();
@@ -685,8 +685,15 @@ internal static class PrisonerFold
                     Returned = status.Returned,
                 }
             );
-        Answers(state, passed.LastOrDefault()?.PassedTo ?? state.Statuses[0].RecordedFor);
+        Answers(state, PowerAfter(state, passed.LastOrDefault()));
     }
+
+    // The passings of custody that stand, in their order. Of several that one entry records, the last one counts.
+    private static StatusEntry[] PassingsOf(Prisoner state) =>
+        [.. state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0).OrderBy(s => s.Position)];
+
+    // The power to which he passed; where he passed to none, the power that registered him.
+    private static string PowerAfter(Prisoner state, StatusEntry? passed) => passed?.PassedTo ?? state.Statuses[0].RecordedFor;
 
     private static void TakeOut(Prisoner state, Func<StatusEntry, bool> which)
     {
@@ -707,12 +714,8 @@ internal static class PrisonerFold
     {
         if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))
             return null;
-        // Of hand-overs that one entry records, the last one counts.
-        var passed = state
-            .Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0 && s.Position < last.Position)
-            .OrderBy(s => s.Position)
-            .LastOrDefault();
-        return last.RecordedFor == (passed?.PassedTo ?? state.Statuses[0].RecordedFor) ? null : last;
+        var before = PassingsOf(state).LastOrDefault(s => s.Position < last.Position);
+        return last.RecordedFor == PowerAfter(state, before) ? null : last;
     }
 
     private static CustodyState BeforeTransit(IEnumerable<StatusEntry> statuses) =>

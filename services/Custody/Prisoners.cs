@@ -322,7 +322,7 @@ public static class Prisoners
         {
             if (request.SameAsPrisoner == request.Prisoner)
                 return Invalid(("same_as_prisoner", "must be another reference"));
-            var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
+            var kept = Find(context, request.Case, request.SameAsPrisoner)!;
             if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
                 return Reason.DuplicateRecord;
             if (IsProposed(prisoner, kept.Prisoner_, context))
@@ -343,7 +343,7 @@ public static class Prisoners
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
-            var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
+            var kept = Find(context, request.Case, request.SameAsPrisoner)!;
             if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
@@ -377,6 +377,9 @@ public static class Prisoners
 
     /// <summary>The record's key among prisoners.</summary>
     public static string KeyOf(string @case, string prisoner) => $"{@case}/{prisoner}";
+
+    /// <summary>The record of this reference in a case; null: there is none.</summary>
+    internal static Prisoner? Find(RuleContext context, string @case, string prisoner) => context.Find(Kind, KeyOf(@case, prisoner));
 
     /// <summary>The key under which the prisoners of a case are listed; empty: of every case.</summary>
     public static string CaseKey(string @case) => @case.Length == 0 ? "" : $"case:{@case}";
@@ -440,7 +443,7 @@ public static class Prisoners
 
     // The record that is kept of the person instead of this one; null: this one is.
     private static Prisoner? KeptOf(Prisoner prisoner, RuleContext context) =>
-        prisoner.DuplicateOf.Length > 0 ? context.Find(Kind, KeyOf(prisoner.Case, prisoner.DuplicateOf)) : null;
+        prisoner.DuplicateOf.Length > 0 ? Find(context, prisoner.Case, prisoner.DuplicateOf) : null;
 
     // Whether a beginning of confinement is recorded, or named now, that is before a time.
     private static bool IsConfinedBefore(Prisoner prisoner, RecordProceedingsRequest request, Timestamp end) =>
@@ -579,13 +582,12 @@ public static class Prisoners
     }
 
     /// <summary>Since when he has been held: the earliest capture that is recorded under any of his references. What he said, or what was
-    /// found of him, before another one was his as well. null: of one of them it is not known.</summary>
-    internal static DateTimeOffset? CaptureOf(Prisoner prisoner, RuleContext context) =>
-        Readiness.PersonOf(context, prisoner).Select(r => r.CaptureTime?.ToDateTimeOffset() ?? DateTimeOffset.MinValue).Min()
-            is var earliest
-        && earliest > DateTimeOffset.MinValue
-            ? earliest
-            : null;
+    /// found of him, before another one was his as well. null: under one of them it is not known.</summary>
+    internal static DateTimeOffset? CaptureOf(Prisoner prisoner, RuleContext context)
+    {
+        var captures = Readiness.PersonOf(context, prisoner).Select(r => r.CaptureTime?.ToDateTimeOffset()).ToArray();
+        return captures.Contains(null) ? null : captures.Min();
+    }
 
     private static bool Owes(Prisoner prisoner, NotifyBureauRequest request, Participant caller)
     {
@@ -707,12 +709,12 @@ public static class Prisoners
             streams.Add(Statements.Kind.Id(mark.Statement));
             audience = StatementVisibility.AudienceOf(statement);
         }
+        var linked = mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner;
         if (mark.OtherPrisoner.Length > 0)
         {
-            if (context.Find(Kind, KeyOf(prisoner.Case, mark.OtherPrisoner)) is not { } other)
+            if (Find(context, prisoner.Case, mark.OtherPrisoner) is not { } other)
                 return Reason.NotFound;
             // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone.
-            var linked = prisoner.DuplicateOf == mark.OtherPrisoner;
             if (linked && !context.Caller.IsNeutral())
                 return Reason.LinkConfirmed;
             touched.Add(other);
@@ -725,7 +727,7 @@ public static class Prisoners
         if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
             streams.AddRange(PersonOf(prisoner).Skip(1));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
-        if (mark.OtherPrisoner.Length > 0 && prisoner.DuplicateOf == mark.OtherPrisoner)
+        if (linked)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
         // Of the other record, only the facts and hand-overs change that were recorded here.
@@ -744,13 +746,13 @@ public static class Prisoners
                 audience = [Audience.Case(prisoner.Case)];
         }
         changes.AddRange(HandedOver(prisoner, handedOver, context));
-        if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == prisoner.DuplicateOf)
+        if (linked)
             changes.Add(Parted(prisoner, streams, context));
         // Those who were told of a breach when the hand-over was recorded are told of it.
         return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
     }
 
-    // Which references counted for the person until the link was undone: no word is taken away by that (D9).
+    // The references that counted for the person until the link was undone are kept, so that no word is taken away by undoing it (D9).
     private static Change Parted(Prisoner prisoner, IReadOnlyList<StreamId> streams, RuleContext context)
     {
         var links = Readiness.Counting(Readiness.PersonOf(context, prisoner));

@@ -28,7 +28,7 @@ public static class Reactions
     /// alone.</summary>
     public static Decision Drafted(TransferRequestDrafted e, RuleContext context)
     {
-        if (Find(context, e.Case, e.Prisoner) is not { } prisoner)
+        if (Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var noted = new InterestNoted
         {
@@ -41,7 +41,7 @@ public static class Reactions
 
     /// <summary>The interest is now seen by the detaining power and the observers.</summary>
     public static Decision Submitted(TransferRequestSubmitted e, RuleContext context) =>
-        Find(context, e.Case, e.Prisoner) is not { } prisoner
+        Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
                 e.Case,
@@ -51,7 +51,7 @@ public static class Reactions
 
     /// <summary>The interest is gone, as if it had never been.</summary>
     public static Decision Discarded(DraftDiscarded e, RuleContext context) =>
-        Find(context, e.Case, e.Prisoner) is not { } prisoner
+        Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
                 e.Case,
@@ -61,13 +61,13 @@ public static class Reactions
 
     /// <summary>The prisoner is on the way.</summary>
     public static Decision Departed(TransitBegun e, RuleContext context) =>
-        Find(context, e.Case, e.Prisoner) is not { } prisoner
+        Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
     /// <summary>The prisoner is back where he was before.</summary>
     public static Decision Aborted(HandoverAborted e, RuleContext context) =>
-        Find(context, e.Case, e.Prisoner) is not { } prisoner
+        Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
@@ -164,14 +164,11 @@ public static class Reactions
         return Readiness.Breaches(records, departure, context, @case => Standings.StillHolds(records, @case, departure, basis, context));
     }
 
-    private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>
-        context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
-
     // The record that is kept of the person.
     private static Prisoner? FindKept(RuleContext context, string @case, string prisoner) =>
-        Find(context, @case, prisoner) is { DuplicateOf.Length: > 0 } duplicate
-            ? Find(context, @case, duplicate.DuplicateOf)
-            : Find(context, @case, prisoner);
+        Prisoners.Find(context, @case, prisoner) is { DuplicateOf.Length: > 0 } duplicate
+            ? Prisoners.Find(context, @case, duplicate.DuplicateOf)
+            : Prisoners.Find(context, @case, prisoner);
 
     // Whether a participant confirmed for a state that is or was party to the case. For whom it acted was judged when it confirmed; the
     // agreement may not list it any more when the other side confirms, or when custody hears of it, and what took place stands all the same.

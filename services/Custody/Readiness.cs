@@ -152,20 +152,20 @@ public static class Readiness
 
     /// <summary>All records of the person, under whichever of his references one of them is.</summary>
     internal static IReadOnlyList<Prisoner> PersonOf(RuleContext context, Prisoner prisoner) =>
-        prisoner.DuplicateOf.Length > 0 && context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, prisoner.DuplicateOf)) is { } kept
+        prisoner.DuplicateOf.Length > 0 && Prisoners.Find(context, prisoner.Case, prisoner.DuplicateOf) is { } kept
             ? Records(context, kept)
             : Records(context, prisoner);
 
     /// <summary>The prisoner's record and those of the same person that are no longer kept, whose statements count too.</summary>
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>
-        [prisoner, .. prisoner.Duplicates.Select(d => context.Find(Prisoners.Kind, Prisoners.KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
+        [prisoner, .. prisoner.Duplicates.Select(d => Prisoners.Find(context, prisoner.Case, d)).OfType<Prisoner>()];
 
     /// <summary>What was said under the references that counted for the person, each before the link by which it counted was undone.
     /// Otherwise a participant that undoes a link alone would hide by it what stopped a departure (D9).</summary>
     /// <param name="context">The states.</param>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     internal static IReadOnlyList<Statement> SaidBefore(RuleContext context, IReadOnlyList<Prisoner> records) =>
-        SaidBefore(records, reference => context.Find(Prisoners.Kind, Prisoners.KeyOf(records[0].Case, reference)));
+        SaidBefore(records, reference => Prisoners.Find(context, records[0].Case, reference));
 
     /// <summary>The same, given how a record of the case is found by its reference.</summary>
     public static IReadOnlyList<Statement> SaidBefore(IReadOnlyList<Prisoner> records, Func<string, Prisoner?> find) =>

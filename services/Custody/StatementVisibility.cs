@@ -12,7 +12,7 @@ public static class StatementVisibility
     public static IEnumerable<string> AudienceOf(Statement statement) =>
         [.. AudienceOf(statement.Case, statement.RecordedFor, statement.Classification), Audience.Of(statement.Participant)];
 
-    /// <summary>Who may see a statement beside who recorded it.</summary>
+    /// <summary>Who may see a statement beside the participant that recorded it.</summary>
     /// <param name="case">The case.</param>
     /// <param name="power">The state that held the person when it was recorded.</param>
     /// <param name="marking">Its marking, which limits the state's participants alone.</param>
@@ -40,8 +40,8 @@ public static class StatementVisibility
         return shown;
     }
 
-    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to a reader without an
-    /// opening.</summary>
+    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to a reader
+    /// without an opening.</summary>
     public static Statement Show(Statement statement, Reader reader)
     {
         var shown = statement.Clone();

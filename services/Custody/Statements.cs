@@ -40,9 +40,7 @@ public static class Statements
         Show = (statement, @case, context) => StatementVisibility.Show(statement, Cases.ReaderOf(context.Caller, @case)),
         Streams = (s, _) => [Kind.Id(s.Statement_), Prisoners.Kind.Id(Prisoners.KeyOf(s.Case, s.Prisoner))],
         Origins = (s, context) =>
-            context.Find(Prisoners.Kind, Prisoners.KeyOf(s.Case, s.Prisoner)) is { } prisoner
-                ? Prisoners.PowersOfOriginFor(prisoner, context)
-                : [],
+            Prisoners.Find(context, s.Case, s.Prisoner) is { } prisoner ? Prisoners.PowersOfOriginFor(prisoner, context) : [],
     };
 
     /// <summary>Records a statement. What he said before stays; which of them counts follows from when he spoke and who attests it

@@ -87,6 +87,10 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The request id under which a version is recorded.</summary>
     public static string RequestIdOf(ulong version) => $"agreement-{version}";
 
+    /// <summary>Where a version is in a ledger; null: it is not.</summary>
+    internal static Task<ulong?> PositionOf(ServiceLedger ledger, ulong version, CancellationToken cancel) =>
+        ledger.FindPosition($"service/{ledger.Service}", RequestIdOf(version), cancel);
+
     private readonly ConcurrentDictionary<ulong, Permissions> _earlier = [];
     private volatile ParsedAgreement? _inForce;
     private byte[] _digest = [];
@@ -105,7 +109,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             return inForce;
         if (_earlier.TryGetValue(version, out var known))
             return known;
-        if (await ledger.FindPosition($"service/{ledger.Service}", RequestIdOf(version), cancel) is not { } position)
+        if (await PositionOf(ledger, version, cancel) is not { } position)
             return inForce;
         return _earlier[version] = new Permissions(await Recorded(ledger, position, cancel));
     }

@@ -76,6 +76,8 @@ internal sealed class Following(
     {
         while (!(_from >= to))
         {
+            // A reader that may not follow any more waits for no turn.
+            await Rights();
             var (page, rights) = await Page(_from, PageEntries);
             if (!await Send(page.Entries, rights))
                 continue;
@@ -93,8 +95,6 @@ internal sealed class Following(
     /// <summary>Reads a page, with the rights that its reader has then. Others' entries may change them while it waits for its turn.</summary>
     private async Task<(EntryPage Page, Rights Rights)> Page(ulong from, int limit)
     {
-        // A reader that may not follow any more waits for no turn.
-        await Rights();
         await followers.Pages.WaitAsync(stop);
         try
         {

@@ -39,11 +39,7 @@ internal sealed class LedgerEndpoint(
             throw Refusals.Invalid("", "the entry must be named in one way only").ToException();
         ulong? position = request switch
         {
-            { AgreementVersion: > 0 and var version } => await ledger.FindPosition(
-                $"service/{ledger.Service}",
-                Agreements.RequestIdOf(version),
-                cancel
-            ),
+            { AgreementVersion: > 0 and var version } => await Agreements.PositionOf(ledger, version, cancel),
             { OwnRequestId.Length: > 0 } => await ledger.FindPosition(caller.Id, request.OwnRequestId, cancel),
             _ => request.Position,
         };

@@ -7,8 +7,8 @@ namespace Ministries.Hosting;
 
 /// <summary>
 /// Asks the ledger every two seconds whether it can be served in full: whether a commit is answered, the clock is trusted, the database is
-/// not behind what was signed, and the ledger's version of the agreement is in force here. Readiness follows the answer, and so does what is measured. A database that takes no commits still
-/// answers reads, so the reads of <see cref="Vitals"/> do not show it.
+/// not behind what was signed, and the ledger's version of the agreement is in force here. Readiness follows the answer, and so does what
+/// is measured. A database that takes no commits still answers reads, so the reads of <see cref="Vitals"/> do not show it.
 /// </summary>
 internal sealed partial class LedgerWatch : SupervisedService
 {
@@ -117,7 +117,7 @@ internal sealed partial class LedgerWatch : SupervisedService
     [LoggerMessage(70, LogLevel.Error, "{Service} is not fully served: {Wrong}")]
     private static partial void LogWrong(ILogger log, string service, string wrong);
 
-    [LoggerMessage(71, LogLevel.Information, "{Service}: the ledger takes commits again")]
+    [LoggerMessage(71, LogLevel.Information, "{Service} is fully served again")]
     private static partial void LogRight(ILogger log, string service);
 
     [LoggerMessage(

@@ -135,8 +135,7 @@ public sealed class Reads
         // Most records are about one case, the one that was read with them.
         if (Known(record, caller, permissions, method, isCase ? (Case)(object)record : beside?.State) is not { } judged)
         {
-            var own = NeedToKnow.CaseOf(record);
-            var ids = kind.AudienceOf(record).Select(Audience.CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
+            var ids = CasesAbout(kind, record).ToList();
             var cases = new Dictionary<string, Case>();
             foreach (var id in ids)
                 if (isCase && id == key)
@@ -152,7 +151,7 @@ public sealed class Reads
                 await Evenly.Wait(context);
                 throw Refuse(context, Reason.NotFound);
             }
-            if (named.Length == 0 && own.Length > 0 && !isCase)
+            if (named.Length == 0 && !isCase && NeedToKnow.CaseOf(record) is { Length: > 0 } own)
                 Remember(caller, key, own);
             if (ids.Count == 1 && cases.Count == 1)
                 Keep(record, judged);
@@ -239,8 +238,7 @@ public sealed class Reads
         var found = await _ledger.List(kind, keys, Viewer.Of(caller), after, size + 1, cancel);
         var page = found.Take(size).ToArray();
         // The cases are read after the records, so a party that was removed before a record changed does not see the change.
-        var about = page.SelectMany(r => kind.AudienceOf(r.State).Select(Audience.CaseOf).Append(NeedToKnow.CaseOf(r.State)));
-        var cases = await CasesOf(caller, about, cancel);
+        var cases = await CasesOf(caller, page.SelectMany(r => CasesAbout(kind, r.State)), cancel);
         var reader = Cases.ReaderOf(caller, cases.Values);
         T[] shown =
         [
@@ -274,6 +272,10 @@ public sealed class Reads
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
         (EdgeCall.Of(context).Agreement.Permissions, EdgeCall.Of(context).Caller.Participant);
+
+    // The cases on which it depends who may see a record.
+    private static IEnumerable<string> CasesAbout(StreamKind kind, IMessage record) =>
+        kind.AudienceOf(record).Select(Audience.CaseOf).Append(NeedToKnow.CaseOf(record)).Where(c => c.Length > 0).Distinct();
 
     // Those among some cases to which a participant is a party. Where there are none, the same read is made, so that it takes as long.
     private async Task<Dictionary<string, Case>> CasesOf(Participant participant, IEnumerable<string> ids, CancellationToken cancel)

@@ -22,9 +22,6 @@ internal sealed class CommandQueue(LedgerOptions options)
 
     private readonly Dictionary<string, (int Count, long Bytes, long BytesBeyond)> _perParticipant = [];
 
-    // What waits in the room that is kept for FLASH. It is apart from the rest, so that neither takes room from the other.
-    private readonly HashSet<PendingCommand> _beyond = [];
-
     // When each participant had its last place: the number of that place. The agreement limits how many participants there are.
     private readonly Dictionary<string, long> _served = [];
     private long _places;
@@ -54,8 +51,7 @@ internal sealed class CommandQueue(LedgerOptions options)
                 command.Precedence >= (int)Precedence.Flash && own.BytesBeyond + command.Bytes.Length <= options.QueuedBytesForFlash;
             if (_count >= options.MaxQueued || own.Count >= options.MaxQueuedPerParticipant || !fits && !fitsBeyond)
                 throw new LedgerOverloadedException();
-            if (!fits)
-                _beyond.Add(pending);
+            pending.IsBeyond = !fits;
             if (!_ranks.TryGetValue(command.Precedence, out var rank))
                 _ranks[command.Precedence] = rank = [];
             var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
@@ -174,11 +170,10 @@ internal sealed class CommandQueue(LedgerOptions options)
     private void ChangeCounts(PendingCommand pending, int sign)
     {
         var length = sign * (long)pending.Command.Bytes.Length;
-        var beyond = sign > 0 ? _beyond.Contains(pending) : _beyond.Remove(pending);
         var own = _perParticipant.GetValueOrDefault(pending.Command.Participant);
         own.Count += sign;
         _count += sign;
-        if (beyond)
+        if (pending.IsBeyond)
             own.BytesBeyond += length;
         else
         {

@@ -88,9 +88,6 @@ internal sealed class Committer(CommitContext context)
     private long _failingSince,
         _failedLast;
 
-    // Whether a single command failed that the database did not take, and none was recorded since.
-    private bool _failedOne;
-
     // Commands that the database did not take by themselves, and how many of them came since a command was recorded.
     private const int MostFailedOnes = 1024;
     private readonly HashSet<(string Participant, string RequestId)> _failedOnes = [];
@@ -107,9 +104,8 @@ internal sealed class Committer(CommitContext context)
             Interlocked.Exchange(ref _failingSince, 0);
     }
 
-    private void NoteFailure(bool ofOne)
+    private void NoteFailure()
     {
-        _failedOne |= ofOne;
         Interlocked.Exchange(ref _failedLast, Math.Max(1, context.Options.Time.GetTimestamp()));
         Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
     }
@@ -244,8 +240,8 @@ internal sealed class Committer(CommitContext context)
                 if (progress.Recorded)
                     _newFailedOnes = 0;
                 // A command that records nothing touches less of the database, and says little about one that records something.
-                if (!_failedOne || progress.Recorded)
-                    (_failingSince, _failedLast, _failedOne) = (0, 0, false);
+                if (_newFailedOnes <= 1)
+                    (_failingSince, _failedLast) = (0, 0);
                 return;
             }
             catch (Exception e)
@@ -265,7 +261,7 @@ internal sealed class Committer(CommitContext context)
                         && e is not (ClockNotTrustedException or LedgerInconsistentException)
                         && (!ofOne || ShowsMore(commands[0].Command))
                     )
-                        NoteFailure(ofOne);
+                        NoteFailure();
                     FailAll(commands, fault);
                     if (ofOne && _schedule is not null)
                         break;

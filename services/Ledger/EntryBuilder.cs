@@ -77,8 +77,8 @@ internal sealed class EntryBuilder
                 command.Participant,
                 _decided.Decision.Case,
                 _decided.Audience,
-                TraceText.OrNothing(span?.Id ?? command.TraceParent),
                 // The last guard: a text that the database does not take would spoil the commit of all commands of the batch.
+                TraceText.OrNothing(span?.Id ?? command.TraceParent),
                 TraceText.OrNothing(span is null ? command.TraceState : span.TraceStateString ?? ""),
                 header,
                 PartBytes: 0

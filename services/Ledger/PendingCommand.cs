@@ -14,6 +14,10 @@ internal sealed class PendingCommand(Command command, long since)
     /// <summary>When it came, as a <see cref="Stopwatch"/> timestamp.</summary>
     public long Since { get; } = since;
 
+    /// <summary>Whether it waits in the room that is kept for FLASH. That room is apart from the rest, so that neither takes room from the
+    /// other.</summary>
+    public bool IsBeyond { get; set; }
+
     /// <summary>The span of its commit; null: nobody listens, or the commit has not begun.</summary>
     public Activity? Span { get; set; }
 

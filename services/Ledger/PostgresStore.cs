@@ -215,9 +215,9 @@ internal sealed class PostgresStore : Store
                 || e.Severity is "FATAL" or "PANIC"
                 || e.SqlState is PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.QueryCanceled
                 || e.SqlState[..2] is "08" or "25" or "53" or "57" or "58",
-            // A row that cannot be read is damaged, although Google.Protobuf derives this from IOException.
-            InvalidProtocolBufferException => false,
-            CommitDoubtfulException or NpgsqlException or TimeoutException or IOException or System.Net.Sockets.SocketException => true,
+            // A row that cannot be read is damaged, although Google.Protobuf derives its exception from IOException.
+            IOException and not InvalidProtocolBufferException => true,
+            CommitDoubtfulException or NpgsqlException or TimeoutException or System.Net.Sockets.SocketException => true,
             _ => false,
         };
 

@@ -16,10 +16,8 @@ internal sealed class RecentEntries
     private readonly Lock _lock = new();
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
 
-    // The positions are kept for so many list keys. Where there are more, all are forgotten, and every key counts as changed then.
-    private const int MostRelisted = 16_384;
+    // The positions are kept for the list keys that somebody asked for. These are participants' keys, of which there are few.
     private readonly ConcurrentDictionary<(string Kind, string Key), ulong> _relisted = [];
-    private ulong _forgotten;
 
     // A ring of the entries from _first to before _next, each at its position modulo the length.
     private ulong _first,
@@ -48,12 +46,9 @@ internal sealed class RecentEntries
     /// <summary>When the database was looked at last.</summary>
     public long Looked => Volatile.Read(ref _looked);
 
-    public ulong RelistedAt(string kind, string key)
-    {
-        // What is known of the key is read first: it may be forgotten meanwhile, but not before that is noted.
-        var relisted = _relisted.GetValueOrDefault((kind, key));
-        return Math.Max(relisted, Math.Max(Volatile.Read(ref _forgotten), Volatile.Read(ref _others)));
-    }
+    // A key counts as changed when it is first asked for. Whoever asks reads the records after that.
+    public ulong RelistedAt(string kind, string key) =>
+        Math.Max(_relisted.GetOrAdd((kind, key), _ => Volatile.Read(ref _known)), Volatile.Read(ref _others));
 
     /// <summary>Whether others committed entries that may have changed the keys of records: those of a case. What is of no case changes no
     /// keys but those of the service's own records.</summary>
@@ -87,13 +82,9 @@ internal sealed class RecentEntries
     /// <param name="size">The number of entries now.</param>
     public void Keep(Rows rows, ulong size)
     {
-        if (_relisted.Count + rows.Keys.Count + rows.RemovedKeys.Count > MostRelisted)
-        {
-            Volatile.Write(ref _forgotten, size);
-            _relisted.Clear();
-        }
-        foreach (var changed in rows.Keys.Concat(rows.RemovedKeys))
-            _relisted[(changed.Kind, changed.Token)] = size;
+        foreach (var changed in rows.Keys.Concat(rows.RemovedKeys).Select(k => (k.Kind, k.Token)))
+            if (_relisted.ContainsKey(changed))
+                _relisted[changed] = size;
         List<TailEntry> entries = [];
         if (_wanted)
             foreach (var added in rows.Entries)

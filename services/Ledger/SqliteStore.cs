@@ -90,8 +90,11 @@ internal sealed class SqliteStore : Store
 
     // A row that cannot be read is damaged, although Google.Protobuf derives its exception from IOException.
     public override bool IsOutage(Exception fault) =>
-        fault is SqliteException { SqliteErrorCode: 5 or 6 or 8 or 10 or 13 or 14 } or IOException or UnauthorizedAccessException
-        && fault is not InvalidProtocolBufferException;
+        fault
+            is SqliteException { SqliteErrorCode: 5 or 6 or 8 or 10 or 13 or 14 }
+                or UnauthorizedAccessException
+                or IOException
+                and not InvalidProtocolBufferException;
 
     // A command can cause these by what it says: too big, a constraint, a type or a range.
     public override bool IsDamage(Exception fault) =>

@@ -1,7 +1,7 @@
 namespace Ministries.Ledger;
 
-/// <summary>The trace context of what comes from others (W3C Trace Context). Nobody signs it, so it may be anything, and nothing depends on
-/// it.</summary>
+/// <summary>The trace context of what comes from others (W3C Trace Context). It is not always signed, so it may be anything, and nothing
+/// depends on it.</summary>
 public static class TraceText
 {
     /// <summary>The longest that is kept, in characters: what every party must pass on of a <c>tracestate</c> at least.</summary>

@@ -8,9 +8,12 @@ namespace Ministries.Rules;
 /// <param name="cases">The ids of the cases to which it is a party.</param>
 public sealed class HeldTokens(Participant? participant, HashSet<string> cases)
 {
-    private readonly HashSet<string> _own = participant is null ? [] : Own(participant),
-        _endings = participant is null ? [] : Endings(participant);
-    private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases = cases.GetAlternateLookup<ReadOnlySpan<char>>();
+    // What stands before a case's id in its tokens.
+    private static readonly int Before = Audience.Case("").Length;
+
+    private readonly HashSet<string> _own = participant is null ? [] : Own(participant);
+    private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases = cases.GetAlternateLookup<ReadOnlySpan<char>>(),
+        _endings = (participant is null ? new HashSet<string>() : Endings(participant)).GetAlternateLookup<ReadOnlySpan<char>>();
 
     /// <summary>Whether it holds a token.</summary>
     public bool Contains(string token)
@@ -18,9 +21,7 @@ public sealed class HeldTokens(Participant? participant, HashSet<string> cases)
         if (_own.Contains(token))
             return true;
         var @case = Audience.SpanOfCase(token);
-        return @case.Length > 0
-            && _cases.Contains(@case)
-            && _endings.GetAlternateLookup<ReadOnlySpan<char>>().Contains(token.AsSpan(Audience.Case("").Length + @case.Length));
+        return @case.Length > 0 && _cases.Contains(@case) && _endings.Contains(token.AsSpan(Before + @case.Length));
     }
 
     /// <summary>The tokens that a participant holds without a case.</summary>
@@ -30,16 +31,14 @@ public sealed class HeldTokens(Participant? participant, HashSet<string> cases)
     /// one of many and by its own name (<see cref="Audience.Marked"/>).</summary>
     internal static HashSet<string> Endings(Participant participant)
     {
-        var side = participant.Kind is ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower
-            ? Audience.Observers("")
-            : Audience.State("", participant.State);
-        var (before, endings) = (Audience.Case("").Length, new HashSet<string>());
+        var side = participant.IsNeutral() ? Audience.Observers("") : Audience.State("", participant.State);
+        var endings = new HashSet<string>();
         foreach (var audience in (string[])[Audience.Case(""), side])
             for (var level = Level.Restricted; level == Level.Restricted || level <= participant.Clearance; level++)
             {
                 var cleared = Audience.Cleared(audience, level);
-                endings.Add(cleared[before..]);
-                endings.Add(Audience.Named(cleared, participant.Id)[before..]);
+                endings.Add(cleared[Before..]);
+                endings.Add(Audience.Named(cleared, participant.Id)[Before..]);
             }
         return endings;
     }

@@ -14,6 +14,7 @@ using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Operations.V1;
 using Ministries.Trust;
 
 namespace Ministries.Bus.Tests;

@@ -86,17 +86,26 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             };
             etag = (await hq.AdmitPartyAsync(admit, cancellationToken: Cancel)).Etag;
         }
-        var register = new RegisterPrisonerRequest
-        {
-            RequestId = Id(),
-            Actor = CaseFixture.Actor,
-            Etag = etag,
-            Case = opened.Case,
-            Status = CustodyState.Interned,
-            CaptureTime = Ago(24),
-            Identity = CaseFixture.Seal(CaseFixture.Icrc),
-        };
-        return (opened, await hq.RegisterPrisonerAsync(register, cancellationToken: Cancel));
+        return (opened, await Register(opened.Case, CaseFixture.Seal(CaseFixture.Icrc)));
+    }
+
+    private async Task<RegisterPrisonerResponse> Register(string @case, Sealed identity)
+    {
+        var hq = running.As(CaseFixture.Hq);
+        var seen = await hq.GetCaseAsync(new GetCaseRequest { Case = @case }, cancellationToken: Cancel);
+        return await hq.RegisterPrisonerAsync(
+            new RegisterPrisonerRequest
+            {
+                RequestId = Id(),
+                Actor = CaseFixture.Actor,
+                Etag = seen.Etag,
+                Case = @case,
+                Status = CustodyState.Interned,
+                CaptureTime = Ago(24),
+                Identity = identity,
+            },
+            cancellationToken: Cancel
+        );
     }
 
     /// <summary>The Red Cross records what he said, and each who was there attests it.</summary>
@@ -253,18 +262,18 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     {
         var hq = running.As(CaseFixture.Hq);
         var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor }, cancellationToken: Cancel);
-        var to = await Register(CaseFixture.Seal(CaseFixture.Icrc));
+        var to = await Register(opened.Case, CaseFixture.Seal(CaseFixture.Icrc));
         await Refused(
             StatusCode.FailedPrecondition,
             "RECIPIENT_NOT_RELEASED",
-            () => Register(CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Kr))
+            () => Register(opened.Case, CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Kr))
         );
         await Refused(
             StatusCode.InvalidArgument,
             "REQUEST_INVALID",
-            () => Register(new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Scheme = "plain-text" })
+            () => Register(opened.Case, new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Scheme = "plain-text" })
         );
-        var first = await Register(CaseFixture.Seal(CaseFixture.Icrc));
+        var first = await Register(opened.Case, CaseFixture.Seal(CaseFixture.Icrc));
         await Refused(
             StatusCode.FailedPrecondition,
             "APPROVALS_MISSING",
@@ -281,24 +290,6 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                     }
                 ).ResponseAsync
         );
-
-        async Task<RegisterPrisonerResponse> Register(Sealed identity)
-        {
-            var seen = await hq.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
-            return await hq.RegisterPrisonerAsync(
-                new RegisterPrisonerRequest
-                {
-                    RequestId = Id(),
-                    Actor = CaseFixture.Actor,
-                    Etag = seen.Etag,
-                    Case = opened.Case,
-                    Status = CustodyState.Interned,
-                    CaptureTime = Ago(24),
-                    Identity = identity,
-                },
-                cancellationToken: Cancel
-            );
-        }
     }
 
     /// <summary>One observer alone takes no word away (D9).</summary>
@@ -307,20 +298,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     {
         var (hq, icrc, consular) = (running.As(CaseFixture.Hq), running.As(CaseFixture.Icrc), running.As("service/consular"));
         var (opened, kept) = await ACaseWithAPrisoner();
-        var seen = await hq.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
-        var other = await hq.RegisterPrisonerAsync(
-            new RegisterPrisonerRequest
-            {
-                RequestId = Id(),
-                Actor = CaseFixture.Actor,
-                Etag = seen.Etag,
-                Case = opened.Case,
-                Status = CustodyState.Interned,
-                CaptureTime = Ago(24),
-                Identity = CaseFixture.Seal(CaseFixture.Icrc),
-            },
-            cancellationToken: Cancel
-        );
+        var other = await Register(opened.Case, CaseFixture.Seal(CaseFixture.Icrc));
         var wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
         await HisStatement(opened.Case, kept.Prisoner, wish);
         await HisStatement(opened.Case, other.Prisoner, RandomNumberGenerator.GetBytes(WishCommitments.Bytes), "UA");

@@ -841,19 +841,35 @@ public sealed class AccessTests
                 break;
             default:
                 // To the power that holds him, so that it answers for the same access before and after.
-                _fixture.Happen(
-                    new CustodyTransferred
-                    {
-                        Case = _fixture.Case,
-                        Prisoner = CaseFixture.First,
-                        FromPower = "UA",
-                        ToPower = "UA",
-                        Ended = true,
-                    }
-                );
+                _fixture.Pass("UA", "UA", ended: true);
                 break;
         }
     }
+
+    // Once a link is undone: the man of the kept reference was never handed over, and Ukraine answers for him again.
+    private CustodyTransferred NotHandedOver(string from, Timestamp passed) =>
+        new()
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.Second,
+            FromPower = from,
+            ToPower = "UA",
+            Undone = true,
+            PassTime = passed,
+        };
+
+    // Once a link is undone: the hand-over was of the man of the other reference.
+    private CustodyTransferred HandedOver(string from, string to, Timestamp passed, string answering = "") =>
+        new()
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.First,
+            FromPower = from,
+            ToPower = to,
+            Route = Types.V1.Route.Article12Transfer,
+            PassTime = passed,
+            AnsweringPower = answering,
+        };
 
     /// <summary>The hand-over was recorded under the kept reference, and was of the other man (D4, D17).</summary>
     [Fact]
@@ -868,27 +884,8 @@ public sealed class AccessTests
         foreach (var access in (string[])[his, others])
             _fixture.Do(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit);
         _fixture.Undo(link);
-        var undone = new CustodyTransferred
-        {
-            Case = _fixture.Case,
-            Prisoner = CaseFixture.Second,
-            FromPower = "KR",
-            ToPower = "UA",
-            Undone = true,
-            PassTime = passed,
-        };
-        _fixture.Happen(undone);
-        _fixture.Happen(
-            new CustodyTransferred
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                FromPower = "UA",
-                ToPower = "KR",
-                Route = Types.V1.Route.Article12Transfer,
-                PassTime = passed,
-            }
-        );
+        _fixture.Happen(NotHandedOver("KR", passed));
+        _fixture.Happen(HandedOver("UA", "KR", passed));
         foreach (var (access, power) in ((string, string)[])[(his, "KR"), (others, "UA")])
         {
             Assert.Equal(power, _fixture.Access(access).DetainingPower);
@@ -926,30 +923,9 @@ public sealed class AccessTests
             }
         );
         _fixture.Change(ended: false);
-        _fixture.Happen(
-            new CustodyTransferred
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.Second,
-                FromPower = powers[^1],
-                ToPower = "UA",
-                Undone = true,
-                PassTime = passed,
-            }
-        );
+        _fixture.Happen(NotHandedOver(powers[^1], passed));
         foreach (var (from, to) in powers.Prepend("UA").Zip(powers))
-            _fixture.Happen(
-                new CustodyTransferred
-                {
-                    Case = _fixture.Case,
-                    Prisoner = CaseFixture.First,
-                    FromPower = from,
-                    ToPower = to,
-                    Route = Types.V1.Route.Article12Transfer,
-                    PassTime = passed,
-                    AnsweringPower = powers[^1],
-                }
-            );
+            _fixture.Happen(HandedOver(from, to, passed, powers[^1]));
         Assert.Equal(before, (_fixture.Access(visits), _fixture.Access(asked)));
         // To notify the visits anew ends no denial.
         Close(visits);
@@ -1036,15 +1012,7 @@ public sealed class AccessTests
         _fixture.To(TransferState.HandedOver);
         // After the hand-over, and before it is known here that custody passed.
         _fixture.Do(CaseFixture.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(-0.5) }, Accesses.RecordVisit);
-        _fixture.Happen(
-            new CustodyTransferred
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                FromPower = "UA",
-                ToPower = "KR",
-            }
-        );
+        _fixture.Pass("UA", "KR");
         var (late, _) = _fixture.Play(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit);
         Assert.Contains(Audience.State(_fixture.Case, "UA"), late.Audience);
         Assert.DoesNotContain(Audience.State(_fixture.Case, "KR"), late.Audience);

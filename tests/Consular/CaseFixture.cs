@@ -443,7 +443,15 @@ internal sealed class CaseFixture
         );
 
     /// <summary>The prisoner passes on from one power to another, as custody records it.</summary>
-    public void Pass(string from, string to, Route route = Route.Article12Transfer, bool returned = false, string prisoner = First) =>
+    public void Pass(
+        string from,
+        string to,
+        Route route = Route.Article12Transfer,
+        bool returned = false,
+        string prisoner = First,
+        bool ended = false,
+        IEnumerable<Invariant>? breaches = null
+    ) =>
         Happen(
             new CustodyTransferred
             {
@@ -453,6 +461,8 @@ internal sealed class CaseFixture
                 ToPower = to,
                 Route = returned ? Route.Unspecified : route,
                 Returned = returned,
+                Ended = ended,
+                Breaches = { breaches ?? [] },
                 RelievedPowers = { Cases.Relieved(InCase(prisoner).FormerPowers, to) },
             }
         );

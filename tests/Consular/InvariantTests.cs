@@ -415,16 +415,7 @@ public sealed class InvariantTests
         Assert.True(_fixture.MaySee(CaseFixture.Icrc, [.. decision.Audience]));
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], _fixture.Seen(CaseFixture.Icrc, transfer)!.Breaches);
         // Custody judges it once more; what it finds stands beside.
-        _fixture.Happen(
-            new CustodyTransferred
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                FromPower = "UA",
-                ToPower = "KR",
-                Breaches = { Invariant.D9, Invariant.D12 },
-            }
-        );
+        _fixture.Pass("UA", "KR", breaches: [Invariant.D9, Invariant.D12]);
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12], _fixture.Transfer(transfer).Breaches);
     }
 

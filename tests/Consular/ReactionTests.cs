@@ -376,15 +376,7 @@ public sealed class ReactionTests
     {
         var other = _fixture.To(State.UnderReview);
         var transfer = _fixture.To(State.HandedOver);
-        _fixture.Happen(
-            new CustodyTransferred
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                FromPower = "UA",
-                ToPower = "KR",
-            }
-        );
+        _fixture.Pass("UA", "KR");
         Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
         Assert.Equal(State.Suspended, _fixture.Transfer(other).State);
         Assert.Equal(

@@ -237,10 +237,7 @@ public sealed class AccessTests
             },
             "custody/900/0"
         );
-        var other = (
-            (NotifyVisitResponse)
-                _fixture.Do(CaseFixture.Icrc, new NotifyVisitRequest { Prisoner = CaseFixture.Second }, Accesses.NotifyVisit)
-        ).Access;
+        var other = Notify(prisoner: CaseFixture.Second);
         Assert.Equal(Reason.DenialLimitReached, TryToDeny(other, 11));
         Assert.Equal(Reason.Unspecified, TryToDeny(other, 9));
         _fixture.Happen(
@@ -272,22 +269,7 @@ public sealed class AccessTests
         ).Access;
         // A power that transferred him asks for no access of its own.
         var own = from == "UA" ? Request() : null;
-        _fixture.Happen(
-            new DuplicateLinked
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                SameAsPrisoner = CaseFixture.Second,
-            }
-        );
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Ended = true,
-            }
-        );
+        _fixture.Link();
         _fixture.Pass(from, to, prisoner: CaseFixture.Second);
         Assert.All((string[])[visits, asked], a => Assert.Equal(to, _fixture.Access(a).DetainingPower));
         if (own is not null)

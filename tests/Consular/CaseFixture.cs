@@ -491,18 +491,9 @@ internal sealed class CaseFixture
                 Case = Case,
                 Prisoner = First,
                 SameAsPrisoner = Second,
-            },
-            $"custody/{position}/0"
-        );
-        _custody++;
-        Happen(
-            new StatusRecorded
-            {
-                Case = Case,
-                Prisoner = First,
-                Ended = true,
             }
         );
+        Change(ended: true);
         return position;
     }
 

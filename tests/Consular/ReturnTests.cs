@@ -380,22 +380,7 @@ public sealed class ReturnTests
     // What custody publishes first when an observer undoes the link after what both sides confirmed.
     private void Undo(CustodyTransferred undone)
     {
-        _fixture.Happen(
-            new Custody.V1.RecordCorrected
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Position = _fixture.RuleRunner.State(Dossiers.Links, _fixture.Case)!.Links.Single().CustodyPosition,
-            }
-        );
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = true,
-            }
-        );
+        _fixture.Undo(_fixture.RuleRunner.State(Dossiers.Links, _fixture.Case)!.Links.Single().CustodyPosition);
         _fixture.Happen(
             new CustodyTransferred(undone)
             {

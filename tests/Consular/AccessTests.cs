@@ -197,14 +197,7 @@ public sealed class AccessTests
         var visited = _fixture.Now;
         _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
         foreach (var prisoner in (string[])[CaseFixture.First, CaseFixture.Second])
-            _fixture.Happen(
-                new StatusRecorded
-                {
-                    Case = _fixture.Case,
-                    Prisoner = prisoner,
-                    Ended = true,
-                }
-            );
+            _fixture.Change(ended: true, prisoner);
         _fixture.Happen(new CaseClosed { Case = _fixture.Case });
         var access = Notify();
         Assert.Equal("UA", _fixture.Access(access).DetainingPower);

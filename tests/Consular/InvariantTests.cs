@@ -193,15 +193,7 @@ public sealed class InvariantTests
     public void Nobody_leaves_who_is_not_held()
     {
         var transfer = _fixture.To(State.Agreed);
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = false,
-                Ended = true,
-            }
-        );
+        _fixture.Change(ended: true);
         Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);
         Assert.Equal(
             Reason.PrisonerNotHeld,
@@ -220,14 +212,7 @@ public sealed class InvariantTests
                 Transfers.DraftTransferRequest
             )
         );
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = true,
-            }
-        );
+        _fixture.Change(ended: false);
         Assert.Equal(
             Reason.Unspecified,
             _fixture.Try(CaseFixture.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer)
@@ -591,15 +576,7 @@ public sealed class InvariantTests
         Assert.Equal(expected, _fixture.Try(CaseFixture.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer));
         if (expected == Reason.Unspecified)
             return;
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = false,
-                Ended = true,
-            }
-        );
+        _fixture.Change(ended: true);
         Assert.Equal(
             Reason.Unspecified,
             _fixture.Try(CaseFixture.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer)

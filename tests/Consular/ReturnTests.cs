@@ -126,15 +126,7 @@ public sealed class ReturnTests
     {
         var transfer = _fixture.To(State.Monitored);
         _fixture.Report(transfer);
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = false,
-                Ended = true,
-            }
-        );
+        _fixture.Change(ended: true);
         Assert.Equal(Reason.PrisonerNotHeld, TryRequest(transfer));
     }
 
@@ -456,15 +448,7 @@ public sealed class ReturnTests
     public void One_who_was_released_in_the_meantime_is_returned_only_as_a_breach_of_d1()
     {
         var transfer = Requested();
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = false,
-                Ended = true,
-            }
-        );
+        _fixture.Change(ended: true);
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         Assert.Equal(Reason.PrisonerNotHeld, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
         Assert.Equal(

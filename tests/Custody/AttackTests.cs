@@ -192,18 +192,7 @@ public class AttackTests
         {
             if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.SwissJustice))
                 _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
-            if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.Mfa))
-                _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
-            _fixture.Do(
-                CaseFixture.Consular,
-                new Consular.V1.HandoverConfirmed(_fixture.Confirmed(Route.NeutralAccommodation))
-                {
-                    Prisoner = prisoner,
-                    FromPower = "UA",
-                    DetainingParticipant = CaseFixture.Mfa,
-                },
-                Reactions.HandedOver
-            );
+            _fixture.HandOverFromUkraine(prisoner, Route.NeutralAccommodation);
         }
         var proposed = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.SwissJustice) };
         _fixture.Do(CaseFixture.SwissJustice, proposed, Prisoners.LinkDuplicate);
@@ -234,16 +223,7 @@ public class AttackTests
         _fixture.Register(CaseFixture.Q);
         _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
         _fixture.HandOver();
-        _fixture.Do(
-            CaseFixture.Consular,
-            new Consular.V1.HandoverConfirmed(_fixture.Confirmed())
-            {
-                Prisoner = CaseFixture.Q,
-                FromPower = "UA",
-                DetainingParticipant = CaseFixture.Mfa,
-            },
-            Reactions.HandedOver
-        );
+        _fixture.HandOverFromUkraine(CaseFixture.Q);
         Assert.Equal(Reason.LinkNotProposed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
         // The power that holds him proposes it itself.
         var own = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.Kr) };

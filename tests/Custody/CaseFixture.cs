@@ -599,13 +599,13 @@ internal sealed class CaseFixture
         );
 
     /// <summary>He comes back to the power that had transferred him.</summary>
-    public void Return(string from = "KR", string to = "UA") =>
+    public Decision Return(string from = "KR", string to = "UA", string prisoner = P) =>
         Do(
             Consular,
             new ReturnConfirmed
             {
                 Case = Case,
-                Prisoner = P,
+                Prisoner = prisoner,
                 Transfer = "transfer_1",
                 FromPower = from,
                 ToPower = to,
@@ -645,6 +645,23 @@ internal sealed class CaseFixture
         if (route == Types.V1.Route.NeutralAccommodation)
             Admit(SwissJustice, Part.RequestingState);
         return Do(Consular, Confirmed(route, to), Reactions.HandedOver);
+    }
+
+    /// <summary>Ukraine hands over one of the two prisoners, whoever holds the other one.</summary>
+    public Decision HandOverFromUkraine(string prisoner, Types.V1.Route route = Types.V1.Route.Article12Transfer)
+    {
+        if (TheCase.Parties.All(p => p.Participant != Mfa))
+            Admit(Mfa, Part.DetainingPower);
+        return Do(
+            Consular,
+            new HandoverConfirmed(Confirmed(route))
+            {
+                Prisoner = prisoner,
+                FromPower = "UA",
+                DetainingParticipant = Mfa,
+            },
+            Reactions.HandedOver
+        );
     }
 
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>

@@ -276,18 +276,7 @@ public class DuplicateTests
 
     private void HandOverKept()
     {
-        if (_fixture.TheCase.Parties.All(p => p.Participant != CaseFixture.Mfa))
-            _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
-        _fixture.Do(
-            CaseFixture.Consular,
-            new Consular.V1.HandoverConfirmed(_fixture.Confirmed())
-            {
-                Prisoner = CaseFixture.Q,
-                FromPower = "UA",
-                DetainingParticipant = CaseFixture.Mfa,
-            },
-            Reactions.HandedOver
-        );
+        _fixture.HandOverFromUkraine(CaseFixture.Q);
         Assert.Equal("KR", Kept.LastDetainingPower);
     }
 
@@ -375,16 +364,7 @@ public class DuplicateTests
         var linked = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.Kr) };
         _fixture.Do(CaseFixture.Kr, linked, Prisoners.LinkDuplicate);
         _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
-        var returned = new Consular.V1.ReturnConfirmed
-        {
-            Case = _fixture.Case,
-            Transfer = "transfer_1",
-            Prisoner = CaseFixture.P,
-            FromPower = "KR",
-            ToPower = "UA",
-            ReturnTime = _fixture.Ago(1),
-        };
-        _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        _fixture.Return();
         Assert.Equal(("UA", true), (Kept.DetainingPower, Kept.Held));
         Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
     }
@@ -431,21 +411,6 @@ public class DuplicateTests
         );
     }
 
-    private static void GiveBack(CaseFixture f, string reference) =>
-        f.Do(
-            CaseFixture.Consular,
-            new Consular.V1.ReturnConfirmed
-            {
-                Case = f.Case,
-                Transfer = "transfer_1",
-                Prisoner = reference,
-                FromPower = "KR",
-                ToPower = "UA",
-                ReturnTime = f.Ago(1),
-            },
-            Reactions.Returned
-        );
-
     private static readonly Dictionary<string, Action<CaseFixture>> ByBothSides = new()
     {
         ["a transfer"] = f => HandOver(f, CaseFixture.P),
@@ -466,7 +431,7 @@ public class DuplicateTests
         ["a transfer and back"] = f =>
         {
             HandOver(f, CaseFixture.P);
-            GiveBack(f, CaseFixture.P);
+            f.Return();
         },
         ["a transfer of the other"] = f => HandOver(f, CaseFixture.Q),
         ["a release of the other"] = f => HandOver(f, CaseFixture.Q, route: Route.Release),
@@ -529,7 +494,7 @@ public class DuplicateTests
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, status, Prisoners.RecordStatus));
         status.Etag = _fixture.Etag(CaseFixture.Kr, CaseFixture.Q);
         Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, status, Prisoners.RecordStatus));
-        GiveBack(_fixture, CaseFixture.P);
+        _fixture.Return();
         Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
     }
 
@@ -562,7 +527,7 @@ public class DuplicateTests
         if (heldBefore)
         {
             HandOverKept();
-            GiveBack(_fixture, CaseFixture.Q);
+            _fixture.Return(prisoner: CaseFixture.Q);
         }
         _fixture.Link();
         _fixture.HandOver();
@@ -597,7 +562,7 @@ public class DuplicateTests
     {
         HandOverKept();
         OfNext(CustodyState.Died);
-        GiveBack(_fixture, CaseFixture.Q);
+        _fixture.Return(prisoner: CaseFixture.Q);
         Assert.Equal((CustodyState.Died, "UA"), (Kept.State, Kept.LastDetainingPower));
         Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
         var death = Kept.Entries.Last(e => e.Participant == CaseFixture.Kr).Position;
@@ -613,7 +578,7 @@ public class DuplicateTests
         _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
         _fixture.Link();
         HandOver(_fixture, CaseFixture.P);
-        GiveBack(_fixture, CaseFixture.P);
+        _fixture.Return();
         _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
         Assert.Equal("UA", _fixture.Prisoner.LastDetainingPower);
         _fixture.Status(CustodyState.Hospitalised);

@@ -140,19 +140,7 @@ public class InvariantTests
     {
         _fixture.Ready();
         _fixture.HandOver();
-        _fixture.Do(
-            CaseFixture.Consular,
-            new ReturnConfirmed
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.P,
-                Transfer = "transfer_1",
-                FromPower = "KR",
-                ToPower = "UA",
-                ReturnTime = _fixture.Ago(1),
-            },
-            Reactions.Returned
-        );
+        _fixture.Return();
         var owed = _fixture.Seen(CaseFixture.Kr).Occurrences;
         Assert.Equal(2, owed.Count);
         foreach (var occurrence in owed)
@@ -796,16 +784,7 @@ public class InvariantTests
         _fixture.HandOver();
         _fixture.Do(CaseFixture.Kr, _fixture.StatusRequest(CustodyState.Released), Prisoners.RecordStatus);
         Assert.True(_fixture.Prisoner.Ended);
-        var returned = new ReturnConfirmed
-        {
-            Case = _fixture.Case,
-            Prisoner = CaseFixture.P,
-            Transfer = "transfer_1",
-            FromPower = "KR",
-            ToPower = "UA",
-            ReturnTime = _fixture.Ago(1),
-        };
-        var recorded = _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        var recorded = _fixture.Return();
         Assert.Contains(Invariant.D1, ((CustodyTransferred)recorded.Changes[0].Event).Breaches);
         Assert.Contains(recorded.Audience, _fixture.Reader(CaseFixture.Icrc).Tokens.Contains);
         Assert.DoesNotContain(recorded.Audience, _fixture.Reader(CaseFixture.Hq).Tokens.Contains);

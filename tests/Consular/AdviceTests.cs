@@ -44,7 +44,8 @@ public class AdviceTests
     [Fact]
     public void What_the_advice_names_is_there() => Advice.AssertNamesExist(Range, "latest_expire_time");
 
-    /// <summary>What happened is never refused for good: who is refused a confirmation learns how to record it all the same.</summary>
+    /// <summary>What happened is never refused for good: a side that is refused a confirmation learns how to record it all the same.
+    /// </summary>
     [Theory]
     [InlineData(Reason.PrisonerNotHeld, "D1")]
     [InlineData(Reason.AcceptingPowerAbsent, "D1")]

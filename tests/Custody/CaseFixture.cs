@@ -667,14 +667,14 @@ internal sealed class CaseFixture
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor([Prisoner, .. Prisoner.Duplicates.Select(PrisonerOf)], destination, route);
 
-    /// <summary>What custody answers of the person with these records to who has all openings.</summary>
+    /// <summary>What custody answers of the person with these records to somebody who has all openings.</summary>
     public DestinationStanding StandingFor(
         IReadOnlyList<Prisoner> records,
         string destination,
         Types.V1.Route route = Types.V1.Route.Article12Transfer
     ) => StandingFor(records, destination, route, Openings(destination));
 
-    /// <summary>What custody answers of the person with these records to who has these openings.</summary>
+    /// <summary>What custody answers of the person with these records to somebody who has these openings.</summary>
     public DestinationStanding StandingFor(
         IReadOnlyList<Prisoner> records,
         string destination,

@@ -617,7 +617,8 @@ public class DuplicateTests
         Assert.Contains(undone.Changes, c => c.Event is CustodyTransferred { Prisoner: CaseFixture.P, Breaches.Count: > 0 });
     }
 
-    /// <summary>Other services follow one event after the other, and must not take from a power in between what it has after all of them.</summary>
+    /// <summary>Other services follow one event after the other, and must not take from a power in between what it has after all of them.
+    /// </summary>
     [Theory]
     [InlineData(false, "UA"), InlineData(true, "KR")]
     public void The_correction_that_undoes_a_link_says_who_answers_for_him_after_all_of_it(bool handedOver, string power)

@@ -194,36 +194,15 @@ internal sealed partial class Outbox : SupervisedService
     /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task<OutboxItem> Add(OutboxItem item)
     {
-        Reserve(item);
-        var pending = new Pending(item.Digest);
-        pending.Begin();
-        var mine = _waiting.TryAdd(item.RequestId, pending);
-        var added = false;
-        try
-        {
-            added = mine && await _database.Write(c => Insert(c, item));
-        }
-        catch (SqliteException e)
-        {
-            var full = DiskFull(e);
-            pending.Ended.TrySetException(full);
-            throw full;
-        }
-        finally
-        {
-            if (!added)
-                Release(item, mine ? pending : null);
-        }
+        if (await Begin(item, mayBeRecorded: false, c => Insert(c, item)))
+            return item;
         // On the disk there may still be the refused one that the first is about to replace.
-        if (!added)
-            return _waiting.TryGetValue(item.RequestId, out var first)
-                ? item with
-                {
-                    Digest = first.Digest,
-                }
-                : Find(item.RequestId)?.Item ?? item;
-        _ = Send(item, pending);
-        return item;
+        return _waiting.TryGetValue(item.RequestId, out var first)
+            ? item with
+            {
+                Digest = first.Digest,
+            }
+            : Find(item.RequestId)?.Item ?? item;
     }
 
     /// <summary>Begins to send an unproved write again, with the bytes that are on the disk: a service that recorded it gives its old answer, and
@@ -231,40 +210,49 @@ internal sealed partial class Outbox : SupervisedService
     /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task Resume(OutboxItem item)
     {
-        Reserve(item);
         item = item with { AcceptTime = _time.GetUtcNow() };
-        var pending = new Pending(item.Digest) { MayBeRecorded = true };
+        await Begin(
+            item,
+            mayBeRecorded: true,
+            c =>
+                Database.Run(
+                    c,
+                    "update writes set state = 0, answer = null, code = 0, end_time = null, accept_time = @2 "
+                        + "where request_id = @0 and state = @1",
+                    item.RequestId,
+                    (int)OutboxState.Unproved,
+                    Database.Stored(item.AcceptTime)
+                ) == 1
+        );
+    }
+
+    // False: nothing was written, because the write waits already or the disk holds another state of it.
+    private async Task<bool> Begin(OutboxItem item, bool mayBeRecorded, Func<SqliteConnection, bool> write)
+    {
+        Reserve(item);
+        var pending = new Pending(item.Digest) { MayBeRecorded = mayBeRecorded };
         pending.Begin();
         var mine = _waiting.TryAdd(item.RequestId, pending);
-        var resumed = false;
+        var begun = false;
         try
         {
-            resumed =
-                mine
-                && await _database.Write(c =>
-                    Database.Run(
-                        c,
-                        "update writes set state = 0, answer = null, code = 0, end_time = null, accept_time = @2 "
-                            + "where request_id = @0 and state = @1",
-                        item.RequestId,
-                        (int)OutboxState.Unproved,
-                        Database.Stored(item.AcceptTime)
-                    )
-                ) == 1;
+            begun = mine && await _database.Write(write);
         }
         catch (SqliteException e)
         {
-            var full = DiskFull(e);
+            LogNotWritten(_log, e.Message);
+            var full = new GatewayRefusedException(GatewayReason.OutboxDiskFull, "the outbox cannot be written to the disk");
             pending.Ended.TrySetException(full);
             throw full;
         }
         finally
         {
-            if (!resumed)
+            if (!begun)
                 Release(item, mine ? pending : null);
         }
-        if (resumed)
+        if (begun)
             _ = Send(item, pending);
+        return begun;
     }
 
     /// <summary>Waits until a write is answered.</summary>
@@ -339,12 +327,6 @@ internal sealed partial class Outbox : SupervisedService
         {
             mine.Ended.TrySetException(e);
         }
-    }
-
-    private GatewayRefusedException DiskFull(SqliteException e)
-    {
-        LogNotWritten(_log, e.Message);
-        return new(GatewayReason.OutboxDiskFull, "the outbox cannot be written to the disk");
     }
 
     private static bool Insert(SqliteConnection c, OutboxItem item)

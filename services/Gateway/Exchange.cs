@@ -96,9 +96,10 @@ internal sealed class Exchange
         {
             // Earlier versions left the service out, and what they accepted is still in the outbox.
             byte[][] digests = known.Item.Service == service ? [digest, DigestOf(null, method, request, wish)] : [digest];
-            if (known.State == OutboxState.Unproved && IsOf(known.Item, digests))
+            DemandSame(known.Item, digests);
+            if (known.State == OutboxState.Unproved)
                 await _outbox.Resume(known.Item);
-            return await Same(known.Item, digests, cancel);
+            return await _outbox.Wait(known.Item, cancel);
         }
         // It would wait until somebody changes the settings, and keep back those that can be sent once the outbox is full.
         if (!_client.Services.Contains(service))
@@ -117,7 +118,8 @@ internal sealed class Exchange
                 _time.GetUtcNow()
             )
         );
-        return await Same(item, [digest], cancel);
+        DemandSame(item, [digest]);
+        return await _outbox.Wait(item, cancel);
     }
 
     /// <summary>Completes a write without making it: what officials approve.</summary>
@@ -140,17 +142,15 @@ internal sealed class Exchange
         return response;
     }
 
-    private async Task<OutboxStatus> Same(OutboxItem item, byte[][] digests, CancellationToken cancel) =>
-        IsOf(item, digests)
-            ? await _outbox.Wait(item, cancel)
-            : throw new GatewayRefusedException(
+    private static void DemandSame(OutboxItem item, byte[][] digests)
+    {
+        if (!digests.Any(d => CryptographicOperations.FixedTimeEquals(item.Digest, d)))
+            throw new GatewayRefusedException(
                 GatewayReason.IdempotencyKeyReused,
                 $"the request id {item.RequestId} is of another request",
                 "request_id"
             );
-
-    private static bool IsOf(OutboxItem item, byte[][] digests) =>
-        digests.Any(d => CryptographicOperations.FixedTimeEquals(item.Digest, d));
+    }
 
     // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it. Without a service it is as earlier versions
     // made it.

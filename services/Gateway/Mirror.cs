@@ -384,14 +384,11 @@ internal sealed partial class Mirror : SupervisedService
     private static IEnumerable<string> IdsIn(LedgerEntry entry) =>
         entry
             .Published.Select(e => e.Event)
-            .Concat(entry.Parts.Select(p => p.Content is Answer { Response: { } any } ? Unpacked(any) : p.Content))
+            .Concat(entry.Parts.Select(p => p.Content is Answer { Response: { } any } ? ReadPart.ResponseIn(any) : p.Content))
             .OfType<IMessage>()
             .SelectMany(RecordReference.IdsIn)
             .Append(entry.Case)
             .Distinct();
-
-    private static IMessage? Unpacked(Google.Protobuf.WellKnownTypes.Any any) =>
-        ReadPart.Parse(Google.Protobuf.WellKnownTypes.Any.GetTypeName(any.TypeUrl), any.Value);
 
     // null: the participant may not see it, or no longer.
     private async Task<byte[]?> See(RecordReference record, CancellationToken cancel)

@@ -188,7 +188,7 @@ internal static class OpenCommand
                 ["field"] = path,
                 ["message"] = message.Descriptor.FullName,
                 ["sender"] = sender,
-                ["content"] = Answers.InJson(Printable.Of(message)),
+                ["content"] = Answers.InJson(message),
             };
             if (fields is not null)
                 one["fields"] = new JsonArray([.. fields.Select(f => (JsonNode?)f)]);

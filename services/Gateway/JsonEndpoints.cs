@@ -101,7 +101,7 @@ internal static class JsonEndpoints
         var status = await exchange.Write(service, method, request, Callers.Of(http), wish, http.RequestAborted);
         http.Response.Headers[IdempotencyKey] = status.Item.RequestId;
         if (status.State == OutboxState.Answered)
-            await Json(http, 200, PlainJson.WriteAnswer(Exchange.AnswerIn(status)));
+            await Json(http, 200, PlainJson.WriteRead(Exchange.AnswerIn(status)));
         else if (status.State == OutboxState.Waiting)
         {
             http.Response.Headers.Location = $"/outbox/{status.Item.RequestId}";
@@ -127,7 +127,7 @@ internal static class JsonEndpoints
                 : throw Wrong("as_of", "as_of is a time with its offset (RFC 3339), such as 2025-04-03T14:00:00Z");
         var read = await exchange.Read(service, method, request, asOf, http.RequestAborted);
         Say(http, read);
-        await Json(http, 200, PlainJson.WriteAnswer(read.Message));
+        await Json(http, 200, PlainJson.WriteRead(read.Message));
     }
 
     /// <summary>Says in the answer's headers who answered, and how old it is.</summary>
@@ -255,7 +255,7 @@ internal static class JsonEndpoints
         if (status.State == OutboxState.Waiting && exchange.HindranceOf(status) is { } hindrance)
             json["hindrance"] = hindrance;
         if (status.State == OutboxState.Answered)
-            json["answer"] = PlainJson.WriteAnswer(Exchange.AnswerIn(status));
+            json["answer"] = PlainJson.WriteRead(Exchange.AnswerIn(status));
         else if (status.State != OutboxState.Waiting)
             json["problem"] = ProblemOf(status);
         return json;

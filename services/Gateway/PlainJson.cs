@@ -104,9 +104,9 @@ internal static class PlainJson
         return json;
     }
 
-    /// <summary>Writes what a service answered. An impossible time in it is left out, as the service could have left it out. Otherwise one
-    /// such record would keep back every page that it is on.</summary>
-    public static JsonObject WriteAnswer(IMessage message) => Write(Printable.Of(message));
+    /// <summary>Writes what others made: a service's answer, or what was sealed. An impossible time in it is left out. Otherwise one such record
+    /// would keep back every page that it is on.</summary>
+    public static JsonObject WriteRead(IMessage message) => Write(Printable.Of(message));
 
     // The parser reads only what was written here, so the two cannot disagree.
     private static IMessage Parse(JsonObject json, MessageDescriptor type, string path)
@@ -236,7 +236,7 @@ internal static class PlainJson
         }
         var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
         // An impossible time is named among the faults. Without it the rest can be read.
-        var plain = Write(Printable.Of(message));
+        var plain = WriteRead(message);
         var about = new JsonObject
         {
             ["recipients"] = json["recipients"]?.DeepClone(),

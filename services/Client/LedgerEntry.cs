@@ -40,7 +40,7 @@ public sealed record LedgerEntry(
     }
 
     /// <summary>When it was committed; null: the header names no possible time.</summary>
-    internal DateTimeOffset? Time => Header.CommitTime is { } time && Printable.IsTime(time) ? time.ToDateTimeOffset() : null;
+    internal DateTimeOffset? Time => Printable.At(Header.CommitTime);
 
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
     public bool Holds => Parts.All(p => p.Holds);

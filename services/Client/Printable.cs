@@ -10,9 +10,8 @@ namespace Ministries.Client;
 /// </summary>
 internal static class Printable
 {
-    /// <summary>Whether it can be written: from the year 1 to 9999, with nanoseconds of a second.</summary>
-    public static bool IsTime(Timestamp time) =>
-        time is { Seconds: >= -62_135_596_800 and <= 253_402_300_799, Nanos: >= 0 and <= 999_999_999 };
+    /// <summary>A time as .NET has it; null: there is none, or an impossible one.</summary>
+    public static DateTimeOffset? At(Timestamp? time) => time is not null && IsTime(time) ? time.ToDateTimeOffset() : null;
 
     /// <summary>Whether it can be written: at most 10,000 years, with nanoseconds of the same sign.</summary>
     public static bool IsDuration(Duration duration) =>
@@ -30,6 +29,10 @@ internal static class Printable
         Clear(copy, only: false);
         return copy;
     }
+
+    // From the year 1 to 9999, with nanoseconds of a second.
+    private static bool IsTime(Timestamp time) =>
+        time is { Seconds: >= -62_135_596_800 and <= 253_402_300_799, Nanos: >= 0 and <= 999_999_999 };
 
     // True: there was something to clear. Only: it is looked for, and stays.
     private static bool Clear(IMessage message, bool only)

@@ -64,7 +64,7 @@ internal static class Duties
                 commitment.Terms.Kind == CommitmentKind.RequestTransfer ? "consular submit-transfer-request" : "calllog get-call",
                 commitment.Terms.Participant,
                 "commitment",
-                At(commitment.Terms.DueTime),
+                Printable.At(commitment.Terms.DueTime),
                 commitment.Sayings.Select(s => (ulong?)s.Position).Max()
             );
             // The side to which it is owed says that it was kept; a request for a transfer counts by itself.
@@ -76,7 +76,7 @@ internal static class Duties
                         $"calllog settle-commitment --call {Shell.Word(call.Id)} --commitment {Shell.Word(commitment.Id)}",
                         side.Participant,
                         "commitment",
-                        At(commitment.Terms.DueTime)
+                        Printable.At(commitment.Terms.DueTime)
                     );
         }
     }
@@ -94,7 +94,7 @@ internal static class Duties
                 $"custody notify-bureau {of} --occurrence {occurrence.Occurrence_}",
                 occurrence.OwedBy,
                 "GC III 120, 122",
-                At(occurrence.DueTime),
+                Printable.At(occurrence.DueTime),
                 occurrence.Position
             );
         }
@@ -106,7 +106,7 @@ internal static class Duties
                 $"custody notify-bureau {of} --health-report",
                 holder,
                 "GC III 122",
-                At(health),
+                Printable.At(health),
                 position
             );
         foreach (var review in prisoner.Notifications.Where(n => n.ReviewTime is not null && !n.Corrected))
@@ -116,7 +116,7 @@ internal static class Duties
                 $"custody notify-bureau {of}",
                 review.RecordedFor,
                 "GC III 122, D15",
-                At(review.ReviewTime),
+                Printable.At(review.ReviewTime),
                 review.Position
             );
         foreach (var statement in prisoner.Statements.Where(s => s.Interview is not null && s.State != StatementState.Corrected))
@@ -251,7 +251,7 @@ internal static class Duties
             };
 
         Duty Do(string what, string verb, string who, string law = "", Timestamp? due = null) =>
-            new(t.Id, what, $"consular {verb} {of}", who, law, At(due), position);
+            new(t.Id, what, $"consular {verb} {of}", who, law, Printable.At(due), position);
     }
 
     private static IEnumerable<Duty> OfAccess(Access access)
@@ -264,7 +264,7 @@ internal static class Duties
                 $"consular decide-access --access {Shell.Word(access.Id)}",
                 access.DetainingPower,
                 "VCCR 36, D18",
-                At(access.DecisionDueTime),
+                Printable.At(access.DecisionDueTime),
                 access.Acts.Select(a => (ulong?)a.Position).Max()
             );
         if (access is { State: AccessState.Granted, Kind: AccessKind.ObserverVisit, PlannedTime: { } planned, Visits.Count: 0 })
@@ -274,7 +274,7 @@ internal static class Duties
                 $"consular record-visit --access {Shell.Word(access.Id)}",
                 access.Participant,
                 "GC III 126",
-                At(planned),
+                Printable.At(planned),
                 access.Acts.Select(a => (ulong?)a.Position).Max()
             );
     }
@@ -288,10 +288,8 @@ internal static class Duties
                 $"consular record-place-visit --place-visit {Shell.Word(visit.Id)}",
                 visit.Participant,
                 "GC III 126",
-                At(visit.PlannedTime),
+                Printable.At(visit.PlannedTime),
                 visit.Acts.Select(a => (ulong?)a.Position).Max()
             );
     }
-
-    private static DateTimeOffset? At(Timestamp? time) => time is not null && Printable.IsTime(time) ? time.ToDateTimeOffset() : null;
 }

@@ -144,7 +144,7 @@ internal sealed class Fields(Screen screen, bool whole)
         };
 
     // Whoever writes what others made may meet a time that is none.
-    private string TimeOf(Timestamp time) => Printable.IsTime(time) ? screen.Time(time.ToDateTimeOffset()) : "not a time";
+    private string TimeOf(Timestamp time) => Printable.At(time) is { } at ? screen.Time(at) : "not a time";
 
     private static string OfSealed(Sealed sealedData) =>
         sealedData.Withheld.Count > 0

@@ -362,8 +362,8 @@ internal sealed class MirrorStore : IDisposable
                     MirrorDatabase.Rows(
                         c,
                         r => r.GetInt64(0),
-                        "select max(r.number) from mirror_records r where r.method = @0 and r.seen_time <= @1 group by r.request "
-                            + "order by (select min(f.number) from mirror_records f where f.method = @0 and f.request = r.request)",
+                        "select max(number) filter (where seen_time <= @1) from mirror_records where method = @0 group by request "
+                            + "having min(seen_time) <= @1 order by min(number)",
                         method,
                         Database.Stored(time)
                     ),

@@ -40,7 +40,7 @@ public static partial class GatewayHost
     internal const int Followers = 32;
 
     /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
-    public const string OwnCertificate = ServerCertificate.OwnName;
+    public const string OwnCertificate = "gateway.pem";
 
     /// <summary>Marks an endpoint whose answer is a stream.</summary>
     /// <param name="FromService">Whether it holds a stream of a service.</param>

@@ -14,9 +14,6 @@ namespace Ministries.Gateway;
 /// </summary>
 internal sealed class ServerCertificate
 {
-    /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
-    public const string OwnName = "gateway.pem";
-
     private static readonly TimeSpan Before = TimeSpan.FromDays(30),
         Between = TimeSpan.FromDays(1);
 
@@ -36,7 +33,7 @@ internal sealed class ServerCertificate
     {
         (_time, _complain) = (time, complain);
         _isOwn = settings.Certificate is null || settings.CertificateKey is null;
-        _file = _isOwn ? Path.Combine(settings.State, OwnName) : settings.Certificate!;
+        _file = _isOwn ? Path.Combine(settings.State, GatewayHost.OwnCertificate) : settings.Certificate!;
         _key = _isOwn ? Path.Combine(settings.State, "gateway.key") : settings.CertificateKey!;
         Renew();
         _read = new Reread<SslStreamCertificateContext>(

@@ -39,7 +39,7 @@ public class AccessTests(Services services)
 
         Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
         // A caller that reads the file again trusts what is shown from now on.
-        using var file = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(state, ServerCertificate.OwnName));
+        using var file = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(state, GatewayHost.OwnCertificate));
         Assert.Equal(file.RawData, shown.RawData);
         Directory.Delete(state, recursive: true);
     }

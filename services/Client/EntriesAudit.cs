@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Google.Protobuf;
+using Google.Protobuf.Collections;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -118,7 +119,7 @@ public sealed class EntriesAudit
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         if (own == DigestIn(header, PartKind.Signature) is not null)
             return own ? $"{name}, a service's own, names a signature" : $"{header.Participant} did not sign {name}";
-        if (Data(entry, PartKind.Request) is not { } request || Data(entry, PartKind.Signature) is not { } signature)
+        if (Data(entry.Parts, PartKind.Request) is not { } request || Data(entry.Parts, PartKind.Signature) is not { } signature)
             return null;
         if (EvidenceVerification.Signature(_service, header, request, signature, _history, out _, out _) is { } why)
             return why;
@@ -138,11 +139,8 @@ public sealed class EntriesAudit
                 return $"the part {part.Kind} of {name} is not what was recorded";
             if (part.Erased)
             {
-                // Nothing but a request is ever erased.
-                if (part.Kind != PartKind.Request)
-                    return $"the part {part.Kind} of {name} is called erased, and only a request can be";
-                if (!part.Salt.IsEmpty || !part.Data.IsEmpty)
-                    return $"the part {part.Kind} of {name} is called erased and is there";
+                if (WrongErasure(part, name) is { } erasure)
+                    return erasure;
             }
             else if (entry.Privileged && part.Salt.IsEmpty)
             {
@@ -164,7 +162,7 @@ public sealed class EntriesAudit
 
     private static string? WrongEvents(Entry entry, string name)
     {
-        if (Data(entry, PartKind.Events) is not { } data)
+        if (Data(entry.Parts, PartKind.Events) is not { } data)
             return null;
         if (ReadPart.Parse(Events.Descriptor.FullName, data) is not Events events)
             return $"the events of {name} cannot be read";
@@ -174,10 +172,18 @@ public sealed class EntriesAudit
         return null;
     }
 
-    // null: it is not shown, or was erased.
-    private static ByteString? Data(Entry entry, PartKind kind)
+    /// <summary>What is wrong with a part that is called erased; null: nothing.</summary>
+    internal static string? WrongErasure(EntryPart part, string name) =>
+        // Nothing but a request is ever erased.
+        part.Kind != PartKind.Request
+            ? $"the part {part.Kind} of {name} is called erased, and only a request can be"
+        : !part.Salt.IsEmpty || !part.Data.IsEmpty ? $"the part {part.Kind} of {name} is called erased and is there"
+        : null;
+
+    /// <summary>What a part holds; null: it is not shown, or was erased.</summary>
+    internal static ByteString? Data(RepeatedField<EntryPart> parts, PartKind kind)
     {
-        foreach (var part in entry.Parts)
+        foreach (var part in parts)
             if (part.Kind == kind)
                 return part.Erased ? null : part.Data;
         return null;

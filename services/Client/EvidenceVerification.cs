@@ -485,10 +485,8 @@ public sealed class EvidenceVerification
             at = named;
             if (part.Erased)
             {
-                if (part.Kind != PartKind.Request)
-                    return $"the part {part.Kind} of entry {header.Position} is called erased, and only a request can be";
-                if (!part.Salt.IsEmpty || !part.Data.IsEmpty)
-                    return $"the part {part.Kind} of entry {header.Position} is called erased and is there";
+                if (EntriesAudit.WrongErasure(part, $"entry {header.Position}") is { } erasure)
+                    return erasure;
             }
             else if (part.Salt.Length != 32)
                 return $"the part {part.Kind} of entry {header.Position} has no salt of 32 bytes";
@@ -571,9 +569,6 @@ public sealed class EvidenceVerification
                 return consistency.Count > 0 ? $"{of} is of no tree that the log goes on from" : $"{of} proves nothing: {judged.Wrong}";
         return null;
     }
-
-    private static ByteString? Data(EvidenceEntry entry, PartKind kind) =>
-        entry.Parts.FirstOrDefault(p => p.Kind == kind) is { Erased: false } part ? part.Data : null;
 
     private static string Words(Reason reason) => $"{Reasons.NameOf(reason)}; what is missing: {Reasons.AboutOf(reason).Missing}";
 

@@ -87,8 +87,15 @@ public static class Verification
             if (!fetched.Headers.TryAdd(header.Position, entry.Header) && fetched.Headers[header.Position] != entry.Header)
                 fetched.Wrong.Add($"entry {header.Position} is not the same for all who see it");
             fetched.Numbers.UnionWith(entry.Audience.Select(a => (a.Audience, a.Number)));
-            foreach (var part in entry.Parts.Where(p => !p.Erased && !entry.Privileged))
+            foreach (var part in entry.Parts)
             {
+                // Nothing proves a request that was erased, or the events of a neutral observer's entry.
+                if (
+                    part.Erased
+                        ? part is { Kind: PartKind.Request, Salt.IsEmpty: true, Data.IsEmpty: true }
+                        : entry.Privileged && part is { Kind: PartKind.Events, Salt.IsEmpty: true }
+                )
+                    continue;
                 var digest = SHA256.HashData([.. part.Salt.Span, .. part.Data.Span]);
                 if (header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest)))
                     fetched.Parts.Add((header.Position, part.Kind));

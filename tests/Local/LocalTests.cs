@@ -1,8 +1,11 @@
 using System.Diagnostics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Google.Protobuf;
+using Grpc.Core;
 using Grpc.Health.V1;
 using Ministries.CallLog.V1;
+using Ministries.Ledger.V1;
 
 namespace Ministries.Local.Tests;
 
@@ -188,11 +191,68 @@ public sealed partial class LocalTests : IDisposable
             var some = await Verification.Of("custody", [participants["kr/mfa"].LedgerOf("custody")], mayBeCovered: false, Cancel);
             Assert.False(some.Gapless || some.Agrees);
             Assert.NotEmpty(some.Wrong);
+            // Only a request may be erased, and only the events of a privileged entry come without a salt.
+            foreach (var forge in new Action<Entry>[] { CallErased, CallPrivileged })
+            {
+                var forging = new Forging(participants["kr/mfa"].LedgerOf("custody"), forge);
+                var forged = await Verification.Of("custody", [forging], mayBeCovered: false, Cancel);
+                Assert.Contains(forged.Wrong, w => w.EndsWith("is not the one its header names", StringComparison.Ordinal));
+            }
         }
         using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]))
             await kill.WaitForExitAsync(Cancel);
         await process.WaitForExitAsync(Cancel);
         Assert.Equal(0, process.ExitCode);
+    }
+
+    private static void CallErased(Entry entry)
+    {
+        foreach (var part in entry.Parts.Where(p => p.Kind == PartKind.Events))
+            (part.Erased, part.Salt, part.Data) = (true, ByteString.Empty, ByteString.Empty);
+    }
+
+    private static void CallPrivileged(Entry entry)
+    {
+        entry.Privileged = true;
+        foreach (var part in entry.Parts)
+            part.Data = ByteString.CopyFromUtf8("another");
+    }
+
+    // Reads a real ledger, and forges each entry.
+    private sealed class Forging(LedgerService.LedgerServiceClient real, Action<Entry> forge) : LedgerService.LedgerServiceClient
+    {
+        public override AsyncUnaryCall<GetCheckpointResponse> GetCheckpointAsync(
+            GetCheckpointRequest request,
+            Metadata? headers = null,
+            DateTime? deadline = null,
+            CancellationToken cancellationToken = default
+        ) => real.GetCheckpointAsync(request, headers, deadline, cancellationToken);
+
+        public override AsyncServerStreamingCall<FollowEntriesResponse> FollowEntries(
+            FollowEntriesRequest request,
+            Metadata? headers = null,
+            DateTime? deadline = null,
+            CancellationToken cancellationToken = default
+        )
+        {
+            var call = real.FollowEntries(request, headers, deadline, cancellationToken);
+            return new(new Forged(call.ResponseStream, forge), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+        }
+    }
+
+    private sealed class Forged(IAsyncStreamReader<FollowEntriesResponse> real, Action<Entry> forge)
+        : IAsyncStreamReader<FollowEntriesResponse>
+    {
+        public FollowEntriesResponse Current => real.Current;
+
+        public async Task<bool> MoveNext(CancellationToken cancellationToken)
+        {
+            if (!await real.MoveNext(cancellationToken))
+                return false;
+            if (real.Current.Entry is { } entry)
+                forge(entry);
+            return true;
+        }
     }
 
     // Ends the process even if the test fails.

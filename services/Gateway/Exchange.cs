@@ -131,7 +131,7 @@ internal sealed class Exchange
         return request;
     }
 
-    /// <summary>For what a write waits that must be mended at the gateway; null: for nothing of the kind.</summary>
+    /// <summary>For what a write waits that somebody must mend; null: for nothing of the kind.</summary>
     public string? HindranceOf(OutboxStatus status) => _outbox.HindranceOf(status.Item.RequestId);
 
     /// <summary>The answer to a write. No service puts anything sealed into one.</summary>

@@ -1,17 +1,18 @@
 namespace Ministries.Gateway;
 
-/// <summary>Why writes wait although their service could answer them: something is wrong with the gateway itself, or with the service's version,
+/// <summary>Why writes wait although their service answers: something is wrong with the gateway itself, or with the service's version or log,
 /// and somebody must mend it.</summary>
 /// <param name="Service">The service for which they are.</param>
 /// <param name="Reason">The service's reason, such as <c>CERTIFICATE_NOT_ACCEPTED</c>, or the gateway's own: <c>ADDRESS_NOT_SET</c>,
 /// <c>METHOD_UNKNOWN</c>, <c>METHOD_NOT_SERVED</c> (the service runs an earlier version), <c>SERVICE_NOT_PROVED</c> (whoever answers at its
-/// address does not prove to be the service), <c>LOG_NOT_SHOWN</c> (its answers cannot be verified, because its log cannot be read), or the type of an unforeseen exception.</param>
+/// address does not prove to be the service), <c>LOG_NOT_SHOWN</c> (its answers cannot be verified, because its log cannot be read), or the
+/// type of an unforeseen exception.</param>
 /// <param name="Remedy">What helps.</param>
 /// <param name="Since">Since when it is so.</param>
 /// <param name="Writes">How many writes wait for it.</param>
 internal sealed record Hindrance(string Service, string Reason, string Remedy, DateTimeOffset Since, int Writes);
 
-/// <summary>The writes that wait for something to be mended here. Safe for concurrent use.</summary>
+/// <summary>The writes that wait for what somebody must mend. Safe for concurrent use.</summary>
 internal sealed class Hindrances
 {
     private readonly Lock _lock = new();

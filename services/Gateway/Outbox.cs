@@ -116,7 +116,7 @@ internal sealed partial class Outbox : SupervisedService
     private const string NotProved = "SERVICE_NOT_PROVED",
         NotShown = "LOG_NOT_SHOWN";
 
-    private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. Ask its operator";
+    private static readonly string Failed = $"failed {MostFailures} times: whether it recorded the write is not known. {Again}";
 
     private const string Again = "Once the service takes it, send the same request again to learn it";
 
@@ -178,7 +178,7 @@ internal sealed partial class Outbox : SupervisedService
             ? Database.Time(time)
             : null;
 
-    /// <summary>For what writes wait that must be mended at the gateway.</summary>
+    /// <summary>For what writes wait that somebody must mend.</summary>
     public IReadOnlyList<Hindrance> Hindrances => _hindrances.All;
 
     /// <summary>For what of that kind a write waits; null: for nothing.</summary>
@@ -640,7 +640,7 @@ internal sealed partial class Outbox : SupervisedService
     [LoggerMessage(5, LogLevel.Warning, "What {Service} answered to {RequestId} cannot be verified yet; it is sent again: {Why}")]
     private static partial void LogNotShown(ILogger log, string service, string requestId, string why);
 
-    [LoggerMessage(4, LogLevel.Error, "Writes for {Service} wait until this is mended at the gateway: {Reason}. {Remedy}")]
+    [LoggerMessage(4, LogLevel.Error, "Writes for {Service} wait until somebody mends this: {Reason}. {Remedy}")]
     private static partial void LogHindered(ILogger log, string service, string reason, string remedy);
 
     [LoggerMessage(3, LogLevel.Critical, "What {Service} answered to {RequestId} proves nothing: {Why}")]

@@ -198,7 +198,7 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
                     h.Writes,
                     [Of("service", h.Service), Of("reason", h.Reason.ToLowerInvariant())]
                 )),
-            description: "Writes that wait for what must be mended at the gateway, such as its certificate."
+            description: "Writes that wait for what somebody must mend, such as the gateway's certificate."
         );
         meter.CreateObservableGauge(
             "ministries.gateway.mirror.alarm",

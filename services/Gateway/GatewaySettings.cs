@@ -115,7 +115,7 @@ public sealed record GatewaySettings
         public override IReadOnlyList<Uri> Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) =>
             reader.TokenType == JsonTokenType.String && ServiceAddresses.Read(reader.GetString()!) is { } addresses
                 ? addresses
-                : throw new JsonException("an address of a service must be such as https://custody:7100, separate several with commas");
+                : throw new JsonException("an address of a service must be such as https://custody:7100; separate several with commas");
 
         public override void Write(Utf8JsonWriter writer, IReadOnlyList<Uri> value, JsonSerializerOptions options) =>
             writer.WriteStringValue(string.Join(',', value));

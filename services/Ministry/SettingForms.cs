@@ -25,7 +25,7 @@ internal static class SettingForms
             "receipts" when value.Length == 0 || File.Exists(value) => $"must be a folder, not {value}",
             "as" when !Matches(value, StringForms.ParticipantPattern) => $"must be a participant such as kr/mfa, not {value}",
             "calllog" or "custody" or "consular" when ServiceAddresses.Read(value) is null =>
-                $"must be https://HOST:PORT, separate several with commas, not {value}",
+                $"must be https://HOST:PORT, not {value}; separate several with commas",
             "case" when Records.OfId(value)?.Name != "case" || !Matches(value, StringForms.RecordIdPattern) =>
                 $"must be a case's id (case_…), not {value}",
             "zone" when Zone(value) is null => $"must be a zone of the IANA database such as Asia/Seoul, not {value}",

@@ -51,10 +51,10 @@ public sealed record LedgerEntry(
         from e in events.Events_
         select (e.Type, RecordedOf(e.Type, e.Data));
 
-    // What a service records and does not publish is read too, such as who was given a datum. A message that can hold any other message,
-    // however deep, is no event.
     private static readonly FrozenSet<MessageDescriptor> Holders = Descriptors.Messages.Values.Where(m => HoldsAny(m, [])).ToFrozenSet();
 
+    // What is recorded, published or not: by SealedShared a reader learns that a datum was given to him. Not a message that can hold any other,
+    // however deep.
     private static IMessage? RecordedOf(string type, ByteString data) =>
         Descriptors.Messages.TryGetValue(type, out var known) && !Holders.Contains(known) ? ReadPart.Parse(type, data) : null;
 
@@ -64,8 +64,8 @@ public sealed record LedgerEntry(
             .Where(f => f.FieldType == FieldType.Message)
             .Any(f => f.MessageType == Any.Descriptor || above.Add(f.MessageType) && HoldsAny(f.MessageType, above));
 
-    /// <summary>An event that a service recorded; null: these contracts publish no event of its type, or its bytes are not of that type.
-    /// Another message may hold any message again, however deep, and is written as no event.</summary>
+    /// <summary>A published event; null: these contracts publish none of this type, or its bytes are not of it. What is not published is not
+    /// written as an event.</summary>
     internal static IMessage? EventOf(string type, ByteString data) =>
         Contract.Types.Find(type)?.GetOptions()?.GetExtension(OptionsExtensions.Published) == true ? ReadPart.Parse(type, data) : null;
 

@@ -8,9 +8,9 @@ using Ministries.Ledger;
 namespace Ministries.Gateway;
 
 /// <summary>
-/// The certificate that the gateway shows: that of the settings, whose file is read again when it changes, or its own for this machine. Its own
-/// it makes anew a month before it ends, or if it is not valid yet, also while it runs. Whoever calls trusts the file in the state folder, and
-/// reads it again then.
+/// The certificate that the gateway shows: that of the settings, whose file is read again when it changes, or its own for this machine. It makes
+/// its own anew a month before the end, or if the clock says that it is not valid yet, also while it runs. Its callers trust the file in the
+/// state folder, and must read it again then.
 /// </summary>
 internal sealed class ServerCertificate
 {
@@ -59,7 +59,7 @@ internal sealed class ServerCertificate
                     catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
                     {
                         // It is shown until it ends, and made at another look.
-                        _complain($"{_file} ends soon, and cannot be made anew: {e.Message}");
+                        _complain($"{_file} must be made anew, and cannot be: {e.Message}");
                     }
                 return _read.Current;
             }

@@ -241,7 +241,7 @@ internal sealed class Exchange
 
     private static bool IsToWrap(IMessage request) => request is ShareSealedRequest { Encapsulation.IsEmpty: true, Secret.IsEmpty: true };
 
-    // What only who can open a datum can make.
+    // What only somebody who can open the datum can make.
     private async Task Wrap(string service, ShareSealedRequest request, CancellationToken cancel)
     {
         try

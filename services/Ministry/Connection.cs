@@ -157,10 +157,10 @@ internal sealed class Connection : IDisposable
     /// <summary>Who says a setting; empty: nobody.</summary>
     public string SourceOf(string name, Option<string>? option = null) => Said(name, option).Source;
 
-    /// <summary>What options and variables say of who calls a service and where it is, as options with a space before each: for a line that
-    /// does the same in another shell. What the profile says, it says there too.</summary>
+    /// <summary>What options and variables say of the caller of a service and the service's addresses, as options with a space before each: for
+    /// a line that does the same in another shell. What the profile says, it says there too.</summary>
     /// <param name="service">The service.</param>
-    /// <param name="participant">The participant that must call; empty: who calls now.</param>
+    /// <param name="participant">The participant that must call; empty: the one that calls now.</param>
     public string OptionsFor(string service, string participant)
     {
         var caller = GivenOf("as", Options.As);

@@ -278,7 +278,7 @@ internal sealed class Doctor(Connection connection)
             Health.Wrong,
             $"{connection.SourceOf("official")}: the agreement does not list {official} for {participant.Id}, so that every write of his is refused",
             near is null
-                ? "`ministry config set official …` names one whom it lists; or list him: ministry agreement add-official"
+                ? "name one whom it lists: `ministry config set official …`; or list him: ministry agreement add-official"
                 : $"did you mean {near}? `ministry config set official {Shell.Word(near)}`"
         );
     }

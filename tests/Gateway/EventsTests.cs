@@ -431,7 +431,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
     // What is stored of a time may be rounded.
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(2);
 
-    // A clock that is moved on by whoever waits, who so does not wait at all.
+    // A clock that each wait moves on, so that nobody waits.
     private sealed class Hurried : TimeProvider
     {
         private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;

@@ -145,7 +145,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
                 }
                 catch (SocketException e) when (e.SocketErrorCode != SocketError.OperationAborted)
                 {
-                    // Who called has hung up already.
+                    // The caller has hung up already.
                 }
                 catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
                 {

@@ -183,7 +183,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         }
     }
 
-    // What only who can open a datum can make, when it is opened wider.
+    // What only somebody who can open the datum can make, when it is opened wider.
     private static IEnumerable<string> WrapIn(IMessage request) =>
         request is ShareSealedRequest ? ["key_id", "encapsulation", "secret"] : [];
 

@@ -30,7 +30,7 @@ public class AccessTests(Services services)
     {
         var state = Directory.CreateTempSubdirectory("certificate").FullName;
         // It has been up for so long that less than a month is left.
-        var clock = new Moved { By = TimeSpan.FromDays(-340) };
+        var clock = new MovedClock { By = TimeSpan.FromDays(-340) };
         var certificate = new ServerCertificate(RunningGateway.SettingsFor(services, "kr/mfa", state), clock, Assert.Fail);
         Assert.InRange(certificate.Until, DateTimeOffset.UtcNow.AddDays(24), DateTimeOffset.UtcNow.AddDays(26));
         clock.By = TimeSpan.Zero;
@@ -49,7 +49,7 @@ public class AccessTests(Services services)
     {
         var state = Directory.CreateTempSubdirectory("certificate").FullName;
         // A clock that was ahead by years, and was corrected.
-        var clock = new Moved { By = TimeSpan.FromDays(3000) };
+        var clock = new MovedClock { By = TimeSpan.FromDays(3000) };
         var certificate = new ServerCertificate(RunningGateway.SettingsFor(services, "kr/mfa", state), clock, Assert.Fail);
         clock.By = TimeSpan.Zero;
         var shown = certificate.Current.TargetCertificate;
@@ -64,13 +64,6 @@ public class AccessTests(Services services)
         await using var gateway = await RunningGateway.Start(services, "kr/mfa");
         var until = DateTimeOffset.Parse((string)(await gateway.Get("/status")).Body["certificate_until"]!);
         Assert.InRange(until, DateTimeOffset.UtcNow.AddDays(364), DateTimeOffset.UtcNow.AddDays(366));
-    }
-
-    private sealed class Moved : TimeProvider
-    {
-        public TimeSpan By { get; set; }
-
-        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + By;
     }
 
     [Fact]

@@ -143,7 +143,7 @@ public class EndpointTests(Services services)
     [Fact]
     public async Task A_connection_that_was_displaced_takes_nobodys_place()
     {
-        var time = new Later();
+        var time = new MovedStopwatch();
         var connections = new Connections(time, null, witness: false);
         var enough = new TaskCompletionSource();
         var (held, aborted) = (new List<Task>(), new ConcurrentBag<int>());
@@ -165,7 +165,7 @@ public class EndpointTests(Services services)
         }
         for (var i = 0; i < Connections.MaxOfCaller; i++)
             Assert.Equal(200, await Call(Open(i)));
-        time.Moved = Connections.Unused + TimeSpan.FromSeconds(1);
+        time.By = Connections.Unused + TimeSpan.FromSeconds(1);
         // As many newer strangers from the address displace it while its call is on its way.
         var displaced = Open(1000);
         var newer = Enumerable.Range(1001, Connections.MaxStrangersOfAddress).Select(Open).ToList();
@@ -182,13 +182,6 @@ public class EndpointTests(Services services)
     private sealed class Noted(Action aborted) : DefaultConnectionContext
     {
         public override void Abort(ConnectionAbortedException abortReason) => aborted();
-    }
-
-    private sealed class Later : TimeProvider
-    {
-        public TimeSpan Moved { get; set; }
-
-        public override long GetTimestamp() => base.GetTimestamp() + Moved.Ticks * (TimestampFrequency / TimeSpan.TicksPerSecond);
     }
 
     [Fact]

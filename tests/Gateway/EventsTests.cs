@@ -64,20 +64,13 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
     [Fact]
     public async Task A_stream_ends_after_its_time_so_that_its_reader_shows_again_who_he_is()
     {
-        var time = new Movable();
+        var time = new MovedStopwatch();
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", time: time);
         using var stream = await gateway.Http.GetAsync("/events?from=now", HttpCompletionOption.ResponseHeadersRead, Cancel);
-        time.Moved = GatewayHost.StreamTime + TimeSpan.FromSeconds(1);
+        time.By = GatewayHost.StreamTime + TimeSpan.FromSeconds(1);
         // The stream looks at the time when something comes.
         Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
         await stream.Content.ReadAsStringAsync(Cancel);
-    }
-
-    private sealed class Movable : TimeProvider
-    {
-        public TimeSpan Moved { get; set; }
-
-        public override long GetTimestamp() => base.GetTimestamp() + Moved.Ticks * (TimestampFrequency / TimeSpan.TicksPerSecond);
     }
 
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
@@ -393,7 +386,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         // Two attempts, so that the first is noted.
-        await Run(new Shifted(TimeSpan.FromDays(365)), () => receiver.Got.Count > 1);
+        await Run(new MovedClock { By = TimeSpan.FromDays(365) }, () => receiver.Got.Count > 1);
         receiver.Status = 204;
         await Run(TimeProvider.System, () => receiver.Got.Any(g => g.Status == 204));
 
@@ -421,11 +414,6 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
             await Until(() => Task.FromResult(until()));
             await hooks.StopAsync(Cancel);
         }
-    }
-
-    private sealed class Shifted(TimeSpan by) : TimeProvider
-    {
-        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + by;
     }
 
     // What is stored of a time may be rounded.

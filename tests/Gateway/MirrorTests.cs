@@ -129,14 +129,14 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
     public async Task What_was_seen_last_is_shown_also_after_the_clock_was_put_back(Engine engine)
     {
         var mirror = await RunningGateway.MirrorOn(engine);
-        var clock = new Clock { Ahead = TimeSpan.FromMinutes(10) };
+        var clock = new MovedClock { By = TimeSpan.FromMinutes(10) };
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, time: clock);
         var kr = _services.As("kr/mfa");
         var call = _services.Call();
         call.Account.Commitments.Clear();
         var logged = await kr.CallLog.LogCallAsync(call, cancellationToken: Cancel);
         await Until(() => Followed(gateway, "calllog", $"{logged.Receipt.Position}"));
-        clock.Ahead = TimeSpan.Zero;
+        clock.By = TimeSpan.Zero;
         var amend = new AmendReadoutRequest
         {
             Actor = Actor,
@@ -161,13 +161,6 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         await _services.Start("calllog");
 
         Assert.Equal(amended.Etag, (string?)shown["etag"]);
-    }
-
-    private sealed class Clock : TimeProvider
-    {
-        public TimeSpan Ahead { get; set; }
-
-        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + Ahead;
     }
 
     [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]

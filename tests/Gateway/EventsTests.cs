@@ -78,8 +78,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
     {
         var mirror = await RunningGateway.MirrorOn(engine);
         var secret = RandomNumberGenerator.GetBytes(32);
-        var file = Path.Combine(Directory.CreateTempSubdirectory("webhook").FullName, "secret");
-        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(secret)}\n");
+        var file = RunningGateway.SecretAt(Path.Combine(Directory.CreateTempSubdirectory("webhook").FullName, "secret"), secret);
         await using var receiver = await Receiver.Start();
         await using var gateway = await RunningGateway.Start(
             _services,
@@ -156,8 +155,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
     {
         var mirror = await RunningGateway.MirrorOn(engine);
         var state = Directory.CreateTempSubdirectory("events").FullName;
-        var file = Path.Combine(state, "secret");
-        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var file = RunningGateway.SecretAt(Path.Combine(state, "secret"));
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         GatewaySettings Set(GatewaySettings settings) =>
@@ -203,8 +201,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await own.InitializeAsync();
         var services = own.Services;
         var state = Directory.CreateTempSubdirectory("events").FullName;
-        var file = Path.Combine(state, "secret");
-        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var file = RunningGateway.SecretAt(Path.Combine(state, "secret"));
         await using var receiver = await Receiver.Start();
         var hook = new WebhookSettings
         {
@@ -329,8 +326,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
         Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
         await Until(async () => (await gateway.Events()).Count > 0);
-        var file = Path.Combine(gateway.State, "secret");
-        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var file = RunningGateway.SecretAt(Path.Combine(gateway.State, "secret"));
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         var hook = new WebhookSettings
@@ -381,8 +377,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
         Assert.Equal(200, (await gateway.Post("/v1/calllog/LogCall", Call())).Status);
         await Until(async () => (await gateway.Events()).Count > 0);
-        var file = Path.Combine(gateway.State, "secret");
-        WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var file = RunningGateway.SecretAt(Path.Combine(gateway.State, "secret"));
         await using var receiver = await Receiver.Start();
         receiver.Status = 503;
         // Two attempts, so that the first is noted.

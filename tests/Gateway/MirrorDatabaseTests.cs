@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Ministries.Custody.V1;
@@ -214,8 +213,7 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
     {
         var (server, mirror) = (await Postgres.Shared, (await RunningGateway.MirrorOn(Engine.Postgres))!);
         var state = Directory.CreateTempSubdirectory("mirror").FullName;
-        var secret = Path.Combine(state, "secret");
-        Ledger.WholeFile.Write(secret, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var secret = RunningGateway.SecretAt(Path.Combine(state, "secret"));
         await using var receiver = await EventsTests.Receiver.Start();
         var hook = new WebhookSettings
         {

@@ -1,5 +1,6 @@
 using System.Net.Http.Headers;
 using System.Net.Security;
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
@@ -100,6 +101,14 @@ internal sealed class RunningGateway : IAsyncDisposable
         Assert.Equal(kept.Count, kept.DistinctBy(e => e.Id).Count());
         foreach (var service in kept.GroupBy(e => e.Service))
             Assert.Equal(service.OrderBy(e => (e.Position, e.Index)), service);
+    }
+
+    /// <summary>Writes a webhook's secret of 32 bytes, by chance unless it is given.</summary>
+    /// <returns>The path.</returns>
+    public static string SecretAt(string path, byte[]? secret = null)
+    {
+        Ledger.WholeFile.Write(path, $"whsec_{Convert.ToBase64String(secret ?? RandomNumberGenerator.GetBytes(32))}\n");
+        return path;
     }
 
     public static GatewaySettings SettingsFor(Services services, string participant, string state) =>

@@ -196,8 +196,7 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
     {
         var mirror = await RunningGateway.MirrorOn(engine);
         var ministry = _services.As("kr/mfa");
-        var secret = Path.Combine(_state, "secret");
-        Ledger.WholeFile.Write(secret, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        var secret = RunningGateway.SecretAt(Path.Combine(_state, "secret"));
         await using var receiver = await EventsTests.Receiver.Start();
         var hook = new WebhookSettings
         {

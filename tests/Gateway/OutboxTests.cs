@@ -83,7 +83,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
             await Until(() => Task.FromResult(Volatile.Read(ref sent) >= 64));
             var key = Guid.NewGuid().ToString();
             await gateway.Post("/v1/custody/OpenCase", new JsonObject { ["actor"] = PlainJson.Write(Services.Actor) }, key);
-            await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] is "ANSWERED" or "REFUSED");
+            await Until(async () => await StateOf(gateway, key) is "ANSWERED" or "REFUSED");
             // None of them had to end for it.
             Assert.Equal(64, sent);
         }
@@ -125,16 +125,14 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
             Assert.NotNull(shown["etag"]);
             Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
             // As often as a service may fail, after which there is no pause.
-            await Until(async () => time.LongPauses > 2 || await State(gateway) != "WAITING");
-            Assert.Equal("WAITING", await State(gateway));
+            await Until(async () => time.LongPauses > 2 || await StateOf(gateway, key) != "WAITING");
+            Assert.Equal("WAITING", await StateOf(gateway, key));
             if (who.StartsWith("shows"))
                 Assert.Equal("SERVICE_NOT_PROVED", (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"]);
         }
         await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
-            await Until(async () => await State(gateway) == "ANSWERED");
+            await Until(async () => await StateOf(gateway, key) == "ANSWERED");
         Directory.Delete(state, recursive: true);
-
-        async Task<string?> State(RunningGateway gateway) => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"];
 
         async Task Close()
         {
@@ -263,7 +261,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         balancer.Stop();
         await Until(async () => await Hindrance() is null);
         Assert.Empty((await gateway.Get("/status")).Body["outbox"]!["hindrances"]!.AsArray());
-        Assert.Equal("WAITING", (string?)(await gateway.Get($"/outbox/{key}")).Body["state"]);
+        Assert.Equal("WAITING", await StateOf(gateway, key));
 
         async Task<string?> Hindrance() => (string?)(await gateway.Get($"/outbox/{key}")).Body["hindrance"];
 
@@ -308,7 +306,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         }
         await _services.Start("calllog");
         await using (var gateway = await Start(image))
-            await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] == "ANSWERED");
+            await Until(async () => await StateOf(gateway, key) == "ANSWERED");
         Directory.Delete(state, recursive: true);
         Directory.Delete(image, recursive: true);
     }
@@ -378,7 +376,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         {
             _services.Later = null;
         }
-        await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] == "ANSWERED");
+        await Until(async () => await StateOf(gateway, key) == "ANSWERED");
     }
 
     [Fact]
@@ -413,14 +411,8 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
         Assert.True(found == 200, answer.ToJsonString());
         Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
-        Assert.Equal("ANSWERED", (string?)(await Ended(key))["state"]);
-
-        async Task<JsonObject> Ended(string id)
-        {
-            JsonObject became = [];
-            await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{id}")).Body)["state"] != "WAITING");
-            return became;
-        }
+        await Until(async () => await StateOf(gateway, key) != "WAITING");
+        Assert.Equal("ANSWERED", await StateOf(gateway, key));
     }
 
     [Theory]
@@ -477,9 +469,8 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
                 request is LogCallRequest ? throw new Refusal(Reason.RequestInvalid).ToException() : Task.CompletedTask;
             await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
             {
-                JsonObject became = [];
-                await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{key}")).Body)["state"] != "WAITING");
-                Assert.Equal("UNPROVED", (string?)became["state"]);
+                await Until(async () => await StateOf(gateway, key) != "WAITING");
+                Assert.Equal("UNPROVED", await StateOf(gateway, key));
                 (_services.Later, _services.Before) = (null, null);
                 var (status, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
                 Assert.True(status == 200, answer.ToJsonString());
@@ -573,6 +564,10 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         }
         Directory.Delete(state, recursive: true);
     }
+
+    // What the gateway says of a write now.
+    private static async Task<string?> StateOf(RunningGateway gateway, string key) =>
+        (string?)(await gateway.Get($"/outbox/{key}")).Body["state"];
 
     // Of the entry that a service has of a request: it recorded it once.
     private async Task<string> PositionOf(string key)

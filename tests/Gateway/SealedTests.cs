@@ -75,15 +75,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         var other = await _services
             .As("icrc")
             .Custody.GetPrisonerAsync(new() { Case = _services.Case, Prisoner = _services.Prisoners[1] }, cancellationToken: Cancel);
-        _services.Later = answer =>
-        {
-            if (answer is not GetPrisonerResponse { Prisoner: { } prisoner } read || prisoner.Prisoner_ != _services.Prisoners[0])
-                return answer;
-            // A service answers several with one object, whose bytes it keeps.
-            read = read.Clone();
-            read.Prisoner.Identity = other.Prisoner.Identity.Clone();
-            return read;
-        };
+        ShowOfFirst(other.Prisoner.Identity);
         try
         {
             var shown = (await gateway.Get(Path(0))).Body["prisoner"]!["identity"]!;
@@ -112,14 +104,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
                 (part.Salt, part.Data) = (ByteString.Empty, part.Kind == PartKind.Events ? Renamed(part.Data) : part.Data);
             return entry;
         };
-        _services.Later = answer =>
-        {
-            if (answer is not GetPrisonerResponse { Prisoner: { } prisoner } read || prisoner.Prisoner_ != _services.Prisoners[0])
-                return answer;
-            read = read.Clone();
-            read.Prisoner.Identity = other.Prisoner.Identity.Clone();
-            return read;
-        };
+        ShowOfFirst(other.Prisoner.Identity);
         try
         {
             await using var gateway = await RunningGateway.Start(_services, "icrc");
@@ -150,6 +135,18 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
             return events.ToByteString();
         }
     }
+
+    // The service shows another's identity as the first prisoner's.
+    private void ShowOfFirst(Sealed identity) =>
+        _services.Later = answer =>
+        {
+            if (answer is not GetPrisonerResponse { Prisoner: { } prisoner } read || prisoner.Prisoner_ != _services.Prisoners[0])
+                return answer;
+            // A service answers several with one object, whose bytes it keeps.
+            read = read.Clone();
+            read.Prisoner.Identity = identity.Clone();
+            return read;
+        };
 
     // No service reads it, and the client of another maker may have sealed it.
     [Theory]

@@ -12,6 +12,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Ministry.Tests;
 using static Ministries.Ministry.Tests.Services;

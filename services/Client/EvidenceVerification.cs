@@ -375,7 +375,10 @@ public sealed class EvidenceVerification
         if (WrongSigner(header) is { } signer)
             return signer;
         var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
-        if (EntriesAudit.Data(entry.Parts, PartKind.Request) is { } request && EntriesAudit.Data(entry.Parts, PartKind.Signature) is { } bytes)
+        if (
+            EntriesAudit.Data(entry.Parts, PartKind.Request) is { } request
+            && EntriesAudit.Data(entry.Parts, PartKind.Signature) is { } bytes
+        )
             if (Signature(log.Service, header, request, bytes, log.History, out keyId, out approvers) is { } wrong)
                 return wrong;
         if (Receipt(log, entry, header, record) is { } receipt)

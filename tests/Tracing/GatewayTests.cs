@@ -137,6 +137,7 @@ public sealed class Gateways : IAsyncLifetime
 }
 
 /// <summary>What a collector sees of calls that go by a gateway.</summary>
+[Collection(OperatorTests.SpansOfThisProcess)]
 public sealed partial class GatewayTests(Gateways gateways) : IClassFixture<Gateways>
 {
     // From the gateway to the services' own steps, as TracingTests has them.

@@ -184,8 +184,13 @@ public sealed class OperatorFixture : IAsyncLifetime
 }
 
 /// <summary>What an operator who does not know the code can see of failures, in the traces that they concern.</summary>
+[Collection(OperatorTests.SpansOfThisProcess)]
 public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<OperatorFixture>
 {
+    /// <summary>Tests whose hosts run in this process. Each host's instrumentation gets the spans of all, so these tests run one after the
+    /// other.</summary>
+    internal const string SpansOfThisProcess = "spans of this process";
+
     private const string CallLogged = "ministries.calllog.v1.CallLogged",
         Log = "ministries.calllog.v1.CallLogService/LogCall";
 

@@ -180,18 +180,17 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     private async Task Adopt(ServiceLedger ledger, byte[] text, CheckpointKey key, CancellationToken cancel)
     {
-        // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more.
-        if (
-            _inForce is { } before
-            && key.Verifier != ledger.Key.Verifier
-            && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())
-        )
+        // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more. Also where
+        // it is the same key: what it signs may not have been written before.
+        var listed =
+            _inForce is { } before && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow());
+        if (listed)
             Replace(ledger, key);
         var digest = SHA256.HashData(text);
         if (digest.AsSpan().SequenceEqual(_digest))
         {
             // The key may have expired since the file was read.
-            if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow()))
+            if (!listed)
                 throw KeyMissing(key);
             return;
         }
@@ -218,9 +217,15 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     private static void Replace(ServiceLedger ledger, CheckpointKey key)
     {
         var previous = ledger.Key;
-        ledger.SignWith(key);
-        if (!ReferenceEquals(previous, ledger.Key))
-            previous.Dispose();
+        try
+        {
+            ledger.SignWith(key);
+        }
+        finally
+        {
+            if (!ReferenceEquals(previous, ledger.Key))
+                previous.Dispose();
+        }
     }
 
     private static AgreementRefusedException KeyMissing(CheckpointKey key) =>

@@ -42,6 +42,7 @@ public static class Edge
         services.AddSingleton<Guard>();
         services.AddSingleton<Followers>();
         services.AddHostedService(s => s.GetRequiredService<Followers>());
+        services.AddHostedService<LateShares>();
         services.AddSingleton<LedgerEndpoint>();
         services.AddGrpc(grpc =>
         {

@@ -234,7 +234,9 @@ internal sealed class LedgerEndpoint(
             return false;
         // Whoever may open a datum has the proof of who gave it to him. The observers see that it was given.
         if (type == ShareSealedRequest.Descriptor)
-            return ShareSealedRequest.Parser.ParseFrom(request.Data).Recipient == reader.Participant.Id;
+            return ShareSealedRequest.Parser.ParseFrom(request.Data) is var share
+                && share.Recipient == reader.Participant.Id
+                && !await SealedData.IsErased(ledger, share.Position, cancel);
         return type.GetOptions()?.GetExtension(OptionsExtensions.Shown) == true
             && await SealedData.OpensAll(ledger, stored.Position, type.Parser.ParseFrom(request.Data), reader.Participant.Id, cancel);
     }

@@ -22,7 +22,8 @@ internal sealed partial class LedgerWatch : SupervisedService
     private readonly ILogger<LedgerWatch> _log;
     private readonly Meter _meter = new(Measures.Name);
     private volatile LedgerCondition _condition = new(true, null, null, false);
-    private string _said = "";
+    private string _said = "",
+        _ofAgreement = "";
     private bool _saidAsynchronous;
 
     public LedgerWatch(ServiceLedger ledger, Agreements agreements, Lifecycle life, ILogger<LedgerWatch> log)
@@ -67,7 +68,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
         late.CancelAfter(Patience);
         var condition = _condition = await _ledger.Examine(late.Token);
-        var wrong = condition.IsGood ? await LaterAgreement(late.Token) : condition.Wrong;
+        var wrong = condition.IsGood ? _ofAgreement = await LaterAgreement(stop) : condition.Wrong;
         stop.ThrowIfCancellationRequested();
         _life.Say("ledger", wrong.Length == 0);
         if (wrong != _said)
@@ -84,13 +85,15 @@ internal sealed partial class LedgerWatch : SupervisedService
     }
 
     // Every write is judged by the version that the ledger has, so this replica refuses them all while its own is an earlier one.
-    private async Task<string> LaterAgreement(CancellationToken cancel)
+    private async Task<string> LaterAgreement(CancellationToken stop)
     {
         if (!_agreements.IsInForce)
             return "";
+        using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        late.CancelAfter(Patience);
         try
         {
-            var has = (await _ledger.List(Agreements.Kind, [], null, 0, 1, cancel)).SingleOrDefault()?.State.Version;
+            var has = (await _ledger.List(Agreements.Kind, [], null, 0, 1, late.Token)).SingleOrDefault()?.State.Version;
             var here = _agreements.InForce.Permissions.Agreement.Version;
             return has > here
                 ? $"the ledger has version {has} of the agreement, and version {here} is in force here: give this replica the file of version {has}"
@@ -98,8 +101,8 @@ internal sealed partial class LedgerWatch : SupervisedService
         }
         catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException or OperationCanceledException)
         {
-            // The next look says what is wrong with the ledger.
-            return "";
+            // It is not known, so the last answer stays. The next look says what is wrong with the ledger.
+            return _ofAgreement;
         }
         catch (Exception)
         {

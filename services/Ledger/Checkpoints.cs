@@ -253,15 +253,15 @@ internal sealed class Checkpoints : IDisposable
         }
     }
 
-    /// <summary>Signs with another key from now on, beginning with the last tree.</summary>
+    /// <summary>Signs with a key from now on, beginning with the last tree. Where that failed, the next call signs it. A doubtful one is
+    /// left to <see cref="Renew"/>.</summary>
     public void SignWith(CheckpointKey key)
     {
         lock (_lock)
         {
-            if (key.Verifier == _key.Verifier)
-                return;
-            _key = key;
-            if (Last is not null)
+            if (key.Verifier != _key.Verifier)
+                _key = key;
+            if (Last is not null && !IsDoubtful && _key.Verify(Last.Text) is null)
                 Last = Write(Last.Size, Last.Root);
         }
     }

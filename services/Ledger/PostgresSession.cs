@@ -681,6 +681,19 @@ internal sealed class PostgresSession : Session
             Shares.KeyOf(position)
         );
 
+    // The keys of other kinds are no numbers, and PostgreSQL may read the conditions in any order.
+    public override Task<List<ulong>> ErasedWithShares() =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            """
+            select distinct e.position from streams s
+                join entries e on e.position = case when s.kind = $1 then s.key::bigint end
+                join changes c on c.stream = s.number join entries g on g.position = c.position
+            where s.kind = $1 and e.request is null and g.request is not null
+            """,
+            Shares.StreamName
+        );
+
     public override async ValueTask DisposeAsync()
     {
         if (_abandoned)

@@ -172,7 +172,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public RecordSecrets Secrets { get; }
 
     /// <summary>Signs checkpoints with another key of the same name from now on; the last one, and those that were cosigned, at once.
-    /// Afterwards nothing signs with the previous key, and the caller disposes of it.</summary>
+    /// Afterwards nothing signs with the previous key, and the caller disposes of it. Where it fails, it is to be called again.</summary>
     /// <param name="key">The key.</param>
     public void SignWith(CheckpointKey key)
     {
@@ -320,6 +320,16 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         foreach (var forgotten in shares.Prepend(position))
             _recentEntries.Forget(forgotten);
         return erased;
+    }
+
+    /// <summary>Erases what opened sealed data of requests that had been erased before: both can happen at once, and the process can die
+    /// before it erases the second. Returns of how many requests.</summary>
+    public async Task<int> EraseLateShares(CancellationToken cancel)
+    {
+        var positions = await Read(session => session.ErasedWithShares(), cancel);
+        foreach (var position in positions)
+            await EraseRequest(position, cancel);
+        return positions.Count;
     }
 
     /// <summary>Ends when nothing is committed any more: normally after <see cref="Drain"/>, or with the fault of the committing thread.

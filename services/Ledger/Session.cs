@@ -87,6 +87,9 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>
     public abstract Task<List<ulong>> SharesOf(ulong position);
 
+    /// <summary>The positions of the entries whose requests were erased, while one that opened their sealed data to others was not.</summary>
+    public abstract Task<List<ulong>> ErasedWithShares();
+
     public abstract ValueTask DisposeAsync();
 
     protected static EntryRow EntryOf(

@@ -417,6 +417,17 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             Shares.KeyOf(position)
         );
 
+    public override Task<List<ulong>> ErasedWithShares() =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            """
+            select distinct e.position from streams s join entries e on e.position = cast(s.key as integer)
+                join changes c on c.stream = s.number join entries g on g.position = c.position
+            where s.kind = @0 and e.request is null and g.request is not null
+            """,
+            Shares.StreamName
+        );
+
     public override ValueTask DisposeAsync()
     {
         _transaction?.Dispose();

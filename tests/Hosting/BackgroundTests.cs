@@ -52,7 +52,7 @@ public sealed class BackgroundTests
                 System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
                 t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName)
             );
-        Assert.Equal(9, Works().Count);
+        Assert.Equal(10, Works().Count);
     }
 
     [Fact]

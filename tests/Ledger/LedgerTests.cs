@@ -1063,9 +1063,15 @@ public abstract class LedgerTests
         await ledger.Commit(Share("b", "12", 0), Cancel);
         Assert.True(await ledger.EraseRequest(0, Cancel));
         Assert.Equal([0ul, 2, 4, 11], await Erased());
+        // So it does where nobody erases anything again.
+        await ledger.Commit(Share("b", "13", 0), Cancel);
+        Assert.Equal(1, await ledger.EraseLateShares(Cancel));
+        Assert.Equal([0ul, 2, 4, 11, 12], await Erased());
+        Assert.Equal(0, await ledger.EraseLateShares(Cancel));
         // One opening falls alone.
         Assert.True(await ledger.EraseRequest(3, Cancel));
-        Assert.Equal([0ul, 2, 3, 4, 11], await Erased());
+        Assert.Equal([0ul, 2, 3, 4, 11, 12], await Erased());
+        Assert.Equal(0, await ledger.EraseLateShares(Cancel));
         Assert.Equal(Reason.RequestIdReused, (await ledger.Commit(Share("a", "3", 0), Cancel)).Refusal!.Reason);
         await Audit(ledger);
         Assert.True((await ledger.ProveConsistency(before.Size, 0, Cancel))!.Size > before.Size);

@@ -232,6 +232,38 @@ public class CheckpointTests
     }
 
     [Fact]
+    public void What_a_new_key_could_not_sign_at_once_it_signs_when_it_is_asked_again()
+    {
+        using var checkpoints = new Checkpoints(Key, Engine.NewFile("checkpoint"));
+        checkpoints.Advance(5, SHA256.HashData([1]));
+        using var next = CheckpointKey.Of(Key.Name, new FailsFirst());
+        Assert.Throws<IOException>(() => checkpoints.SignWith(next));
+        Assert.NotNull(Key.Verify(checkpoints.Last!.Text));
+        checkpoints.SignWith(next);
+        Assert.Null(Key.Verify(checkpoints.Last!.Text));
+        Assert.Equal(5ul, next.Verify(checkpoints.Last!.Text)!.Size);
+    }
+
+    // A key that cannot be used the first time, as a token that is away or a disk that is full makes it.
+    private sealed class FailsFirst : Ministries.Keys.Signer
+    {
+        private readonly Ministries.Keys.Signer _key = FromSeed(SHA256.HashData([7]));
+        private bool _failed;
+
+        public override ReadOnlyMemory<byte> PublicKey => _key.PublicKey;
+
+        public override byte[] Sign(ReadOnlySpan<byte> data)
+        {
+            if (_failed)
+                return _key.Sign(data);
+            _failed = true;
+            throw new IOException("away");
+        }
+
+        protected override void Dispose(bool disposing) => _key.Dispose();
+    }
+
+    [Fact]
     public void Two_roots_of_one_size_are_never_signed()
     {
         using var checkpoints = new Checkpoints(Key, Engine.NewFile("checkpoint"));

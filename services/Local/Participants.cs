@@ -32,6 +32,7 @@ public sealed class Participants : IAsyncDisposable
     private readonly MemoryBroker _broker = new();
     private readonly List<WebApplication> _hosts = [];
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
+    private readonly Dictionary<string, IReadOnlyList<Uri>> _further = [];
     private readonly Dictionary<string, ParticipantClient> _clients = [];
     private readonly string _certificates;
     private readonly string? _receipts;
@@ -120,9 +121,27 @@ public sealed class Participants : IAsyncDisposable
         }
     }
 
+    /// <summary>As the other method, to services with one replica each.</summary>
+    public static Task<Participants> Join(
+        string certificates,
+        IReadOnlyDictionary<string, Uri> addresses,
+        TimeSpan patience,
+        CancellationToken cancel,
+        string? receipts = null,
+        IReadOnlyDictionary<string, Uri>? gateways = null
+    ) =>
+        Join(
+            certificates,
+            addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]),
+            patience,
+            cancel,
+            receipts,
+            gateways
+        );
+
     /// <summary>Connects to services that run elsewhere.</summary>
     /// <param name="certificates">The folder of certificates and agreement that they were started with.</param>
-    /// <param name="addresses">Where each service is, by its name.</param>
+    /// <param name="addresses">Where the replicas of each service are, by its name.</param>
     /// <param name="patience">How long to wait for a condition, such as that the services are ready.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
@@ -130,7 +149,7 @@ public sealed class Participants : IAsyncDisposable
     /// folder of certificates has the token of each, <c>gateway.token</c> in the participant's folder.</param>
     public static async Task<Participants> Join(
         string certificates,
-        IReadOnlyDictionary<string, Uri> addresses,
+        IReadOnlyDictionary<string, IReadOnlyList<Uri>> addresses,
         TimeSpan patience,
         CancellationToken cancel,
         string? receipts = null,
@@ -138,8 +157,8 @@ public sealed class Participants : IAsyncDisposable
     )
     {
         var participants = new Participants(certificates, receipts, gateways) { _patience = patience };
-        foreach (var (service, address) in addresses)
-            participants._addresses[service] = address;
+        foreach (var (service, replicas) in addresses)
+            (participants._addresses[service], participants._further[service]) = (replicas[0], [.. replicas.Skip(1)]);
         await participants.WaitUntilReady(cancel);
         return participants;
     }
@@ -236,6 +255,7 @@ public sealed class Participants : IAsyncDisposable
         var client = new MinistryClient(
             MinistrySettings.In(_certificates, id, _addresses) with
             {
+                FurtherAddresses = _further,
                 ReceiptFolder = receipts,
                 PassesTrace = false,
             }

@@ -6,6 +6,7 @@ using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 
 namespace Ministries.Local;
 
@@ -67,7 +68,7 @@ public static class Run
 
     private static readonly Option<string[]> At = new("--at")
     {
-        Description = "With --join, where a service is, such as calllog=https://127.0.0.1:7101; once for each.",
+        Description = "With --join, where a service is, such as calllog=https://127.0.0.1:7101; once for each. Commas separate replicas.",
         DefaultValueFactory = _ => [],
     };
 
@@ -124,7 +125,7 @@ public static class Run
     {
         if (result.GetValue(Join) is null)
             return;
-        if (AddressesIn(result.GetValue(At)!) is not { } known || !known.Keys.ToHashSet().SetEquals(Participants.Services))
+        if (ReplicasIn(result.GetValue(At)!) is not { } known || !known.Keys.ToHashSet().SetEquals(Participants.Services))
             result.AddError($"--join needs --at for each of {string.Join(", ", Participants.Services)}");
         if (AddressesIn(result.GetValue(Gateway)!) is null)
             result.AddError("--gateway must be a participant and an address, such as kr/mfa=https://127.0.0.1:7120, each once");
@@ -138,7 +139,7 @@ public static class Run
         result.GetValue(Join) is { } certificates
             ? new RemoteServices(
                 certificates.FullName,
-                AddressesIn(result.GetValue(At)!)!,
+                ReplicasIn(result.GetValue(At)!)!,
                 AddressesIn(result.GetValue(Gateway)!)!,
                 result.GetValue(Jaeger)!,
                 result.GetValue(Page) ?? result.GetValue(Jaeger)!
@@ -159,6 +160,20 @@ public static class Run
         return addresses;
     }
 
+    // The same, with several addresses for each name.
+    private static Dictionary<string, IReadOnlyList<Uri>>? ReplicasIn(string[] texts)
+    {
+        var replicas = new Dictionary<string, IReadOnlyList<Uri>>();
+        foreach (var text in texts)
+            if (
+                text.Split('=', 2) is not [var name, var addresses]
+                || ServiceAddresses.Read(addresses) is not { } read
+                || !replicas.TryAdd(name, read)
+            )
+                return null;
+        return replicas;
+    }
+
     private static Uri? Address(ArgumentResult result)
     {
         if (Uri.TryCreate(result.Tokens.SingleOrDefault()?.Value, UriKind.Absolute, out var address))
@@ -169,13 +184,13 @@ public static class Run
 
     /// <summary>Services that run elsewhere.</summary>
     /// <param name="Certificates">The folder of certificates and agreement that they were started with.</param>
-    /// <param name="Addresses">Where each service is, by its name.</param>
+    /// <param name="Addresses">Where the replicas of each service are, by its name.</param>
     /// <param name="Gateways">Where the gateways are, by their participants.</param>
     /// <param name="Jaeger">Jaeger's query address.</param>
     /// <param name="Page">Jaeger's address as a person's browser calls it.</param>
     public sealed record RemoteServices(
         string Certificates,
-        IReadOnlyDictionary<string, Uri> Addresses,
+        IReadOnlyDictionary<string, IReadOnlyList<Uri>> Addresses,
         IReadOnlyDictionary<string, Uri> Gateways,
         Uri Jaeger,
         Uri Page

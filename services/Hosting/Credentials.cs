@@ -182,8 +182,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     {
         // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more. Also where
         // it is the same key: what it signs may not have been written before.
-        var listed =
-            _inForce is { } before && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow());
+        var listed = _inForce is { } before && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow());
         if (listed)
             Replace(ledger, key);
         var digest = SHA256.HashData(text);

@@ -41,7 +41,10 @@ internal static class LogFiles
                 "/checkpoint",
                 methods,
                 async (HttpContext http, ServiceLedger ledger) =>
-                    await WriteNote(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)
+                {
+                    if (await Read(http, async () => (await ledger.ReadCheckpoint(http.RequestAborted)).Text) is (true, var note))
+                        await WriteNote(http, note);
+                }
             )
             .Guarded(endpoints);
         endpoints
@@ -53,20 +56,16 @@ internal static class LogFiles
 
     private static async Task Tile(HttpContext http, string level, string? index, ServiceLedger ledger)
     {
-        byte[]? bytes = null;
-        try
-        {
-            if (Read(index ?? "") is var (number, width))
-                bytes =
-                    level == "entries" ? await ledger.ReadRecords(number, width, http.RequestAborted)
-                    : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted)
-                    : null;
-        }
-        catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException)
-        {
-            await Say(http, StatusCodes.Status503ServiceUnavailable, "the ledger cannot be read at present");
+        var (can, bytes) = await Read(
+            http,
+            async () =>
+                Read(index ?? "") is not var (number, width) ? null
+                : level == "entries" ? await ledger.ReadRecords(number, width, http.RequestAborted)
+                : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted)
+                : null
+        );
+        if (!can)
             return;
-        }
         if (bytes is null)
         {
             await Say(http, StatusCodes.Status404NotFound, "there is no such tile, or not yet");
@@ -77,6 +76,21 @@ internal static class LogFiles
         http.Response.Headers.CacheControl = Lasting;
         if (HttpMethods.IsGet(http.Request.Method))
             await http.Response.Body.WriteAsync(bytes, http.RequestAborted);
+    }
+
+    // What is in the ledger, and whether it can be read. If not, the caller is told so, and the web server logs nothing.
+    private static async Task<(bool Can, T? Found)> Read<T>(HttpContext http, Func<Task<T?>> read)
+        where T : class
+    {
+        try
+        {
+            return (true, await read());
+        }
+        catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException)
+        {
+            await Say(http, StatusCodes.Status503ServiceUnavailable, "the ledger cannot be read at present");
+            return (false, null);
+        }
     }
 
     /// <summary>The index and width that a tile's path names; null: it names none.</summary>

@@ -21,6 +21,7 @@ public static class Telemetry
     /// <param name="settings">The settings.</param>
     public static void Add(IServiceCollection services, string service, Settings settings)
     {
+        services.AddSingleton<DistributedContextPropagator>(new Boundary(collects: settings.Otlp is not null));
         if (settings.Otlp is null && settings.Metrics is null)
             return;
         services.AddHostedService<Vitals>();
@@ -36,10 +37,7 @@ public static class Telemetry
                     metrics.AddPrometheusExporter(o => o.ScopeInfoEnabled = o.TargetInfoEnabled = false);
             });
         if (settings.Otlp is { } collector)
-        {
-            services.AddSingleton<DistributedContextPropagator>(new Boundary());
             services.AddOpenTelemetry().WithTracing(traces => SpanExport.To(Traces(traces), service, collector));
-        }
     }
 
     /// <summary>Selects the spans of a service, of its calls and of its database, and the attributes that they keep.</summary>
@@ -53,10 +51,12 @@ public static class Telemetry
 
 /// <summary>
 /// Where a trace begins: with a participant's call. The participant's own spans are in another collector, where a parent could not be
-/// found. So its span is linked instead, and its tracestate and baggage are dropped. A call between services continues its trace, and so does a call
-/// of a participant that says that it shares the collector.
+/// found. So its span is linked instead. A call between services continues its trace, and so does a call of a participant that says that it
+/// shares the collector. Where nobody collects spans, each call continues its caller's trace. The tracestate and the baggage of every caller
+/// are dropped: they may be any text, and the ledger and the messages would keep it.
 /// </summary>
-internal sealed class Boundary : DistributedContextPropagator
+/// <param name="collects">Whether spans are exported.</param>
+internal sealed class Boundary(bool collects) : DistributedContextPropagator
 {
     private static readonly DistributedContextPropagator W3C = CreateW3CPropagator();
 
@@ -75,8 +75,8 @@ internal sealed class Boundary : DistributedContextPropagator
         (traceId, traceState) = (null, null);
         string? continues = null;
         getter?.Invoke(carrier, SpanExport.Continues, out continues, out _);
-        if (continues is not null)
-            W3C.ExtractTraceIdAndState(carrier, getter, out traceId, out traceState);
+        if (continues is not null || !collects)
+            W3C.ExtractTraceIdAndState(carrier, getter, out traceId, out _);
     }
 
     public override IEnumerable<KeyValuePair<string, string?>>? ExtractBaggage(object? carrier, PropagatorGetterCallback? getter) => null;

@@ -129,15 +129,7 @@ public sealed class Participants : IAsyncDisposable
         CancellationToken cancel,
         string? receipts = null,
         IReadOnlyDictionary<string, Uri>? gateways = null
-    ) =>
-        Join(
-            certificates,
-            addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]),
-            patience,
-            cancel,
-            receipts,
-            gateways
-        );
+    ) => Join(certificates, addresses.ToDictionary(a => a.Key, a => (IReadOnlyList<Uri>)[a.Value]), patience, cancel, receipts, gateways);
 
     /// <summary>Connects to services that run elsewhere.</summary>
     /// <param name="certificates">The folder of certificates and agreement that they were started with.</param>

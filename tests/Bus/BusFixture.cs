@@ -79,9 +79,10 @@ public sealed class BusFixture : IAsyncDisposable
             DateTimeOffset.UtcNow.AddDays(-1),
             DateTimeOffset.UtcNow.AddDays(1)
         );
+        var context = System.Net.Security.SslStreamCertificateContext.Create(certificate, null, offline: true);
         return new MessageSeal(
-            () => certificate,
-            (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData),
+            () => context,
+            (_, shown, _) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData),
             TimeProvider.System,
             () => 1
         );

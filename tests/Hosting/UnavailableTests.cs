@@ -33,6 +33,29 @@ public sealed class UnavailableTests : IAsyncLifetime
         await Running.Refused("UNAVAILABLE", () => client.GetCallAsync(new GetCallRequest { Call = logged.Call }).ResponseAsync);
     }
 
+    [Theory]
+    [InlineData("/checkpoint")]
+    [InlineData("/tile/0/000.p/1")]
+    public async Task The_logs_files_say_that_the_ledger_cannot_be_read_and_no_line_is_written_for_each_request(string path)
+    {
+        await _running.Log();
+        await using (var database = new SqliteConnection($"Data Source={Path.Combine(_running.Folder, "calllog.db")};Pooling=false"))
+        {
+            await database.OpenAsync(Running.Cancel);
+            await using var behind = database.CreateCommand();
+            behind.CommandText = "update head set size = 0";
+            Assert.Equal(1, await behind.ExecuteNonQueryAsync(Running.Cancel));
+        }
+        using var http = _running.Http(_running.CertificateOf("kr/mfa"));
+        var before = _running.Warned.Count;
+        for (var i = 0; i < 10; i++)
+        {
+            using var answer = await http.GetAsync(new Uri(_running.Address, path), Running.Cancel);
+            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, answer.StatusCode);
+        }
+        Assert.True(_running.Warned.Count < before + 10);
+    }
+
     [Fact]
     public async Task Calls_that_end_for_the_same_reason_are_told_of_once_a_minute_with_the_number_left_out()
     {

@@ -34,6 +34,26 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         Assert.NotNull(Receipts.WrongEntry(response.Receipt, "kr/mfa", header.Method, request.RequestId, request.ToByteArray(), response));
     }
 
+    /// <summary>A caller's <c>tracestate</c> may be any text, even a person's name (D16). This host exports no spans.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Of_a_callers_trace_the_ledger_keeps_nothing_but_its_ids(bool continues)
+    {
+        var headers = new Metadata
+        {
+            { "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" },
+            { "tracestate", "official=kwon" },
+            { "baggage", "official=kwon" },
+        };
+        if (continues)
+            headers.Add("ministries-trace", "continued");
+        var logged = await running.Calling("kr/mfa").LogCallAsync(Running.Request(), headers, cancellationToken: Running.Cancel);
+        var stored = await running.Ledger.ReadEntry(logged.Receipt.Position, null, Running.Cancel);
+        Assert.StartsWith("00-0af7651916cd43dd8448eb211c80319c-", stored!.Entry.Traceparent);
+        Assert.Equal("", stored.TraceState);
+    }
+
     [Fact]
     public async Task A_repeated_request_gets_the_same_answer_and_the_other_service_is_asked_once()
     {

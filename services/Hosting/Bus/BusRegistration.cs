@@ -54,9 +54,9 @@ public static class BusRegistration
                 provider.GetRequiredService<TimeProvider>()
             );
             return new MessageSeal(
-                () => credentials.Certificate,
-                (service, certificate) =>
-                    agreements.InForce.Authorities.Identify(certificate, [], CertificateUse.Server, time.GetUtcNow())
+                () => credentials.Context,
+                (service, certificate, sent) =>
+                    agreements.InForce.Authorities.Identify(certificate, sent, CertificateUse.Server, time.GetUtcNow())
                         is { Refused: Reason.Unspecified, Identity: { } identity }
                     && identity.Participant.Id == $"service/{service}",
                 time,

@@ -1,24 +1,26 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
+using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// Signs messages and verifies them, because the broker is not trusted. A message carries its service's certificate and a signature over
-/// the event's bytes, origin, number and leaf. Not signed are the trace context, which is harmless, and the numbers of earlier events,
+/// Signs messages and verifies them, because the broker is not trusted. A message carries its service's certificate, with the intermediate
+/// authorities that issued it, and a signature over the event's bytes, origin, number and leaf. Not signed are the trace context, which is harmless, and the numbers of earlier events,
 /// which can only make a consumer read the producer's ledger. In a message of several events everything is signed.
 /// </summary>
-/// <param name="own">This service's certificate with its key (ECDSA).</param>
-/// <param name="belongs">Whether a certificate belongs to the service of this name now.</param>
+/// <param name="own">This service's certificate with its key (ECDSA), and the intermediate authorities that it sends in TLS.</param>
+/// <param name="belongs">Whether a certificate belongs to the service of this name now, given the authorities that came with it.</param>
 /// <param name="time">The clock.</param>
 /// <param name="version">The version of the agreement that decides whether a certificate belongs to a service.</param>
 public sealed class MessageSeal(
-    Func<X509Certificate2> own,
-    Func<string, X509Certificate2, bool> belongs,
+    Func<SslStreamCertificateContext> own,
+    Func<string, X509Certificate2, IReadOnlyList<X509Certificate2>, bool> belongs,
     TimeProvider time,
     Func<ulong> version
 )
@@ -33,7 +35,8 @@ public sealed class MessageSeal(
     private sealed record Signer(X509Certificate2 Certificate, ECDsa Key, string Text);
 
     /// <summary>Signs a message.</summary>
-    /// <returns>The signature (ECDSA with SHA-256, IEEE P1363) and the certificate (DER), both in Base64.</returns>
+    /// <returns>The signature (ECDSA with SHA-256, IEEE P1363) and the certificate (DER), both in Base64. After the certificate come its
+    /// intermediate authorities, with commas between them.</returns>
     internal (string Signature, string Certificate) Sign(EventMessage message) => Sign(Digest(message));
 
     /// <summary>Signs a message about one event.</summary>
@@ -41,13 +44,13 @@ public sealed class MessageSeal(
 
     private (string Signature, string Certificate) Sign(byte[] digest)
     {
-        var certificate = own();
-        var signer = _signer;
+        var context = own();
+        var (certificate, signer) = (context.TargetCertificate, _signer);
         if (signer is null || !ReferenceEquals(signer.Certificate, certificate))
             _signer = signer = new Signer(
                 certificate,
                 certificate.GetECDsaPrivateKey() ?? throw new CryptographicException("the service's key is not for ECDSA"),
-                Convert.ToBase64String(certificate.RawData)
+                string.Join(',', context.IntermediateCertificates.Prepend(certificate).Select(c => Convert.ToBase64String(c.RawData)))
             );
         lock (signer)
             return (Convert.ToBase64String(signer.Key.SignHash(digest)), signer.Text);
@@ -72,16 +75,24 @@ public sealed class MessageSeal(
             return verifier.VerifyHash(Digest(message), bytes.AsSpan(0, length));
     }
 
-    private ECDsa? KeyOf(string service, string certificate)
+    private ECDsa? KeyOf(string service, string certificates)
     {
+        var presented = new List<X509Certificate2>();
         try
         {
-            using var presented = X509CertificateLoader.LoadCertificate(Convert.FromBase64String(certificate));
-            return belongs(service, presented) ? presented.GetECDsaPublicKey() : null;
+            // More than one too many is not decoded.
+            foreach (var text in certificates.Split(',', Authorities.MaxChain + 1))
+                presented.Add(X509CertificateLoader.LoadCertificate(Convert.FromBase64String(text)));
+            return belongs(service, presented[0], presented[1..]) ? presented[0].GetECDsaPublicKey() : null;
         }
         catch (Exception e) when (e is FormatException or CryptographicException)
         {
             return null;
+        }
+        finally
+        {
+            foreach (var one in presented)
+                one.Dispose();
         }
     }
 

@@ -44,23 +44,14 @@ public sealed class Timeline(Screen screen, long started)
     {
         try
         {
-            // The record may have changed after its etag was read, so the step is tried again.
-            for (var attempt = 1; ; attempt++)
-            {
-                try
-                {
-                    using var sent = call(client);
-                    var answer = await sent;
-                    Record(
-                        client,
-                        what,
-                        null,
-                        (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position
-                    );
-                    return answer;
-                }
-                catch (RpcException e) when (attempt < 5 && InfoOf(e)?.Reason is "STALE" or "CUSTODY_ANSWER_OUTDATED") { }
-            }
+            var answer = await Call(client, call);
+            Record(
+                client,
+                what,
+                null,
+                (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position
+            );
+            return answer;
         }
         catch (RpcException e)
         {
@@ -82,8 +73,7 @@ public sealed class Timeline(Screen screen, long started)
         var expected = $"{client.Id} {what} and is refused: {Refusals.NameOf(reason)}";
         try
         {
-            using var sent = call(client);
-            await sent;
+            await Call(client, call);
             Record(client, what, null, null);
             _checks.Add(new Check(expected, false, "it was accepted"));
         }
@@ -92,6 +82,20 @@ public sealed class Timeline(Screen screen, long started)
             var found = RefusalOf(e, InfoOf(e)?.Reason == Refusals.NameOf(reason));
             Record(client, what, found, null);
             _checks.Add(new Check(expected, found.Expected, found.Expected ? null : found.Reason + FieldFaultsOf(e)));
+        }
+    }
+
+    // The record may have changed after its etag was read or after custody was asked. The refusal says to try again, under a new request id.
+    private static async Task<T> Call<T>(ParticipantClient client, Func<ParticipantClient, AsyncUnaryCall<T>> call)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                using var sent = call(client);
+                return await sent;
+            }
+            catch (RpcException e) when (attempt < 5 && InfoOf(e)?.Reason is "STALE" or "CUSTODY_ANSWER_OUTDATED") { }
         }
     }
 

@@ -63,10 +63,10 @@ public static class CaseRules
     /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not
     /// manage the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held
     /// somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power
-    /// holds somebody, the last organ for custody of any state that has one is also removed by its own state alone, so that a refusal does
-    /// not tell whether he is on the way to that state (D22). The last organ of a power stays while the power answers for somebody, is to
-    /// accept him, or owes notice of him. The last observer that does not act for a power that holds him stays too (GC III 12, 122, 126).
-    /// </summary>
+    /// holds somebody, the last organ of any state is also removed by its own state alone, so that a refusal does not tell whether he is on
+    /// the way to that state (D22). Where the agreement lists no organ for custody of that state, which could do so, the power that admitted
+    /// it removes it. The last organ of a power stays while the power answers for somebody, is to accept him, or owes notice of him. The last
+    /// observer that does not act for a power that holds him stays too (GC III 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -87,7 +87,7 @@ public static class CaseRules
                     return Reason.NotGranted;
                 if (
                     EverHeldSomebody(@case, party.State, context)
-                    || IsHeldByOthers(@case, context) && IsLastForCustody(party, @case, context)
+                    || IsHeldByOthers(@case, context) && IsLastOrgan(party, @case, context) && !MayTakeBack(party, context)
                 )
                     return Reason.OrganOfAnotherPower;
             }
@@ -132,30 +132,51 @@ public static class CaseRules
     {
         if (IsObserver(party.Part))
             return @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && IsLastObserver(party, @case, p));
+        // What becomes of another power's prisoner is not told.
+        var heldByOthers = !context.ActsFor(party.State) && IsHeldByOthers(@case, context);
         var answers =
             Cases.Manages(@case, party.State)
-            || @case.Prisoners.Any(p =>
-                p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State)
-                || Prisoners.Find(context, @case.Id, p.Prisoner) is { } record && IsExpected(party.State, record)
-            );
+            || @case.Prisoners.Any(p => Prisoners.Find(context, @case.Id, p.Prisoner) is { } record && Answers(party.State, p, record));
         return answers && IsLastOrgan(party, @case, context);
+
+        bool Answers(string state, CasePrisoner prisoner, Prisoner record)
+        {
+            // A linked reference is that of somebody who is held under the kept one.
+            var kept = @case.Prisoners.Single(p => p.Prisoner == KeptOf(record));
+            if (heldByOthers && !context.ActsFor(kept.LastDetainingPower))
+                return false;
+            var held = kept.DetainingPower.Length > 0;
+            return held && prisoner.FormerPowers.Contains(state)
+                || (held || !context.ActsFor(state)) && record.Journeys.Any(j => j.AcceptingPower == state)
+                || record.Occurrences.Any(o => o.OwedBy == state && Prisoners.IsOwed(o));
+        }
     }
 
+    private static string KeptOf(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? prisoner.DuplicateOf : prisoner.Prisoner_;
+
     // Whether nobody else is left who keeps custody for the state: an organ without that capacity, and a Protecting Power of the same state,
-    // do not do its duties.
-    private static bool IsLastOrgan(CaseParty party, Case @case, RuleContext context) =>
-        !@case.Parties.Any(other =>
+    // do not do its duties. Where the agreement lists no organ for custody of the state, each of its organs is one of those that could.
+    private static bool IsLastOrgan(CaseParty party, Case @case, RuleContext context)
+    {
+        var custody = KeepsCustody(party.State, context);
+        return !@case.Parties.Any(other =>
             other.Participant != party.Participant
             && context.Permissions.Participant(other.Participant) is { } organ
-            && KeepsCustody(organ, party.State)
+            && (custody ? KeepsCustody(organ, party.State) : organ.ActsFor(party.State))
         );
+    }
 
     private static bool KeepsCustody(Participant organ, string state) =>
         organ.ActsFor(state) && organ.Capacities.Contains(Capacity.Custody);
 
-    // The same of a state that could let another organ remove it: where the agreement lists no organ for custody, nobody else could.
-    private static bool IsLastForCustody(CaseParty party, Case @case, RuleContext context) =>
-        context.Permissions.Agreement.Participants.Any(p => KeepsCustody(p, party.State)) && IsLastOrgan(party, @case, context);
+    private static bool KeepsCustody(string state, RuleContext context) =>
+        context.Permissions.Agreement.Participants.Any(p => KeepsCustody(p, state));
+
+    // Whether the caller's state admitted an organ of a state that has none which could remove it.
+    private static bool MayTakeBack(CaseParty party, RuleContext context) =>
+        !KeepsCustody(party.State, context)
+        && context.Permissions.Participant(party.AdmittedBy) is { } admitting
+        && context.ActsFor(admitting.State);
 
     // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as the observer that
     // remains. It may leave itself while there is another one.
@@ -176,12 +197,6 @@ public static class CaseRules
     // Whether another power than the caller's holds somebody. The caller does not know where he is to go.
     private static bool IsHeldByOthers(Case @case, RuleContext context) =>
         @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.DetainingPower != context.Caller.State);
-
-    // Whether something of the prisoner is left that only the state can do: to confirm that he arrived, or to notify what it owes (D1, D14).
-    private static bool IsExpected(string state, Prisoner prisoner) =>
-        prisoner.State == CustodyState.InTransit
-            && prisoner.Statuses.LastOrDefault(s => s is { Corrected: false, State: CustodyState.InTransit })?.AcceptingPower == state
-        || prisoner.Occurrences.Any(o => o.OwedBy == state && Prisoners.IsOwed(o));
 
     private static bool IsObserver(Part part) => part is Part.NeutralObserver or Part.ProtectingPower;
 

@@ -372,6 +372,8 @@ internal static class PrisonerFold
 
     private static void SetOut(Prisoner state, TransitBegun e, FoldedEntry entry)
     {
+        // Custody may have heard before that he is not held any more. The accepting power is to confirm all the same (D1).
+        state.Journeys.Add(new Journey { Transfer = e.Transfer, AcceptingPower = e.AcceptingPower });
         if (!CustodyStates.IsCustody(state.State))
             return;
         SetStatus(state, entry, CustodyState.InTransit, entry.Time, ended: false, []);
@@ -380,6 +382,7 @@ internal static class PrisonerFold
 
     private static void CameBack(Prisoner state, HandoverAborted e, FoldedEntry entry)
     {
+        state.Journeys.Keep(j => j.Transfer != e.Transfer);
         if (state.State == CustodyState.InTransit)
             SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
         else if (LastOf(state, CustodyState.InTransit) is >= 0 and var transit && IsRecorded(state, state.Statuses[transit + 1]))
@@ -393,6 +396,8 @@ internal static class PrisonerFold
             PassedElsewhere(state, e, entry);
             return;
         }
+        // Every other journey of his was called off.
+        state.Journeys.Clear();
         if (e.Undone)
         {
             Cases.PassOn(state.FormerPowers, e);
@@ -400,6 +405,7 @@ internal static class PrisonerFold
             // If he himself had set out before, that journey was called off when the hand-over was taken for his.
             if (state.State == CustodyState.InTransit)
                 SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
+            SettleHealth(state, entry);
             return;
         }
         var time = e.PassTime ?? TimeOf(entry);
@@ -420,6 +426,7 @@ internal static class PrisonerFold
         Cases.PassOn(state.FormerPowers, e);
         Answers(state, e.ToPower);
         (state.Held, state.Ended, state.DetainingPower) = (!died, died, died ? "" : e.ToPower);
+        SettleHealth(state, entry);
     }
 
     // Custody passed under the reference that is kept, or it is found that it did not.
@@ -428,6 +435,7 @@ internal static class PrisonerFold
         if (e.Prisoner != state.DuplicateOf)
             return;
         state.PassedElsewhere = e.ToPower != state.LastDetainingPower;
+        state.Journeys.Clear();
         if (e.Undone)
         {
             foreach (var proceedings in state.Proceedings.Where(p => e.PassTime is not null && e.PassTime.Equals(p.CustodyPassTime)))
@@ -451,10 +459,13 @@ internal static class PrisonerFold
     {
         if (e.Prisoner != state.Prisoner_)
         {
-            if (e.Prisoner == state.DuplicateOf)
-                EndedElsewhere(state, ended: true, entry);
+            if (e.Prisoner != state.DuplicateOf)
+                return;
+            EndedElsewhere(state, ended: true, entry);
+            state.Journeys.Clear();
             return;
         }
+        state.Journeys.Clear();
         var route = e.Route != Route.Unspecified ? e.Route : (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
         Occur(state, entry, CustodyStates.OccurrenceOf(CustodyStates.After(route, CustodyState.InTransit)), e.BureauDueTime);
         Left(state, entry, route, e.HandoverTime ?? TimeOf(entry), ended: true, e.Breaches).Route = route;
@@ -707,15 +718,22 @@ internal static class PrisonerFold
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
     internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
 
-    /// <summary>The status that counts now, if it was recorded by a power that did not answer for him by what stands. He had passed to that
-    /// power only under another reference, by a link that was undone since. null: the power that answered for him recorded it, or nobody
-    /// did.</summary>
-    internal static StatusEntry? OfAnother(Prisoner state)
+    /// <summary>The entry of the status that counts now, if the power that answers for him may correct it although another power recorded
+    /// it. Such a status is a death, after which nothing else could be recorded of him; or it is of a power that did not answer for him by
+    /// what stands, because he had passed to that power by a link that was undone since. null: there is none.</summary>
+    internal static EntryMark? OfAnother(Prisoner state)
     {
         if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))
             return null;
-        var before = PassingsOf(state).LastOrDefault(s => s.Position < last.Position);
-        return last.RecordedFor == PowerAfter(state, before) ? null : last;
+        if (last.State != CustodyState.Died || last.RecordedFor == state.LastDetainingPower)
+        {
+            var before = PassingsOf(state).LastOrDefault(s => s.Position < last.Position);
+            if (last.RecordedFor == PowerAfter(state, before))
+                return null;
+        }
+        // What was recorded under a linked reference has its entry there.
+        return state.Entries.FirstOrDefault(m => m.Position == last.Position)
+            ?? new EntryMark { Position = last.Position, Participant = last.Participant };
     }
 
     private static CustodyState BeforeTransit(IEnumerable<StatusEntry> statuses) =>
@@ -730,8 +748,11 @@ internal static class PrisonerFold
         return -1;
     }
 
-    // Whether somebody recorded the status, so that it can be corrected; it does not follow from a hand-over.
-    private static bool IsRecorded(Prisoner state, StatusEntry status) => state.Entries.Any(m => m.Position == status.Position);
+    // Whether somebody recorded the status, under this or a linked reference, so that it can be corrected; it does not follow from a
+    // hand-over.
+    private static bool IsRecorded(Prisoner state, StatusEntry status) =>
+        state.Entries.Any(m => m.Position == status.Position)
+        || status is { RecordedUnder.Length: > 0, PassedTo: "", Route: Route.Unspecified };
 
     private static Timestamp TimeOf(FoldedEntry entry) =>
         entry.Request switch
@@ -798,7 +819,12 @@ internal static class PrisonerFold
         var last = state.Statuses.LastOrDefault(s => !s.Corrected);
         state.Serious = IsSerious(state);
         if (last is { Ended: true } && state.HealthDueTime is { } due)
-            (last.HealthDueTime, state.HealthDueTime) = (due, null);
+        {
+            // A custody that followed and was taken back gains no time. Only a report in it does.
+            if (last.HealthDueTime is null || LastReport(state)?.Position > last.Position)
+                last.HealthDueTime = due;
+            state.HealthDueTime = null;
+        }
         else if (state.Serious && !state.EndedElsewhere)
             state.HealthDueTime ??= Week(entry);
     }

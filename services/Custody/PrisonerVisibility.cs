@@ -46,17 +46,20 @@ public static class PrisonerVisibility
                 .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
         );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
-        // Beside its own: the confirmation of a link for every observer; for the power that answers for him the registration, if it took him
-        // over, and the status that counts, if a power recorded it to which he never passed. Each may correct that one, whoever made it.
+        // Beside its own: the confirmation of a link for every observer of another state; for the power that answers for him the
+        // registration, if it took him over, and the status that counts, if another power recorded his death, or recorded it though he never
+        // passed to that power. Each may correct that one, whoever made it.
         var ofAnother = part.Holds ? PrisonerFold.OfAnother(prisoner) : null;
         shown.Entries.Add(
             prisoner.Entries.Where(e =>
                 e.Participant == id
-                || part.Observer && e is { Corrected: false, Confirms: true }
+                || part.Independent && e is { Corrected: false, Confirms: true }
                 || e.Position == ofAnother?.Position
                 || part.Holds && PrisonerFold.IsRegistration(prisoner, e.Position) && !part.ActsFor(prisoner.Statuses[0].RecordedFor)
             )
         );
+        if (ofAnother is not null && shown.Entries.All(e => e.Position != ofAnother.Position))
+            shown.Entries.Add(ofAnother);
         return shown;
     }
 
@@ -167,6 +170,10 @@ public static class PrisonerVisibility
 
         // He watches over the case.
         public bool Observer { get; } = reader.Tokens.Contains(Audience.Observers(prisoner.Case));
+
+        // He watches over another state than the one that answers for the prisoner, or did last: for his own state he undoes no link.
+        public bool Independent =>
+            Observer && (Reader.Participant.State.Length == 0 || Reader.Participant.State != prisoner.LastDetainingPower);
 
         // He is the power that answers for the prisoner, or did last.
         private readonly bool _power =

@@ -67,7 +67,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        7,
+        8,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -103,8 +103,7 @@ public static class Prisoners
     // The consent of an observer binds the power that proposes. The consent of a Protecting Power of that same state would be its own.
     private static readonly Side<Prisoner> Independent = new(
         "observer of no power that holds him",
-        (prisoner, context) =>
-            context.Caller.State.Length > 0 && context.Caller.State == prisoner.LastDetainingPower ? new Refusal(Reason.NotGranted) : null
+        (prisoner, context) => IsIndependent(prisoner, context) ? null : new Refusal(Reason.NotGranted)
     );
 
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
@@ -445,6 +444,10 @@ public static class Prisoners
     private static Prisoner? KeptOf(Prisoner prisoner, RuleContext context) =>
         prisoner.DuplicateOf.Length > 0 ? Find(context, prisoner.Case, prisoner.DuplicateOf) : null;
 
+    // Whether the caller is an observer of another state than the one that holds him, or held him last.
+    private static bool IsIndependent(Prisoner prisoner, RuleContext context) =>
+        context.Caller.IsNeutral() && (context.Caller.State.Length == 0 || context.Caller.State != prisoner.LastDetainingPower);
+
     // Whether a beginning of confinement is recorded, or named now, that is before a time.
     private static bool IsConfinedBefore(Prisoner prisoner, RecordProceedingsRequest request, Timestamp end) =>
         prisoner
@@ -714,8 +717,9 @@ public static class Prisoners
         {
             if (Find(context, prisoner.Case, mark.OtherPrisoner) is not { } other)
                 return Reason.NotFound;
-            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone.
-            if (linked && !context.Caller.IsNeutral())
+            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone, nor by
+            // a Protecting Power of its own state.
+            if (linked && !(IsIndependent(prisoner, context) && IsIndependent(other, context)))
                 return Reason.LinkConfirmed;
             touched.Add(other);
             // A link is known to every party, a proposal is not.
@@ -831,19 +835,22 @@ public static class Prisoners
         || kept.Proceedings.Any(p => p.RecordedUnder == prisoner.Prisoner_ && p.Position == position);
 
     // The mark of an entry that the caller may correct; null: it may not, or there is none.
-    private static EntryMark? CorrectableBy(RuleContext context, Prisoner prisoner, ulong position) =>
-        prisoner.Entries.FirstOrDefault(e => e.Position == position) is { } mark
-        && (!mark.Corrected || PrisonerFold.IsRegistration(prisoner, position))
-        && (mark.Participant == context.Caller.Id || MayCorrectForAnother(prisoner, mark, context))
+    private static EntryMark? CorrectableBy(RuleContext context, Prisoner prisoner, ulong position)
+    {
+        if (context.ActsFor(prisoner.LastDetainingPower) && PrisonerFold.OfAnother(prisoner) is { } another && another.Position == position)
+            return another;
+        return
+            prisoner.Entries.FirstOrDefault(e => e.Position == position) is { } mark
+            && (!mark.Corrected || PrisonerFold.IsRegistration(prisoner, position))
+            && (mark.Participant == context.Caller.Id || MayCorrectForAnother(prisoner, mark, context))
             ? mark
             : null;
+    }
 
-    // Any observer of the case undoes a link, because the observer that confirmed it may have left (D19). The power that answers for him
-    // corrects his identity and age, whoever registered him. It also corrects a status by which another power, to which he never passed,
-    // has the last word on him.
+    // Any observer that may confirm a link undoes it, because the observer that confirmed it may have left (D19). The power that answers for
+    // him corrects his identity and age, whoever registered him.
     private static bool MayCorrectForAnother(Prisoner prisoner, EntryMark mark, RuleContext context) =>
         context.Caller.IsNeutral()
-            ? mark is { Confirms: true, Corrected: false }
-            : context.ActsFor(prisoner.LastDetainingPower)
-                && (PrisonerFold.IsRegistration(prisoner, mark.Position) || PrisonerFold.OfAnother(prisoner)?.Position == mark.Position);
+            ? mark is { Confirms: true, Corrected: false } && IsIndependent(prisoner, context)
+            : context.ActsFor(prisoner.LastDetainingPower) && PrisonerFold.IsRegistration(prisoner, mark.Position);
 }

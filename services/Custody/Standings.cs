@@ -189,26 +189,27 @@ public static class Standings
             destination,
             .. records.SelectMany(r => r.Statuses).Select(s => s.RecordedFor),
             .. records.Select(r => r.LastDetainingPower),
-            .. records.SelectMany(r => r.Notifications).SelectMany(n => n.PowersOfOrigin.Append(n.PowerOfOrigin)),
         ];
         var claims = records
             .SelectMany(r => r.Claims)
             .SelectMany(c => (string[])[c.Claimant, c.StateClaimed, permissions.Participant(c.Participant)?.State ?? ""]);
-        return new Involved(Named(parties), Named(claims));
+        var origins = records.SelectMany(r => r.Notifications).SelectMany(n => n.PowersOfOrigin.Append(n.PowerOfOrigin));
+        return new Involved(Named(parties), Named(claims.Concat(origins)));
 
         static HashSet<string> Named(IEnumerable<string> states) => [.. states.Where(state => state.Length > 0)];
     }
 
     /// <summary>The states whose officials are witnesses at an interview.</summary>
-    /// <param name="Parties">Those that hold or held the person, that are or were party to the case for him, that were named as a power of
-    /// origin, and the one to which he would go.</param>
-    /// <param name="Claimed">Those that a claim names, as claimant or as the state claimed.</param>
-    internal readonly record struct Involved(IReadOnlySet<string> Parties, IReadOnlySet<string> Claimed)
+    /// <param name="Parties">Those that hold or held the person, that are or were party to the case for him, and the one to which he would
+    /// go.</param>
+    /// <param name="Told">Those that a claim names, as claimant or as the state claimed, or a notification as a power of origin.</param>
+    internal readonly record struct Involved(IReadOnlySet<string> Parties, IReadOnlySet<string> Told)
     {
-        /// <summary>Whether an attendant is such an official, so that the interview was not private. A claim alone makes no neutral one a
-        /// witness: anybody could claim him for a Protecting Power's state, and so undo what it attested (D9).</summary>
+        /// <summary>Whether an attendant is such an official, so that the interview was not private. What is told alone makes no neutral one
+        /// a witness: anybody could claim him for a Protecting Power's state, a power that held him before could name that state in a
+        /// notice, and each would so undo what the Protecting Power attested (D9).</summary>
         public bool Includes(Participant attendant) =>
-            Parties.Contains(attendant.State) || !attendant.IsNeutral() && Claimed.Contains(attendant.State);
+            Parties.Contains(attendant.State) || !attendant.IsNeutral() && Told.Contains(attendant.State);
     }
 
     // When he spoke; a statement whose request was erased carries nothing, and stops from when it was recorded: he spoke no later.

@@ -15,7 +15,7 @@ public static class Cases
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
         "case",
-        4,
+        5,
         new Folds<Case>()
             .On<CaseOpened>(Opened)
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
@@ -152,7 +152,11 @@ public static class Cases
         )
             return shown;
         shown.Parties.Clear();
-        shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
+        shown.Parties.Add(
+            @case
+                .Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State)
+                .Select(p => new CaseParty(p) { AdmittedBy = "" })
+        );
         shown.InvolvedStates.Clear();
         // A power still answers for a prisoner who has fled and is not yet recaptured. Nobody else may know that he fled (D22).
         foreach (var prisoner in shown.Prisoners)
@@ -207,6 +211,7 @@ public static class Cases
                 Part = part,
                 AdmitTime = entry.Time,
                 State = power,
+                AdmittedBy = entry.Request is AdmitPartyRequest ? entry.Participant : "",
             }
         );
         if (part is Part.DetainingPower or Part.RequestingState && !state.InvolvedStates.Contains(power))

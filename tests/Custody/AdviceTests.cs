@@ -78,6 +78,7 @@ public class AdviceTests
             new(Reason.ObserverLeavesByItself, "it removes itself", ObserverLeavesByItself),
             new(Reason.OrganOfAnotherPower, "its own state removes it", RemovedByItsState),
             new(Reason.OrganOfAnotherPower, "of a state that only asks; it removes itself", RemovesItself),
+            new(Reason.OrganOfAnotherPower, "of a state without an organ for custody; who admitted it removes it", RemovedByWhoAdmittedIt),
             new(Reason.CustodyNotEnded, "its end is recorded", f => new(() => Close(f), () => EndCustody(f))),
         ];
 
@@ -135,6 +136,26 @@ public class AdviceTests
         f.Admit(SwissJustice, Part.RequestingState);
         var by = Hq;
         return new(() => Remove(f, SwissJustice, by), () => by = SwissJustice);
+    }
+
+    private static Advised RemovedByWhoAdmittedIt(CaseFixture f)
+    {
+        var agreement = f.RuleRunner.Permissions.Agreement.Clone();
+        agreement.States.Add(new State { Code = "XX", Name = "XX" });
+        var ministry = new Participant
+        {
+            Id = "xx/mfa",
+            Name = "xx/mfa",
+            Kind = ParticipantKind.Ministry,
+            State = "XX",
+        };
+        agreement.Participants.Add(ministry);
+        f.RuleRunner.Permissions = new Permissions(agreement);
+        f.Register(CaseFixture.Q);
+        f.HandOver();
+        f.Admit(ministry.Id, Part.RequestingState);
+        var by = Kr;
+        return new(() => Remove(f, ministry.Id, by), () => by = Hq);
     }
 
     private static void MayManage(CaseFixture f, string who) => f.RuleRunner.Permissions.Participant(who)!.Capacities.Add(Capacity.Custody);

@@ -54,6 +54,62 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
     }
 
+    /// <summary>The power that holds him says that he is in hospital or has fled, and he may be with the other power all the same. That power
+    /// learns nothing of it by a refusal (D9).</summary>
+    [Theory]
+    [InlineData(CustodyState.Hospitalised)]
+    [InlineData(CustodyState.Escaped)]
+    [InlineData(CustodyState.Escaped, CustodyState.Recaptured)]
+    [InlineData(CustodyState.Hospitalised, CustodyState.Interned)]
+    public void D1_the_power_to_which_he_set_out_is_not_removed_whatever_is_recorded_of_him_on_the_way(params CustodyState[] since)
+    {
+        _fixture.Ready();
+        _fixture.Begin();
+        foreach (var status in since)
+            _fixture.Status(status);
+        foreach (var by in (string[])[CaseFixture.Hq, CaseFixture.Kr])
+            Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
+        // He sets out for another power, and the first hand-over is not called off.
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        _fixture.Begin("CH", transfer: "transfer_2");
+        foreach (var expected in (string[])[CaseFixture.Kr, CaseFixture.SwissJustice])
+            Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, expected));
+        _fixture.Abort();
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+    }
+
+    /// <summary>Only the power to which he set out sees whether it has him. That custody has ended it sees too, as every party does.</summary>
+    [Theory]
+    [InlineData(CustodyState.Released), InlineData(CustodyState.Died)]
+    public void D1_once_custody_has_ended_on_the_way_the_power_to_which_he_set_out_leaves_by_itself_alone(CustodyState end)
+    {
+        Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+        _fixture.Ready();
+        _fixture.Begin();
+        _fixture.Status(end, all);
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
+    }
+
+    /// <summary>Custody of him ends, or passes to another power, by a hand-over for which he did not set out. Every other one is over.
+    /// </summary>
+    [Theory]
+    [InlineData(false, Route.Article12Transfer), InlineData(false, Route.Release)]
+    [InlineData(true, Route.Article12Transfer), InlineData(true, Route.Release)]
+    public void D1_the_power_to_which_he_set_out_is_waited_for_until_he_was_handed_over(bool linked, Route route)
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        _fixture.Begin("CH");
+        _fixture.Status(CustodyState.Hospitalised);
+        if (linked)
+            _fixture.Link();
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice));
+        _fixture.HandOverFromUkraine(linked ? CaseFixture.Q : CaseFixture.P, route);
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice));
+    }
+
     /// <summary>Its clock could then never be met (D14).</summary>
     [Fact]
     public void D14_a_power_that_gave_him_back_is_not_removed_before_it_has_notified_what_it_owes()
@@ -86,27 +142,67 @@ public class AttackTests
         );
     }
 
-    /// <summary>It was admitted by mistake, and no organ of its state could remove it.</summary>
+    /// <summary>No organ of its state could remove it, so who admitted it does. Another power neither keeps it away from the case, nor learns
+    /// whether somebody is on the way to it.</summary>
     [Theory]
-    [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Kr)]
-    public void D22_a_state_without_an_organ_for_custody_is_removed_while_another_power_holds_somebody(string by)
+    [InlineData(false), InlineData(true)]
+    public void D22_a_state_without_an_organ_for_custody_is_removed_by_the_power_that_admitted_it_alone(bool onTheWay)
+    {
+        var ministry = TwoPowersAndAMinistry("xx/mfa")[0];
+        AdmitBy(CaseFixture.Hq, ministry);
+        if (onTheWay)
+            _fixture.Begin("XX", CaseFixture.P, "transfer_2");
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministry, CaseFixture.Kr));
+        // It knows of its own prisoners alone.
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministry, CaseFixture.Hq));
+        AdmitBy(CaseFixture.Kr, ministry);
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministry, CaseFixture.Hq));
+        Assert.Equal(onTheWay ? Reason.PartyNeeded : Reason.Unspecified, AdviceTests.Remove(_fixture, ministry, CaseFixture.Kr));
+    }
+
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void D22_of_several_organs_of_a_state_without_one_for_custody_each_power_removes_all_but_the_last(bool onTheWay)
+    {
+        var ministries = TwoPowersAndAMinistry("xx/mfa", "xx/mod");
+        foreach (var ministry in ministries)
+            AdmitBy(CaseFixture.Kr, ministry);
+        if (onTheWay)
+            _fixture.Begin("XX", CaseFixture.P, "transfer_2");
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministries[0], CaseFixture.Hq));
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministries[1], CaseFixture.Hq));
+    }
+
+    // Korea holds the first prisoner and Ukraine the second one. The state of these ministries has no organ for custody.
+    private string[] TwoPowersAndAMinistry(params string[] ministries)
     {
         var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
         agreement.States.Add(new State { Code = "XX", Name = "XX" });
-        var ministry = new Participant
-        {
-            Id = "xx/mfa",
-            Name = "xx/mfa",
-            Kind = ParticipantKind.Ministry,
-            State = "XX",
-            Capacities = { Capacity.Consular },
-        };
-        agreement.Participants.Add(ministry);
+        foreach (var ministry in ministries)
+            agreement.Participants.Add(
+                new Participant
+                {
+                    Id = ministry,
+                    Name = ministry,
+                    Kind = ParticipantKind.Ministry,
+                    State = "XX",
+                    Capacities = { Capacity.Consular },
+                }
+            );
         _fixture.RuleRunner.Permissions = new Permissions(agreement);
         _fixture.Register(CaseFixture.Q);
         _fixture.HandOver();
-        _fixture.Admit(ministry.Id, Part.RequestingState);
-        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministry.Id, by));
+        return ministries;
+    }
+
+    private void AdmitBy(string who, string ministry)
+    {
+        _fixture.Do(who, _fixture.AdmitRequest(ministry, Part.RequestingState, who), CaseRules.AdmitParty);
+        Assert.Equal(who, _fixture.TheCase.Parties.Single(p => p.Participant == ministry).AdmittedBy);
+        // Which of the powers that is, no other state sees.
+        var shown = Cases.Show(_fixture.TheCase, _fixture.Reader(ministry)).Parties;
+        Assert.All(shown, p => Assert.Equal("", p.AdmittedBy));
+        Assert.Contains(shown, p => p.Participant == ministry);
     }
 
     /// <summary>It would watch its own state, which nobody else would then watch (D4).</summary>
@@ -201,6 +297,32 @@ public class AttackTests
             _fixture.Try(CaseFixture.Swiss, _fixture.ConfirmRequest(who: CaseFixture.Swiss), Prisoners.ConfirmDuplicate)
         );
         _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+    }
+
+    /// <summary>The power that holds him may not undo the link, and what its Protecting Power undoes is undone for it (D9).</summary>
+    [Theory]
+    [InlineData(false, CaseFixture.Icrc, Reason.LinkConfirmed)]
+    [InlineData(false, CaseFixture.Swiss, Reason.LinkConfirmed)]
+    [InlineData(true, CaseFixture.Icrc, Reason.NotCorrectable)]
+    public void D19_a_protecting_power_of_the_power_that_holds_him_undoes_no_link(bool heldBefore, string confirms, Reason expected)
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        var holder = heldBefore ? CaseFixture.SwissJustice : CaseFixture.Hq;
+        if (heldBefore)
+            foreach (var prisoner in (string[])[CaseFixture.P, CaseFixture.Q])
+                _fixture.HandOverFromUkraine(prisoner, Route.NeutralAccommodation);
+        var proposed = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(holder) };
+        _fixture.Do(holder, proposed, Prisoners.LinkDuplicate);
+        _fixture.Do(confirms, _fixture.ConfirmRequest(who: confirms), Prisoners.ConfirmDuplicate);
+        var link = _fixture.Prisoner.Entries.Single(e => e.Confirms).Position;
+        if (!heldBefore)
+            _fixture.HandOverFromUkraine(CaseFixture.Q, Route.NeutralAccommodation);
+        Assert.Equal(!heldBefore, _fixture.Seen(CaseFixture.Swiss).Entries.Any(e => e.Position == link));
+        Assert.Equal(expected, _fixture.Try(CaseFixture.Swiss, _fixture.CorrectRequest(link, CaseFixture.Swiss), Prisoners.CorrectRecord));
+        _fixture.Correct(link, CaseFixture.Icrc);
+        Assert.Equal("", _fixture.Prisoner.DuplicateOf);
     }
 
     [Fact]
@@ -484,6 +606,46 @@ public class AttackTests
             )
         );
         _fixture.Status(CustodyState.Hospitalised);
+    }
+
+    /// <summary>He is in the hands of the power that took him. It says whether he lives (D4), and nothing keeps it from recording what
+    /// happens to him.</summary>
+    [Fact]
+    public void D4_a_power_that_hands_him_over_as_dead_shuts_nobody_out_of_his_record()
+    {
+        _fixture.Status(CustodyState.Hospitalised);
+        var hospital = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.Begin();
+        _fixture.Status(CustodyState.Died);
+        var death = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.HandOver();
+        Assert.Equal(
+            Reason.StateNotAllowed,
+            _fixture.Try(CaseFixture.Kr, _fixture.StatusRequest(CustodyState.Escaped), Prisoners.RecordStatus)
+        );
+        Assert.Equal(
+            Reason.NotCorrectable,
+            _fixture.Try(CaseFixture.Kr, _fixture.CorrectRequest(hospital, CaseFixture.Kr), Prisoners.CorrectRecord)
+        );
+        Assert.Contains(_fixture.Seen(CaseFixture.Kr).Entries, e => e.Position == death);
+        _fixture.Correct(death, CaseFixture.Kr);
+        Assert.Equal(
+            (CustodyState.Interned, true, "KR", "KR"),
+            (
+                _fixture.Prisoner.State,
+                _fixture.Prisoner.Held,
+                _fixture.Prisoner.DetainingPower,
+                _fixture.TheCase.Prisoners[0].DetainingPower
+            )
+        );
+        // What the other power had to notify of the death is not owed.
+        Assert.DoesNotContain(_fixture.Prisoner.Occurrences, o => o is { Kind: OccurrenceKind.Death, Corrected: false });
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Kr).Entries, e => e.Position == hospital);
+        _fixture.Status(CustodyState.Escaped);
+        _fixture.Status(CustodyState.Died);
+        // And no power that held him before says that he lives.
+        var own = _fixture.Prisoner.Statuses[^1].Position;
+        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(own), Prisoners.CorrectRecord));
     }
 
     [Fact]

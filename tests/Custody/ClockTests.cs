@@ -2,6 +2,7 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
+using Ministries.Types.V1;
 using DutyFellDue = Ministries.Custody.V1.DutyFellDue;
 
 namespace Ministries.Custody.Tests;
@@ -139,6 +140,47 @@ public class ClockTests
         Assert.Equal((true, _fixture.RuleRunner.Now.AddDays(7)), (_fixture.Prisoner.Serious, HealthDue));
     }
 
+    /// <summary>Both sides say that he was handed over after all: the power that took him reports on him from then on.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void D14_a_new_custody_by_a_hand_over_begins_with_a_new_clock(bool returned)
+    {
+        if (returned)
+            _fixture.HandOver();
+        Examine(serious: true);
+        _fixture.Status(CustodyState.Released, Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11);
+        Assert.Equal((false, null), (_fixture.Prisoner.Serious, HealthDue));
+        Next(20);
+        if (returned)
+            _fixture.Return();
+        else
+            _fixture.HandOver();
+        Assert.Equal((true, _fixture.RuleRunner.Now.AddDays(7)), (_fixture.Prisoner.Serious, HealthDue));
+        Next(8);
+        Assert.Equal(Reason.Unspecified, Due());
+    }
+
+    /// <summary>A new custody that was none gains no time once the end before it is corrected, too.</summary>
+    [Theory]
+    [InlineData(false, 7), InlineData(true, 27)]
+    public void D14_a_recapture_that_was_recorded_by_mistake_gains_no_time(bool reported, double due)
+    {
+        var begun = _fixture.RuleRunner.Now;
+        Examine(serious: true);
+        var escaped = _fixture.StatusRequest(CustodyState.Escaped);
+        escaped.EscapeSucceeded = true;
+        _fixture.Do(CaseFixture.Hq, escaped, Prisoners.RecordStatus);
+        var escape = _fixture.Prisoner.Statuses[^1].Position;
+        Next(20);
+        _fixture.Status(CustodyState.Recaptured);
+        if (reported)
+            Report();
+        _fixture.Correct(_fixture.Prisoner.Statuses[^1].Position);
+        Assert.Null(HealthDue);
+        _fixture.Correct(escape);
+        Assert.Equal((true, begun.AddDays(due)), (_fixture.Prisoner.Serious, HealthDue));
+    }
+
     [Fact]
     public void D14_a_notification_that_is_corrected_is_owed_again_and_falls_due()
     {
@@ -179,7 +221,7 @@ public class ClockTests
 
     private void Examine(bool serious, double ago = 0) =>
         _fixture.Do(
-            CaseFixture.Hq,
+            _fixture.Holder,
             new RecordFitnessRequest(_fixture.FitnessRequest(false)) { Serious = serious, ExamineTime = _fixture.Ago(ago) },
             Prisoners.RecordFitness
         );

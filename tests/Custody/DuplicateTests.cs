@@ -369,6 +369,34 @@ public class DuplicateTests
         Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
     }
 
+    /// <summary>It still answers for its transfer (12(3)), under whichever reference he is held.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void The_power_that_transferred_him_stays_in_the_case_though_he_is_kept_under_another_reference(bool linked)
+    {
+        _fixture.HandOver();
+        // The power that took him registers him anew.
+        var registered = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(CaseFixture.Kr) };
+        var kept = ((RegisterPrisonerResponse)_fixture.Play(CaseFixture.Kr, registered, Prisoners.RegisterPrisoner).Answer!).Prisoner;
+        _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
+        if (linked)
+        {
+            var link = new LinkDuplicateRequest(_fixture.LinkRequest(kept: kept)) { Etag = _fixture.Etag(CaseFixture.Kr) };
+            _fixture.Do(CaseFixture.Kr, link, Prisoners.LinkDuplicate);
+            _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(kept: kept), Prisoners.ConfirmDuplicate);
+            Assert.Equal("", _fixture.Prisoner.DetainingPower);
+        }
+        foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q])
+        foreach (var owed in _fixture.PrisonerOf(reference).Occurrences.Where(o => o.OwedBy == "UA").ToArray())
+        {
+            var notice = _fixture.NotifyRequest(owed.Occurrence_);
+            (notice.Prisoner, notice.Etag) = (reference, _fixture.Etag(CaseFixture.Hq, reference));
+            _fixture.Do(CaseFixture.Hq, notice, Prisoners.NotifyBureau);
+        }
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
+    }
+
     // What becomes of a record, as far as it is about the man who has the reference.
     private static string[] Of(CaseFixture f, string reference)
     {
@@ -435,6 +463,14 @@ public class DuplicateTests
         },
         ["a transfer of the other"] = f => HandOver(f, CaseFixture.Q),
         ["a release of the other"] = f => HandOver(f, CaseFixture.Q, route: Route.Release),
+        ["a transfer after a release"] = f =>
+        {
+            Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+            var released = f.StatusRequest(CustodyState.Released, CaseFixture.Hq, all);
+            (released.Prisoner, released.Etag) = (CaseFixture.Q, f.Etag(CaseFixture.Hq, CaseFixture.Q));
+            f.Do(CaseFixture.Hq, released, Prisoners.RecordStatus);
+            HandOver(f, CaseFixture.P);
+        },
         ["a transfer on the way"] = f =>
         {
             f.Begin();
@@ -556,18 +592,77 @@ public class DuplicateTests
         OfKept(CustodyState.Hospitalised);
     }
 
-    /// <summary>What it recorded of him while he was there is its own (D4).</summary>
-    [Fact]
-    public void What_a_power_recorded_of_him_while_it_held_him_no_other_one_corrects()
+    /// <summary>The power that has him back says whether he lives (D4). Everything else that the other power recorded of him while he was
+    /// there is that power's own.</summary>
+    [Theory]
+    [InlineData(CustodyState.Died, true), InlineData(CustodyState.Escaped, false), InlineData(CustodyState.Hospitalised, false)]
+    public void Of_what_a_power_recorded_of_him_while_it_held_him_the_next_one_corrects_his_death_alone(
+        CustodyState status,
+        bool correctable
+    )
     {
         HandOverKept();
-        OfNext(CustodyState.Died);
+        OfNext(status);
+        var recorded = Kept.Entries.Last(e => e.Participant == CaseFixture.Kr).Position;
         _fixture.Return(prisoner: CaseFixture.Q);
-        Assert.Equal((CustodyState.Died, "UA"), (Kept.State, Kept.LastDetainingPower));
-        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
-        var death = Kept.Entries.Last(e => e.Participant == CaseFixture.Kr).Position;
-        var correction = _fixture.CorrectRequest(death, CaseFixture.Hq, CaseFixture.Q);
-        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, correction, Prisoners.CorrectRecord));
+        Assert.Equal("UA", Kept.LastDetainingPower);
+        Assert.Equal(correctable, _fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries.Any(e => e.Participant == CaseFixture.Kr));
+        var correction = _fixture.CorrectRequest(recorded, CaseFixture.Hq, CaseFixture.Q);
+        Assert.Equal(
+            correctable ? Reason.Unspecified : Reason.NotCorrectable,
+            _fixture.Try(CaseFixture.Hq, correction, Prisoners.CorrectRecord)
+        );
+        Assert.Equal((true, "UA"), (Kept.Held, Kept.DetainingPower));
+        OfKept(CustodyState.Died);
+    }
+
+    /// <summary>He was with the next power when his former one said under the linked reference that he had died.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_the_power_to_which_he_was_handed_over_corrects_a_death_that_the_former_one_recorded_since()
+    {
+        _fixture.Link();
+        _fixture.HandOver();
+        _fixture.Do(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Died, CaseFixture.Hq), Prisoners.RecordStatus);
+        var death = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal(
+            (CustodyState.Died, "KR", ""),
+            (_fixture.Prisoner.State, _fixture.Prisoner.LastDetainingPower, _fixture.Prisoner.DetainingPower)
+        );
+        _fixture.Correct(death, CaseFixture.Kr);
+        Assert.Equal(
+            (CustodyState.Interned, true, "KR"),
+            (_fixture.Prisoner.State, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower)
+        );
+        Assert.Equal((true, "KR"), (_fixture.TheCase.Prisoners[0].Held, _fixture.TheCase.Prisoners[0].DetainingPower));
+        _fixture.Status(CustodyState.Died);
+    }
+
+    /// <summary>The death was recorded under the linked reference, under which the next power records nothing.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_death_under_the_linked_reference_is_corrected_under_the_kept_one_by_the_power_that_took_him(bool takenBack)
+    {
+        _fixture.Link();
+        _fixture.Status(CustodyState.Died);
+        var death = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.HandOverFromUkraine(CaseFixture.Q);
+        Assert.Equal((CustodyState.Died, "KR"), (Kept.State, Kept.LastDetainingPower));
+        Assert.Contains(_fixture.Seen(CaseFixture.Kr, CaseFixture.Q).Entries, e => e.Position == death);
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Position == death);
+        var byItself = _fixture.CorrectRequest(death, CaseFixture.Hq, CaseFixture.Q);
+        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, byItself, Prisoners.CorrectRecord));
+        _fixture.Do(CaseFixture.Kr, _fixture.CorrectRequest(death, CaseFixture.Kr, CaseFixture.Q), Prisoners.CorrectRecord);
+        Assert.Equal((CustodyState.Interned, true, "KR"), (Kept.State, Kept.Held, Kept.DetainingPower));
+        Assert.DoesNotContain(_fixture.Seen(CaseFixture.Kr, CaseFixture.Q).Entries, e => e.Position == death);
+        // It is what the other power says of the reference under which it recorded it, until that power takes it back.
+        Assert.Equal(CustodyState.Died, _fixture.Prisoner.State);
+        if (takenBack)
+            _fixture.Correct(death);
+        else
+            _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal((!takenBack, "UA"), (_fixture.Prisoner.State == CustodyState.Died, _fixture.Prisoner.LastDetainingPower));
+        Assert.Equal((CustodyState.Interned, true, "KR"), (Kept.State, Kept.Held, Kept.DetainingPower));
     }
 
     /// <summary>One entry records both hand-overs of him, and by the last one he is his own power's again.</summary>

@@ -206,6 +206,29 @@ public class WordTests
         Assert.False(_fixture.Stands("CH"));
     }
 
+    /// <summary>A power that gave him to another one owes notice still, and hides nothing by it that he said since (D9).</summary>
+    [Theory]
+    [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Kr)]
+    public void A_notice_that_names_the_state_of_a_protecting_power_undoes_nothing_that_it_attested(string who)
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.HandOver();
+        var request = _fixture.StatementRequest(CaseFixture.Icrc, "UA");
+        request.Interview.Attendants[1].Participant = CaseFixture.Swiss;
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.AttestersDemanded.Remove(AttesterRole.Interpreter);
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Attest(_fixture.Record(request), AttesterRole.Interviewer, AttesterRole.Observer);
+        var owed = _fixture.Prisoner.Occurrences.Last(o => _fixture.RuleRunner.Permissions.Participant(who)!.ActsFor(o.OwedBy));
+        var notice = _fixture.NotifyRequest(owed.Occurrence_, who);
+        notice.PowersOfOrigin.Add("CH");
+        _fixture.Do(who, notice, Prisoners.NotifyBureau);
+        Assert.True(_fixture.Stands("UA"));
+        // And an interview that it attends from then on is private.
+        request.Etag = _fixture.Etag(CaseFixture.Icrc);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, request, Statements.RecordStatement));
+    }
+
     [Fact]
     public void An_official_of_the_state_to_which_he_would_go_makes_the_interview_no_private_one()
     {

@@ -1,23 +1,37 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.ExceptionServices;
 using Microsoft.Extensions.Logging;
+using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Serving;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>What a participant may see by the agreement and its cases.</summary>
-/// <param name="Reader">The participant with its tokens.</param>
-/// <param name="Viewer">The same for what is read from the ledger.</param>
+/// <summary>What a participant may see of some entries.</summary>
+/// <param name="Reader">The participant, with the tokens that it holds among those of the entries.</param>
 /// <param name="By">The permissions from which this follows.</param>
-/// <param name="RelistedAt">The ledger's <see cref="ServiceLedger.RelistedAt"/> of the participant's cases.</param>
-internal sealed record Rights(Reader Reader, Viewer Viewer, Permissions By, ulong RelistedAt);
+/// <param name="Noted">The ledger's <see cref="ServiceLedger.NotedSize"/> before the cases were read from which it follows.</param>
+/// <param name="Unread">The cases of the entries that cannot be read, and why: they are damaged, or newer software wrote them.</param>
+internal sealed record Rights(Reader Reader, Permissions By, ulong Noted, IReadOnlyDictionary<string, Exception> Unread)
+{
+    /// <summary>The tokens of one of the entries that the participant holds; none: it may not see the entry.</summary>
+    /// <exception cref="Exception">Whether it may see the entry rests on a case that cannot be read.</exception>
+    public IReadOnlyList<string> HeldOf(StoredEntry stored)
+    {
+        string[] held = [.. stored.Entry.Audience.Select(a => a.Audience).Where(Reader.Tokens.Contains)];
+        if (held.Length == 0)
+            foreach (var numbers in stored.Entry.Audience)
+                if (Unread.TryGetValue(Audience.CaseOf(numbers.Audience), out var fault))
+                    ExceptionDispatchInfo.Throw(fault);
+        return held;
+    }
+}
 
 /// <summary>
-/// Notifies the streams that follow the ledger of new entries, with one reader for all of them. By the tokens of an entry it finds the
-/// participants that may see it, and puts the entry's position into the inbox of each of their streams. What a participant may see is
-/// determined once for all of its streams, and again when its own cases or the agreement change. Of its cases the ids are kept, about 100
-/// bytes each.
+/// Notifies the streams that follow the ledger of new entries, with one reader for all of them. It reads the cases that the new entries
+/// name, once for everybody, and puts an entry's position into the inbox of each stream whose participant may see the entry. Nothing is
+/// kept of a participant's cases, so it costs the same however many cases a participant has and however often they change.
 /// </summary>
 internal sealed class Followers(ServiceLedger ledger, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
     : SupervisedService(log)
@@ -42,17 +56,41 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
     /// <summary>The limits of streams.</summary>
     public EdgeLimits Limits => limits;
 
-    /// <summary>The streams of one participant, and what it may see.</summary>
+    /// <summary>The streams of one participant.</summary>
     internal sealed class Group(string participant)
     {
         public string Participant => participant;
+        public string Own { get; } = Audience.Of(participant);
         public HashSet<Inbox> Joined { get; } = [];
         public int Open { get; set; }
-        public volatile Rights? Rights;
-        public Task<Rights>? Working { get; set; }
+
+        // The participant with the tokens that it holds without any case. It is kept because inboxes hold much that rests on it.
+        private (Permissions By, Reader Reader)? _known;
+        private readonly Lock _access = new();
+
+        public Reader ReaderBy(Permissions by, HashSet<string> cases)
+        {
+            Reader without;
+            lock (_access)
+            {
+                if (!ReferenceEquals(_known?.By, by))
+                {
+                    // A participant that the agreement does not have any more sees nothing.
+                    var listed = by.Participant(participant);
+                    _known = (by, new Reader(listed ?? new Participant { Id = participant }, new HeldTokens(listed, [])));
+                }
+                without = _known!.Value.Reader;
+            }
+            return without with { Tokens = without.Tokens.In(cases) };
+        }
     }
 
-    /// <summary>The positions of entries that a stream has not handled yet.</summary>
+    /// <summary>An entry of which a stream is notified.</summary>
+    /// <param name="Position">Its position.</param>
+    /// <param name="Rights">What the stream's participant may see of it; null: that is not known, because a case cannot be read.</param>
+    internal readonly record struct Told(ulong Position, Rights? Rights);
+
+    /// <summary>The entries that a stream has not handled yet.</summary>
     /// <param name="group">Whose it is.</param>
     /// <param name="case">The only case whose entries it wants; empty: all cases.</param>
     [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
@@ -62,17 +100,17 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         private const int Most = 1024;
 
         private readonly SemaphoreSlim _filled = new(0, 1);
-        private readonly Queue<ulong> _positions = [];
+        private readonly Queue<Told> _waiting = [];
         private bool _lost;
 
         public Group Group => group;
 
-        public void Add(TailEntry entry)
+        public void Add(TailEntry entry, Rights? rights)
         {
             if (_lost || @case.Length > 0 && entry.Case != @case)
                 return;
-            if (_positions.Count < Most)
-                _positions.Enqueue(entry.Position);
+            if (_waiting.Count < Most)
+                _waiting.Enqueue(new(entry.Position, rights));
             else
                 Lose();
             Signal();
@@ -81,14 +119,14 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         public void Lose()
         {
             _lost = true;
-            _positions.Clear();
+            _waiting.Clear();
             Signal();
         }
 
-        public (ulong[] Positions, bool Lost) Take()
+        public (Told[] Waiting, bool Lost) Take()
         {
-            ulong[] taken = [.. _positions];
-            _positions.Clear();
+            Told[] taken = [.. _waiting];
+            _waiting.Clear();
             return (taken, _lost);
         }
 
@@ -157,57 +195,82 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
     }
 
     /// <summary>What has come for a stream.</summary>
-    /// <returns><c>Positions</c>: the entries for it. <c>Before</c>: every earlier entry is among these or not for it. <c>Lost</c>: some
-    /// were dropped, so it must read from the database.</returns>
-    public (ulong[] Positions, ulong Before, bool Lost) Take(Inbox inbox)
+    /// <returns><c>Waiting</c>: the entries for it. <c>Before</c>: every earlier entry is among these or not for it. <c>Lost</c>: some were
+    /// dropped, so it must read from the database.</returns>
+    public (Told[] Waiting, ulong Before, bool Lost) Take(Inbox inbox)
     {
         lock (_lock)
         {
-            var (positions, lost) = inbox.Take();
-            return (positions, _at, lost);
+            var (waiting, lost) = inbox.Take();
+            return (waiting, _at, lost);
         }
     }
 
-    /// <summary>What a participant may see now.</summary>
-    public async ValueTask<Rights> RightsOf(Group group, CancellationToken cancel)
+    /// <summary>What a participant may see of some entries, at a moment after this call began.</summary>
+    public async Task<Rights> RightsTo(Group group, IEnumerable<StoredEntry> entries, CancellationToken cancel)
+    {
+        var cases = await CasesOf(entries.SelectMany(e => e.Entry.Audience).Select(a => a.Audience), cancel);
+        return cases.RightsOf(group);
+    }
+
+    /// <summary>Whether these are still what a participant may see. Another replica's change of its cases is noticed within
+    /// <see cref="LookedWithin"/>.</summary>
+    public async ValueTask<bool> Hold(Rights rights, CancellationToken cancel)
     {
         await ledger.Look(LookedWithin, cancel);
-        while (true)
+        return ReferenceEquals(rights.By, agreements.InForce.Permissions)
+            && ledger.RelistedAt(Cases.Kind, Cases.PartyKey(rights.Reader.Participant.Id)) <= rights.Noted;
+    }
+
+    /// <summary>The cases that some tokens name, as they are at a moment after this call began.</summary>
+    private async Task<FoundCases> CasesOf(IEnumerable<string> tokens, CancellationToken cancel)
+    {
+        // What the rights are based on is noted first, so that a change meanwhile makes the rights outdated.
+        var found = new FoundCases(agreements, ledger.NotedSize);
+        var ids = tokens.Select(Audience.CaseOf).Where(id => id.Length > 0).Distinct();
+        await Task.WhenAll(ids.Select(async id => found.Add(id, await Find(id))));
+        Probe.At("after-rights");
+        return found;
+
+        async Task<(Case?, Exception?)> Find(string id)
         {
-            if (group.Rights is { } rights && Hold(rights))
-                return rights;
-            await Renew(group).WaitAsync(cancel);
+            try
+            {
+                return ((await ledger.Find(Cases.Kind, id, null, cancel))?.State, null);
+            }
+            catch (Exception e) when (e is not (LedgerUnavailableException or OperationCanceledException))
+            {
+                // It concerns those alone who may see something by this case.
+                return (null, e);
+            }
         }
     }
 
-    /// <summary>Whether these are still what a participant may see.</summary>
-    public bool Hold(Rights rights) =>
-        rights.RelistedAt == RelistedAt(rights.Reader.Participant.Id) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
-
-    private ulong RelistedAt(string participant) => ledger.RelistedAt(Cases.Kind, Cases.PartyKey(participant));
-
-    /// <summary>Reads other replicas' entries, where the last time is too long ago to rely on what participants may see.</summary>
-    public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
-
-    /// <summary>One run serves all who ask meanwhile.</summary>
-    private Task<Rights> Renew(Group group)
+    /// <summary>Cases as they were read together.</summary>
+    private sealed class FoundCases(Agreements agreements, ulong noted)
     {
-        lock (_lock)
-            return group.Working is { IsCompleted: false } working ? working : group.Working = Task.Run(() => WorkOut(group));
-    }
+        private readonly Permissions _by = agreements.InForce.Permissions;
+        private readonly Lock _adding = new();
+        private readonly Dictionary<string, HashSet<string>> _byParty = [];
 
-    private async Task<Rights> WorkOut(Group group)
-    {
-        // The versions that the rights are based on are noted first, so that a change meanwhile makes the rights outdated.
-        var (changed, by) = (RelistedAt(group.Participant), agreements.InForce.Permissions);
-        // A participant that the agreement does not have any more sees nothing.
-        var participant = by.Participant(group.Participant);
-        var viewer = participant is null ? new([], null, []) : Viewer.Of(participant);
-        var cases = viewer.PartyKey is { } key ? await ledger.ListKeys(Cases.Kind, key, default) : [];
-        var reader = new Reader(participant ?? new Participant { Id = group.Participant }, new HeldTokens(participant, cases));
-        var rights = new Rights(reader, viewer, by, changed);
-        group.Rights = rights;
-        return rights;
+        public Dictionary<string, Exception> Unread { get; } = [];
+
+        public void Add(string id, (Case? Case, Exception? Fault) found)
+        {
+            lock (_adding)
+            {
+                if (found.Fault is not null)
+                    Unread[id] = found.Fault;
+                foreach (var party in found.Case?.Parties ?? [])
+                    if (!_byParty.TryAdd(party.Participant, [id]))
+                        _byParty[party.Participant].Add(id);
+            }
+        }
+
+        public bool HasParty(string participant) => _byParty.ContainsKey(participant);
+
+        public Rights RightsOf(Group group) =>
+            new(group.ReaderBy(_by, _byParty.GetValueOrDefault(group.Participant, [])), _by, noted, Unread);
     }
 
     /// <inheritdoc/>
@@ -240,44 +303,37 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         var entries = await ledger.ReadTail(from, stop);
         if (entries.Count == 0)
             return;
-        // A participant whose rights one of these entries changed is notified of all of them by the new rights.
-        var (by, relisted) = (agreements.InForce.Permissions, new Dictionary<string, ulong>());
-        while (true)
+        // The cases are read after the entries, so a party that was removed before an entry is not notified of it, and one that was admitted
+        // before it is.
+        var cases = await CasesOf(entries.SelectMany(e => e.Audience), stop);
+        lock (_lock)
         {
-            List<Group> behind;
-            lock (_lock)
-            {
-                // All streams may have left meanwhile and others joined at a later position.
-                if (_at != from)
-                    return;
-                // The streams are read again after each wait, because some may have left and others may have come.
-                behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g))];
-                if (behind.Count == 0)
-                {
-                    foreach (var entry in entries)
-                        Deliver(entry);
-                    _at = entries[^1].Position + 1;
-                    return;
-                }
-            }
-            // The participant with the most cases takes longest, and the others do not wait for it one after the other.
-            await Task.WhenAll(behind.Select(Renew)).WaitAsync(stop);
-        }
-
-        bool Knows(Group group)
-        {
-            // Later changes are those of later entries.
-            if (!relisted.TryGetValue(group.Participant, out var at))
-                relisted[group.Participant] = at = RelistedAt(group.Participant);
-            return group.Rights is { } rights && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= at : Hold(rights));
+            // All streams may have left meanwhile and others joined at a later position.
+            if (_at != from)
+                return;
+            Deliver(entries, cases);
+            _at = entries[^1].Position + 1;
         }
     }
 
-    private void Deliver(TailEntry entry)
+    private void Deliver(IReadOnlyList<TailEntry> entries, FoundCases cases)
     {
+        var tokens = entries.SelectMany(e => e.Audience).ToHashSet();
+        var isForAll = tokens.Contains(Audience.Everybody) || cases.Unread.Count > 0;
         foreach (var group in _groups.Values)
-            if (group.Joined.Count > 0 && group.Rights is { } rights && entry.Audience.Any(rights.Reader.Tokens.Contains))
+            if (group.Joined.Count > 0 && (isForAll || tokens.Contains(group.Own) || cases.HasParty(group.Participant)))
+                Deliver(entries, group, cases.RightsOf(group));
+    }
+
+    private static void Deliver(IReadOnlyList<TailEntry> entries, Group group, Rights rights)
+    {
+        foreach (var entry in entries)
+        {
+            var isHeld = entry.Audience.Any(rights.Reader.Tokens.Contains);
+            // The database finds those who may see an entry without reading the cases that it names.
+            if (isHeld || rights.Unread.Count > 0 && entry.Audience.Any(a => rights.Unread.ContainsKey(Audience.CaseOf(a))))
                 foreach (var inbox in group.Joined)
-                    inbox.Add(entry);
+                    inbox.Add(entry, isHeld ? rights : null);
+        }
     }
 }

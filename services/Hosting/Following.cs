@@ -77,13 +77,10 @@ internal sealed class Following(
         while (!(_from >= to))
         {
             // A reader that may not follow any more waits for no turn.
-            await Rights();
+            Renew();
             var (page, rights) = await Page(_from, PageEntries);
-            if (!await Send(page.Entries, rights))
-                continue;
-            // The page may lack what the reader may see since it came to a case meanwhile.
-            if (!followers.Hold(rights))
-                continue;
+            foreach (var entry in page.Entries)
+                await Send(entry, rights);
             _from = page.Next;
             if (page.TooGreat)
                 await SendGreat(_from);
@@ -92,33 +89,26 @@ internal sealed class Following(
         }
     }
 
-    /// <summary>Reads a page, with the rights that its reader has then. Others' entries may change them while it waits for its turn.</summary>
+    /// <summary>Reads a page, and what the reader may see of it. Whatever is not on the page was not for the reader when it was read.</summary>
     private async Task<(EntryPage Page, Rights Rights)> Page(ulong from, int limit)
     {
         await followers.Pages.WaitAsync(stop);
         try
         {
-            var rights = await Rights();
-            var page = await ledger.ReadEntries(from, _case, rights.Viewer, limit, stop, PageBytes);
-            // Its rights may have changed since they were determined.
-            return (page with { Entries = [.. page.Entries.Where(e => MaySee(e, rights))] }, rights);
+            while (true)
+            {
+                var by = Renew();
+                var viewer = Viewer.Of(EdgeCall.Of(context).Caller.Participant);
+                var page = await ledger.ReadEntries(from, _case, viewer, limit, stop, PageBytes);
+                // The page may lack what the reader may see by a version of the agreement that came into force before it was read.
+                if (ReferenceEquals(by, Renew()))
+                    return (page, await followers.RightsTo(_group, page.Entries, stop));
+            }
         }
         finally
         {
             followers.Pages.Release();
         }
-    }
-
-    private static bool MaySee(StoredEntry entry, Rights rights) =>
-        entry.Entry.Audience.Any(a => rights.Reader.Tokens.Contains(a.Audience));
-
-    /// <summary>Sends entries while the reader's rights stay the same. Returns whether all were sent.</summary>
-    private async Task<bool> Send(IReadOnlyList<StoredEntry> entries, Rights rights)
-    {
-        foreach (var entry in entries)
-            if (!await Send(entry, rights))
-                return false;
-        return true;
     }
 
     /// <summary>Sends what the inbox says, until some of it was lost.</summary>
@@ -127,10 +117,10 @@ internal sealed class Following(
         while (true)
         {
             var woken = await inbox.Wait(followers.Limits.StreamProgress, stop);
-            var (positions, before, lost) = followers.Take(inbox);
-            foreach (var position in positions)
-                if (position >= _from)
-                    await Send(position);
+            var (waiting, before, lost) = followers.Take(inbox);
+            foreach (var told in waiting)
+                if (told.Position >= _from)
+                    await Send(told);
             if (lost)
                 return;
             if (before > _from)
@@ -138,52 +128,58 @@ internal sealed class Following(
             if (woken)
                 continue;
             // A reader that may not follow any more is told now, not with the next entry.
-            await Rights();
+            Renew();
             if (_from > _said)
                 await Say();
         }
     }
 
     /// <summary>Sends one entry, where the reader may see it.</summary>
-    private async Task Send(ulong position)
+    private async Task Send(Followers.Told told)
     {
-        while (true)
+        Renew();
+        if (told.Rights is { } rights && ledger.Recent(told.Position) is { Stored: { } stored })
+            await Send(stored, rights);
+        else
         {
-            var rights = await Rights();
-            StoredEntry? entry;
-            if (ledger.Recent(position) is { Stored: { } stored } recent)
-                entry = recent.Audience.Any(rights.Reader.Tokens.Contains) ? stored : null;
-            else
-            {
-                (var page, rights) = await Page(position, 1);
-                if (page is { TooGreat: true } && page.Next == position)
-                {
-                    await SendGreat(position);
-                    return;
-                }
-                entry = page.Entries is [{ } found] && found.Position == position ? found : null;
-            }
-            if (entry is null ? !followers.Hold(rights) : !await Send(entry, rights))
-                continue;
-            _from = position + 1;
-            return;
+            (var page, rights) = await Page(told.Position, 1);
+            if (page.TooGreat && page.Next == told.Position)
+                await SendGreat(told.Position);
+            else if (page.Entries is [{ } found] && found.Position == told.Position)
+                await Send(found, rights);
         }
+        _from = told.Position + 1;
     }
 
-    private async Task<bool> Send(StoredEntry stored, Rights rights)
+    /// <summary>Sends one entry, where the reader may see it. If the reader's rights have changed, this entry is judged by its own cases as
+    /// they are then, and that judgement is used whatever changes after it. So a stream goes on, however often its reader's cases
+    /// change.</summary>
+    private async Task Send(StoredEntry stored, Rights rights)
     {
-        var response = new FollowEntriesResponse { Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1 };
-        if (response.CalculateSize() > MessageBytes)
+        var held = rights.HeldOf(stored);
+        for (var isJudgedNow = false; held.Count > 0; )
         {
-            await SendGreat(stored.Position);
-            return true;
+            var response = new FollowEntriesResponse { Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1 };
+            if (response.CalculateSize() > MessageBytes)
+            {
+                await SendGreat(stored.Position);
+                return;
+            }
+            if (!isJudgedNow && !await followers.Hold(rights, stop))
+            {
+                rights = await followers.RightsTo(_group, [stored], stop);
+                var before = held;
+                (held, isJudgedNow) = (rights.HeldOf(stored), true);
+                // What is shown of an entry depends on these.
+                if (!held.SequenceEqual(before))
+                    continue;
+            }
+            Renew();
+            var writing = responses.WriteAsync(response);
+            _from = _said = stored.Position + 1;
+            await Taken(writing);
+            return;
         }
-        if (!await StillHold(rights))
-            return false;
-        var writing = responses.WriteAsync(response);
-        _from = _said = stored.Position + 1;
-        await Taken(writing);
-        return true;
     }
 
     /// <summary>How much of an entry was sent.</summary>
@@ -217,18 +213,24 @@ internal sealed class Following(
         _from = position + 1;
     }
 
-    /// <summary>Sends pieces of an entry until its turn is over, or its reader's rights have changed. Null: the reader may not see
+    /// <summary>Sends pieces of an entry until its turn is over, or what its reader may see of it has changed. Null: the reader may not see
     /// it.</summary>
     private async Task<Sent?> SendPieces(ulong position, Sent before)
     {
-        var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
-        if (await ledger.ReadEntry(position, null, stop) is not { } stored || !MaySee(stored, rights))
+        if (await ledger.ReadEntry(position, null, stop) is not { } stored)
+            return null;
+        var rights = await followers.RightsTo(_group, [stored], stop);
+        var held = rights.HeldOf(stored);
+        if (held.Count == 0)
             return null;
         var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
+        // The turn begins when there is something to send, so that some of it is sent however long reading took.
+        var began = Stopwatch.GetTimestamp();
         var digest = SHA256.HashData(bytes);
         var sent = new Sent(digest.AsSpan().SequenceEqual(before.Digest) ? before.Bytes : 0, digest, false, Task.CompletedTask);
-        while (sent is { Whole: false, Writing.IsCompletedSuccessfully: true } && Left() > TimeSpan.Zero && await StillHold(rights))
+        while (sent is { Whole: false, Writing.IsCompletedSuccessfully: true } && Left() > TimeSpan.Zero && await MayGoOn())
         {
+            Renew();
             var piece = new EntryPiece
             {
                 Offset = (uint)sent.Bytes,
@@ -246,6 +248,14 @@ internal sealed class Following(
         return sent;
 
         TimeSpan Left() => Turn - Stopwatch.GetElapsedTime(began);
+
+        async ValueTask<bool> MayGoOn()
+        {
+            if (await followers.Hold(rights, stop))
+                return true;
+            rights = await followers.RightsTo(_group, [stored], stop);
+            return rights.HeldOf(stored).SequenceEqual(held);
+        }
     }
 
     /// <summary>Says how far the stream has come.</summary>
@@ -255,20 +265,13 @@ internal sealed class Following(
         await Taken(responses.WriteAsync(new FollowEntriesResponse { NextPosition = _from }));
     }
 
-    /// <summary>What the reader may see at this moment.</summary>
+    /// <summary>Checks again who reads, and returns the permissions by which it was checked.</summary>
     /// <exception cref="RpcException">The reader's certificate is not accepted any more, or it may not follow any more.</exception>
-    private async ValueTask<Rights> Rights()
+    private Permissions Renew()
     {
-        access.Renew(EdgeCall.Of(context), context.GetHttpContext());
-        return await followers.RightsOf(_group, stop);
-    }
-
-    /// <summary>Whether the reader's rights are still the same. It is the last check before something is sent.</summary>
-    private async ValueTask<bool> StillHold(Rights rights)
-    {
-        await followers.Look(stop);
-        access.Renew(EdgeCall.Of(context), context.GetHttpContext());
-        return followers.Hold(rights);
+        var call = EdgeCall.Of(context);
+        access.Renew(call, context.GetHttpContext());
+        return call.Agreement.Permissions;
     }
 
     /// <summary>Waits until the reader has taken enough for more to be sent.</summary>

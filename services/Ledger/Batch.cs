@@ -90,8 +90,8 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
             throw ServiceLedger.Behind(_head.Size, known.Size);
         if (context.Clock.Look(before, session.DatabaseTime, _head.Time) is { } wrong)
             throw new ClockNotTrustedException(wrong);
-        var mayRelist = await context.RecentEntries.MayRelist(session, _head.Size);
-        context.RecentEntries.NoteSize(_head.Size, mayRelist, Environment.TickCount64);
+        var mayRelist = await context.RecentEntries.MayRelist(session, _head);
+        context.RecentEntries.NoteHead(_head, mayRelist, Environment.TickCount64);
         if (_cache.Tree is null || (_cache.Tree.Size, _cache.Time) != (_head.Size, _head.Time) || _cache.Held > context.Options.MaxHeld)
             replaced(_cache = new CommitCache { Tree = await Stored.EdgeOf(session, _head), Time = _head.Time });
         // A batch that waited long for the lock takes the time at which it got the lock.

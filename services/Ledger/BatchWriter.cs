@@ -47,8 +47,10 @@ internal sealed class BatchWriter(
         await session.Write(_rows, written);
         Probe.At("before-commit");
         progress.Committing = true;
+        context.RecentEntries.Begin(_rows, written);
         await session.Commit();
         progress.Committed = true;
+        Probe.At("before-keep");
         context.RecentEntries.Keep(_rows, written.Size);
         Measures.Covered(leaves.Count - decided.Count);
         KeepPublished(leaves, head, written);

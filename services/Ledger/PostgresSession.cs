@@ -488,19 +488,6 @@ internal sealed class PostgresSession : Session
         return Read(StreamOf, sql + " order by s.number limit $3", [.. values]);
     }
 
-    public override Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit) =>
-        Read(
-            r => new ListedRow(U(r, 0), r.GetString(1), r.GetInt32(2), U(r, 3)),
-            """
-            select s.number, s.key, s.fold, s.position from list_keys k join streams s on s.kind = k.kind and s.number = k.stream
-            where k.kind = $1 and k.token = $2 and k.stream > $3 order by k.stream limit $4
-            """,
-            kind,
-            key,
-            (long)after,
-            limit
-        );
-
     private static string Visible(Viewer viewer, List<object> values)
     {
         values.Add(viewer.Tokens.ToArray());

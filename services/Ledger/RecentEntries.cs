@@ -19,6 +19,10 @@ internal sealed class RecentEntries
     // The positions are kept for the list keys that somebody asked for. These are participants' keys, of which there are few.
     private readonly ConcurrentDictionary<(string Kind, string Key), ulong> _relisted = [];
 
+    // What this process commits, or committed last: the head that it makes, and the keys that it changes. It stays after a commit whose
+    // outcome is unknown, because the tree shows later whether it was made.
+    private (Head? Head, IReadOnlyList<(string Kind, string Key)> Changed) _committing = (null, []);
+
     // A ring of the entries from _first to before _next, each at its position modulo the length.
     private ulong _first,
         _next,
@@ -46,45 +50,75 @@ internal sealed class RecentEntries
     /// <summary>When the database was looked at last.</summary>
     public long Looked => Volatile.Read(ref _looked);
 
-    // A key counts as changed when it is first asked for. Whoever asks reads the records after that.
-    public ulong RelistedAt(string kind, string key) =>
-        Math.Max(_relisted.GetOrAdd((kind, key), _ => Volatile.Read(ref _known)), Volatile.Read(ref _others));
+    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. What is read after asking for it shows all of
+    /// them.</summary>
+    public ulong Known
+    {
+        get
+        {
+            lock (_lock)
+                return _known;
+        }
+    }
+
+    // A key counts as changed when it is first asked for. A commit that is being noted meanwhile is waited for.
+    public ulong RelistedAt(string kind, string key)
+    {
+        if (!_relisted.TryGetValue((kind, key), out var at))
+            lock (_lock)
+                at = _relisted.GetOrAdd((kind, key), _known);
+        return Math.Max(at, Volatile.Read(ref _others));
+    }
 
     /// <summary>Whether others committed entries that may have changed the keys of records: those of a case. What is of no case changes no
     /// keys but those of the service's own records.</summary>
     /// <param name="session">Where the entries were seen.</param>
-    /// <param name="size">How many.</param>
-    public async ValueTask<bool> MayRelist(Session session, ulong size)
+    /// <param name="head">The head that was seen.</param>
+    public async ValueTask<bool> MayRelist(Session session, Head head)
     {
         ulong known;
         lock (_lock)
+        {
+            if (head.Size <= _known || IsCommitting(head))
+                return false;
             known = _known;
-        return size > known && await session.HasCase(known, size);
+        }
+        return await session.HasCase(known, head.Size);
     }
 
-    /// <summary>Notes that the database had this many entries.</summary>
-    /// <param name="size">How many.</param>
-    /// <param name="mayRelist">Whether one of those that were not known may have changed the keys of records.</param>
-    /// <param name="at">When they were looked for.</param>
-    public void NoteSize(ulong size, bool mayRelist, long at)
+    /// <summary>Notes that the database had this head.</summary>
+    /// <param name="head">The head.</param>
+    /// <param name="mayRelist">Whether one of the entries that were not known may have changed the keys of records
+    /// (<see cref="MayRelist"/>).</param>
+    /// <param name="at">When it was looked for.</param>
+    public void NoteHead(Head head, bool mayRelist, long at)
     {
         lock (_lock)
         {
-            if (mayRelist && size > _known)
-                _others = size;
-            _known = Math.Max(_known, size);
+            if (head.Size > _known && IsCommitting(head))
+                Relist(head.Size);
+            else if (mayRelist && head.Size > _known)
+                _others = head.Size;
+            _known = Math.Max(_known, head.Size);
             _looked = Math.Max(_looked, at);
         }
     }
 
-    /// <summary>Keeps what was just committed.</summary>
+    /// <summary>Notes what is about to be committed. Another connection may see it before <see cref="Keep"/>.</summary>
     /// <param name="rows">What was written.</param>
+    /// <param name="head">The head that it makes.</param>
+    public void Begin(Rows rows, Head head)
+    {
+        List<(string, string)> changed = [.. rows.Keys.Concat(rows.RemovedKeys).Select(k => (k.Kind, k.Token))];
+        lock (_lock)
+            _committing = (head, changed);
+    }
+
+    /// <summary>Keeps what was just committed.</summary>
+    /// <param name="rows">What was written, as it was begun.</param>
     /// <param name="size">The number of entries now.</param>
     public void Keep(Rows rows, ulong size)
     {
-        foreach (var changed in rows.Keys.Concat(rows.RemovedKeys).Select(k => (k.Kind, k.Token)))
-            if (_relisted.ContainsKey(changed))
-                _relisted[changed] = size;
         List<TailEntry> entries = [];
         if (_wanted)
             foreach (var added in rows.Entries)
@@ -94,6 +128,7 @@ internal sealed class RecentEntries
             }
         lock (_lock)
         {
+            Relist(size);
             _known = Math.Max(_known, size);
             _looked = Environment.TickCount64;
             if (!_wanted || entries.Count == 0)
@@ -111,6 +146,18 @@ internal sealed class RecentEntries
                     DropFirst();
             }
         }
+    }
+
+    // The tree's edge tells the own commit from another replica's of as many entries.
+    private bool IsCommitting(Head head) =>
+        _committing.Head is { } own && own.Size == head.Size && own.Edge.AsSpan().SequenceEqual(head.Edge);
+
+    // The own commit changed the keys of records.
+    private void Relist(ulong size)
+    {
+        foreach (var changed in _committing.Changed)
+            if (_relisted.ContainsKey(changed))
+                _relisted[changed] = size;
     }
 
     /// <summary>Forgets an entry's parts: one of them was erased.</summary>

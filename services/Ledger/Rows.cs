@@ -55,10 +55,6 @@ internal sealed record StreamRow(
     string TraceParent = ""
 );
 
-/// <summary>A stream in a list, without its state: its number, its key, the version of the fold that made its state, and the position of the
-/// last entry that changed it.</summary>
-internal sealed record ListedRow(ulong Number, string Key, int Fold, ulong Position);
-
 /// <summary>One version of a stream: the indices, separated by commas, of the entry's events that made it.</summary>
 internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, string Events);
 

@@ -59,17 +59,10 @@ public sealed partial class ServiceLedger
     )
     {
         CheckLimit(limit);
-        var began = Environment.TickCount64;
         return Read(
             async session =>
             {
                 var size = (await session.ReadHead()).Size;
-                // The viewer's cases are looked up in the database. Whoever judges by what is known of them must learn that it is older.
-                if (await _recentEntries.MayRelist(session, size))
-                {
-                    await Replicate(session, size);
-                    _recentEntries.NoteSize(size, mayRelist: true, began);
-                }
                 if (from >= size)
                     return new EntryPage([], from, true);
                 var to = Math.Min(from + Window, size);

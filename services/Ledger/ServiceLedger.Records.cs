@@ -64,36 +64,6 @@ public sealed partial class ServiceLedger
         );
     }
 
-    /// <summary>The keys of all records that are listed under a key, however many. Their states are read only where an older fold made them.
-    /// Records that come under the key meanwhile, or are taken from it, may be among them or not: <see cref="RelistedAt"/> tells that there
-    /// are such.</summary>
-    /// <param name="kind">The kind of records.</param>
-    /// <param name="key">The key (<see cref="StreamKind.KeysOf"/>).</param>
-    /// <param name="cancel">Cancels.</param>
-    /// <param name="page">How many are read by one query.</param>
-    public async Task<HashSet<string>> ListKeys(StreamKind kind, string key, CancellationToken cancel, int page = 10_000)
-    {
-        var found = new HashSet<string>();
-        for (ulong? after = 0; after is { } last; )
-            after = await Read(
-                async session =>
-                {
-                    var rows = await session.Listed(kind.Name, key, last, page);
-                    foreach (var row in rows)
-                        if (row.Fold == kind.Version || await IsListed(session, kind, row.Key, key))
-                            found.Add(row.Key);
-                    if (rows.Count > 0)
-                        await Replicate(session, rows.Max(r => r.Position) + 1);
-                    return rows.Count < page ? (ulong?)null : rows[^1].Number;
-                },
-                cancel
-            );
-        return found;
-    }
-
-    private static async Task<bool> IsListed(Session session, StreamKind kind, string record, string key) =>
-        await session.FindStates([kind.Id(record)]) is [var row] && kind.KeysOf(await Stored.StateOf(session, kind, row)).Contains(key);
-
     /// <summary>Records whose duty is due at <paramref name="now"/>, the longest due first.</summary>
     /// <param name="now">The time.</param>
     /// <param name="skip">How many of them are left out, from the first on.</param>

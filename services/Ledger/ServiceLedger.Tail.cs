@@ -42,6 +42,10 @@ public sealed partial class ServiceLedger
     /// <param name="key">The key.</param>
     public ulong RelistedAt(StreamKind kind, string key) => _recentEntries.RelistedAt(kind.Name, key);
 
+    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. Records that are read after asking for it
+    /// are of a moment after all of them. So what was found holds for as long as <see cref="RelistedAt"/> is not greater.</summary>
+    public ulong NotedSize => _recentEntries.Known;
+
     /// <summary>Looks whether other replicas wrote, unless this process has looked within the last <paramref name="age"/>. Each commit
     /// looks too.</summary>
     /// <param name="age">The age.</param>
@@ -72,10 +76,10 @@ public sealed partial class ServiceLedger
         var size = await Read(
             async session =>
             {
-                var size = (await session.ReadHead()).Size;
-                await Replicate(session, size);
-                _recentEntries.NoteSize(size, await _recentEntries.MayRelist(session, size), began);
-                return size;
+                var head = await session.ReadHead();
+                await Replicate(session, head.Size);
+                _recentEntries.NoteHead(head, await _recentEntries.MayRelist(session, head), began);
+                return head.Size;
             },
             cancel
         );

@@ -82,7 +82,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 var ledger = new ServiceLedger(options, store, checkpoints, end, clock) { _size = head.Size, _cosigned = cosigned };
                 ledger._end.Replicate(head.Size);
                 store.Check = ledger.CheckEnd;
-                ledger._recentEntries.NoteSize(head.Size, mayRelist: true, 0);
+                ledger._recentEntries.NoteHead(head, mayRelist: true, 0);
                 ledger._committer.Start();
                 return ledger;
             }

@@ -52,9 +52,6 @@ internal abstract class Session : IAsyncDisposable
     public abstract Task<bool> HasCase(ulong from, ulong to);
     public abstract Task<List<PartRow>> Parts(IReadOnlyCollection<ulong> positions);
     public abstract Task<List<StreamRow>> List(string kind, IReadOnlyList<string> keys, Viewer? viewer, ulong after, int limit);
-
-    /// <summary>Streams that are listed under a key, without their states.</summary>
-    public abstract Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit);
     public abstract Task<ulong> Count(string kind, IReadOnlyList<string> keys);
     public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int skip, int limit);
     public abstract Task<ulong> CountDue(long now);

@@ -284,19 +284,6 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return sql;
     }
 
-    public override Task<List<ListedRow>> Listed(string kind, string key, ulong after, int limit) =>
-        Read(
-            r => new ListedRow(U(r, 0), r.GetString(1), r.GetInt32(2), U(r, 3)),
-            """
-            select s.number, s.key, s.fold, s.position from list_keys k join streams s on s.number = k.stream
-            where k.kind = @0 and k.token = @1 and k.stream > @2 order by k.stream limit @3
-            """,
-            kind,
-            key,
-            after,
-            limit
-        );
-
     // The case of a token ends at the first colon or equals sign.
     private const string CaseOfToken = "substr(a.value, 3, instr(replace(substr(a.value, 3), '=', ':') || ':', ':') - 1)";
 

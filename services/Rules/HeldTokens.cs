@@ -4,16 +4,31 @@ namespace Ministries.Rules;
 
 /// <summary>The tokens that a participant holds: its own, those of everybody, and those that follow from its part in cases. Of a case only
 /// the id is kept.</summary>
-/// <param name="participant">The participant; null: nobody, who holds none.</param>
-/// <param name="cases">The ids of the cases to which it is a party.</param>
-public sealed class HeldTokens(Participant? participant, HashSet<string> cases)
+public sealed class HeldTokens
 {
     // What stands before a case's id in its tokens.
     private static readonly int Before = Audience.Case("").Length;
 
-    private readonly HashSet<string> _own = participant is null ? [] : Own(participant);
-    private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases = cases.GetAlternateLookup<ReadOnlySpan<char>>(),
+    private readonly HashSet<string> _own;
+    private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases,
+        _endings;
+
+    /// <summary>Those of a participant.</summary>
+    /// <param name="participant">The participant; null: nobody, who holds none.</param>
+    /// <param name="cases">The ids of the cases to which it is a party.</param>
+    public HeldTokens(Participant? participant, HashSet<string> cases)
+    {
+        _own = participant is null ? [] : Own(participant);
+        _cases = cases.GetAlternateLookup<ReadOnlySpan<char>>();
         _endings = (participant is null ? new HashSet<string>() : Endings(participant)).GetAlternateLookup<ReadOnlySpan<char>>();
+    }
+
+    private HeldTokens(HeldTokens same, HashSet<string> cases) =>
+        (_own, _cases, _endings) = (same._own, cases.GetAlternateLookup<ReadOnlySpan<char>>(), same._endings);
+
+    /// <summary>Those of the same participant where it is a party to other cases.</summary>
+    /// <param name="cases">The ids of these cases.</param>
+    public HeldTokens In(HashSet<string> cases) => new(this, cases);
 
     /// <summary>Whether it holds a token.</summary>
     public bool Contains(string token)

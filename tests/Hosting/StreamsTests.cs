@@ -442,25 +442,14 @@ public sealed class StreamsTests : IAsyncLifetime
     public async Task A_stream_skips_nothing_that_its_reader_may_see_since_another_replica_took_its_admission_in()
     {
         const string reader = Headquarters;
-        var (services, settings) = (_running.Host.Services, _running.Host.Services.GetRequiredService<Settings>());
-        await using var other = await ServiceLedger.Open(
-            new LedgerOptions
-            {
-                Service = "calllog",
-                Kinds = [Cases.Kind, Agreements.Kind],
-                Connection = settings.Ledger,
-                Key = _running.Ledger.Key,
-                CheckpointFile = Path.Combine(_running.Folder, "other.checkpoint"),
-            },
-            Running.Cancel
-        );
-        var followers = services.GetRequiredService<Followers>();
+        await using var other = await Replica();
+        var followers = _running.Host.Services.GetRequiredService<Followers>();
         var pages = followers.Pages.CurrentCount;
         for (var i = 0; i < pages; i++)
             await followers.Pages.WaitAsync(Running.Cancel);
         var group = followers.Open(reader);
         var following = All(reader, _running.Ledger.Size);
-        await Running.Until(() => Task.FromResult(group.Rights is not null), "the stream knows what its reader may see");
+        await Running.Until(() => Task.FromResult(group.Open == 2), "the stream is open");
         var admitted = new PartyAdmitted
         {
             Case = Running.Case,
@@ -487,6 +476,155 @@ public sealed class StreamsTests : IAsyncLifetime
         followers.Close(group);
     }
 
+    /// <summary>Each look at a reader's cases is followed by another change, by this replica or by another one.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_stream_goes_on_however_often_its_readers_cases_change(bool elsewhere)
+    {
+        const string reader = "ua/mfa";
+        await using var other = await Replica();
+        var (changes, permissions, cancel) = (0, _running.Agreements.InForce.Permissions, Running.Cancel);
+        var ledger = elsewhere ? other : _running.Ledger;
+        var expected = new List<ulong> { await Write(100), await Write(100), await Write(200_000), await Write(100) };
+        await AtRights(
+            Change,
+            async () =>
+            {
+                var present = await All(reader, expected[0]).WaitAsync(TimeSpan.FromSeconds(20), cancel);
+                Assert.Equal(expected, present.Where(IsWhole).Select(r => r.NextPosition - 1));
+                using var call = Client(reader).FollowEntries(new() { FromPosition = expected[0] }, cancellationToken: cancel);
+                var seen = new List<ulong>();
+                while (seen.Count < expected.Count)
+                {
+                    Assert.True(await call.ResponseStream.MoveNext(cancel).WaitAsync(TimeSpan.FromSeconds(20), cancel));
+                    if (IsWhole(call.ResponseStream.Current))
+                        seen.Add(call.ResponseStream.Current.NextPosition - 1);
+                    if (seen.Count == 4 && expected.Count == 4)
+                        expected.AddRange(await Write(100), await Write(200_000), await Write(100));
+                }
+                Assert.Equal(expected, seen);
+            }
+        );
+        Assert.InRange(changes, 4, int.MaxValue);
+
+        Task Change() =>
+            CustodyEvents.Record(
+                ledger,
+                new CaseOpened
+                {
+                    Case = $"case_{Interlocked.Increment(ref changes) + 1000:D26}",
+                    DetainingPower = "UA",
+                    Participant = reader,
+                },
+                permissions,
+                cancel
+            );
+
+        static bool IsWhole(FollowEntriesResponse r) =>
+            r.Entry is not null || r.Piece is { } piece && piece.Offset + piece.Data.Length == piece.Size;
+    }
+
+    /// <param name="bytes">Of the entry: a small one is sent whole, a great one in pieces.</param>
+    /// <param name="after">After which look at what the reader may see it loses its right.</param>
+    [Theory]
+    [InlineData(100, 1)]
+    [InlineData(200_000, 1)]
+    [InlineData(200_000, 2)]
+    public async Task A_reader_that_loses_its_right_after_it_was_looked_up_gets_nothing(int bytes, int after)
+    {
+        var (permissions, cancel) = (_running.Agreements.InForce.Permissions, Running.Cancel);
+        await _running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
+        var position = await Write(bytes);
+        var looks = 0;
+        await AtRights(
+            async () =>
+            {
+                if (Interlocked.Increment(ref looks) == after)
+                    await CustodyEvents.Record(
+                        _running.Ledger,
+                        new PartyRemoved { Case = Running.Case, Participant = Headquarters },
+                        permissions,
+                        cancel
+                    );
+            },
+            async () => Assert.All(await All(Headquarters, position), r => Assert.True(r.Entry is null && r.Piece is null))
+        );
+        Assert.InRange(looks, after, int.MaxValue);
+    }
+
+    [Fact]
+    public async Task A_case_that_cannot_be_read_stops_the_notifications_of_nobody_else()
+    {
+        const string damaged = "case_00000000000000000000000002";
+        await _running.Seed(
+            new CaseOpened
+            {
+                Case = damaged,
+                DetainingPower = "UA",
+                Participant = Headquarters,
+            }
+        );
+        await _running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
+        // Newer software wrote it.
+        var file = Path.Combine(_running.Folder, "calllog.db");
+        await using (var database = new Microsoft.Data.Sqlite.SqliteConnection($"Data Source={file};Pooling=false"))
+        {
+            await database.OpenAsync(Running.Cancel);
+            var newer = database.CreateCommand();
+            newer.CommandText = $"update streams set fold = fold + 1 where kind = 'case' and key = '{damaged}'";
+            Assert.Equal(1, await newer.ExecuteNonQueryAsync(Running.Cancel));
+        }
+        var followers = _running.Host.Services.GetRequiredService<Followers>();
+        var (concerned, other) = (followers.Open(Headquarters), followers.Open("icrc"));
+        // One that takes nothing from its inbox stays.
+        _ = followers.Join(concerned, "");
+        var (inbox, _) = followers.Join(other, "");
+        using var live = Client("icrc").FollowEntries(new() { FromPosition = _running.Ledger.Size }, cancellationToken: Running.Cancel);
+        var (before, of, after) = (await Write(100), await Write(100, @case: damaged), await Write(100));
+        var told = new List<ulong>();
+        await Running.Until(
+            () =>
+            {
+                var (waiting, until, lost) = followers.Take(inbox);
+                Assert.False(lost);
+                told.AddRange(waiting.Select(t => t.Position));
+                return Task.FromResult(until > after);
+            },
+            "it is told of all entries"
+        );
+        Assert.Equal([before, after], told.Where(p => p != of));
+        var seen = new List<ulong>();
+        while (!seen.Contains(after))
+        {
+            Assert.True(await live.ResponseStream.MoveNext(Running.Cancel));
+            if (live.ResponseStream.Current.Entry is { } entry)
+                seen.Add(PositionOf(entry));
+        }
+        Assert.Equal([before, after], seen);
+        // The participant concerned gets what does not rest on that case.
+        using var its = Client(Headquarters).FollowEntries(new() { FromPosition = before }, cancellationToken: Running.Cancel);
+        Assert.True(await its.ResponseStream.MoveNext(Running.Cancel));
+        Assert.Equal(before, PositionOf(its.ResponseStream.Current.Entry));
+        await Running.Refused("UNAVAILABLE", () => its.ResponseStream.MoveNext(Running.Cancel));
+    }
+
     [Theory]
     [InlineData(1ul << 63)]
     [InlineData(ulong.MaxValue)]
@@ -511,8 +649,9 @@ public sealed class StreamsTests : IAsyncLifetime
         {
             var group = followers.Open(Headquarters);
             var (inbox, _) = followers.Join(group, "");
+            var finds = _running.Ledger.Finds;
             var writing = Write(100);
-            SpinWait.SpinUntil(() => group.Working is not null);
+            SpinWait.SpinUntil(() => _running.Ledger.Finds > finds);
             followers.Leave(inbox);
             followers.Close(group);
             var position = await writing;
@@ -539,19 +678,20 @@ public sealed class StreamsTests : IAsyncLifetime
         {
             var (other, group) = (followers.Open("icrc"), followers.Open(Headquarters));
             var (otherInbox, _) = followers.Join(other, "");
-            await followers.RightsOf(group, Running.Cancel);
-            var seeding = _running.Seed(admitted);
-            SpinWait.SpinUntil(() => other.Working is not null);
+            var finds = _running.Ledger.Finds;
+            var writing = Write(100);
+            SpinWait.SpinUntil(() => _running.Ledger.Finds > finds);
             var (inbox, from) = followers.Join(group, "");
-            await seeding;
+            await writing;
+            await _running.Seed(admitted);
             var position = await Write(100);
             var told = new List<ulong>();
             await Running.Until(
                 () =>
                 {
-                    var (positions, before, lost) = followers.Take(inbox);
+                    var (waiting, before, lost) = followers.Take(inbox);
                     Assert.False(lost);
-                    told.AddRange(positions);
+                    told.AddRange(waiting.Select(t => t.Position));
                     return Task.FromResult(before > position);
                 },
                 "it is told how far it has come"
@@ -782,6 +922,39 @@ public sealed class StreamsTests : IAsyncLifetime
         await _running.DisposeAsync();
         _running = new Running { Limits = limits };
         await _running.InitializeAsync();
+    }
+
+    // The service's ledger, as another replica has it.
+    private Task<ServiceLedger> Replica() =>
+        ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = "calllog",
+                Kinds = [Cases.Kind, Agreements.Kind],
+                Connection = _running.Host.Services.GetRequiredService<Settings>().Ledger,
+                Key = _running.Ledger.Key,
+                CheckpointFile = Path.Combine(_running.Folder, "other.checkpoint"),
+            },
+            Running.Cancel
+        );
+
+    // Does something each time it is known what a follower may see, while something else runs.
+    private static async Task AtRights(Func<Task> happens, Func<Task> runs)
+    {
+        var hook = Probe.Hook;
+        Probe.Hook = point =>
+        {
+            if (point == "after-rights")
+                happens().GetAwaiter().GetResult();
+        };
+        try
+        {
+            await runs();
+        }
+        finally
+        {
+            Probe.Hook = hook;
+        }
     }
 
     private LedgerService.LedgerServiceClient Client(string participant) => new(_running.As(participant));

@@ -168,6 +168,61 @@ public sealed class CrashTests : IDisposable
         await LedgerTests.Audit(ledger);
     }
 
+    /// <summary>Other connections see a commit before the process that makes it has its answer.</summary>
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task What_this_process_is_committing_is_not_taken_for_another_replicas(string engine)
+    {
+        var (connection, cancel) = (await EngineOf(engine).Create(), Cancel);
+        await using var one = await ServiceLedger.Open(Options(connection), cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), cancel);
+        await one.Commit(Add("a", "1", "c"), cancel);
+        var (seen, other) = (new List<ulong>(), (Command?)null);
+        Assert.Equal(1ul, one.RelistedAt(Kind, "odd"));
+        Probe.Hook = point =>
+        {
+            if (point == "before-keep" && seen.Count == 0)
+                Meanwhile().GetAwaiter().GetResult();
+        };
+        // It is of a case, and changes no keys.
+        Assert.Equal(1ul, await Sees(Of("2")));
+        Assert.Equal(3ul, await Sees(Add("a", "3", "c")));
+        other = Of("another replica's");
+        Assert.Equal(5ul, await Sees(Of("4")));
+        Assert.Equal(5ul, await Sees(Of("5")));
+        Probe.Hook = point =>
+        {
+            if (point == "before-keep")
+                throw new IOException("the answer is lost");
+        };
+        await Assert.ThrowsAsync<CommitOutcomeUnknownException>(() => one.Commit(Of("6"), cancel));
+        Probe.Hook = null;
+        await one.Look(TimeSpan.FromTicks(-1), cancel);
+        Assert.Equal((5ul, 7ul), (one.RelistedAt(Kind, "odd"), one.NotedSize));
+
+        static Command Of(string requestId) => Decides("a", requestId, (_, _) => Decision.Accept("case_1", [], []));
+
+        async Task<ulong> Sees(Command command)
+        {
+            seen.Clear();
+            await one.Commit(command, cancel);
+            Assert.Equal(seen[0], one.RelistedAt(Kind, "odd"));
+            return seen[0];
+        }
+
+        async Task Meanwhile()
+        {
+            // The other replica's commit comes to the same point.
+            seen.Add(0);
+            if (Interlocked.Exchange(ref other, null) is { } command)
+                await two.Commit(command, cancel);
+            await one.ReadEntries(0, null, null, 1, cancel);
+            await one.Look(TimeSpan.FromTicks(-1), cancel);
+            seen[0] = one.RelistedAt(Kind, "odd");
+        }
+    }
+
     [Theory]
     [InlineData("sqlite")]
     [InlineData("postgres")]

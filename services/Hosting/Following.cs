@@ -159,7 +159,11 @@ internal sealed class Following(
         var held = rights.HeldOf(stored);
         for (var isJudgedNow = false; held.Count > 0; )
         {
-            var response = new FollowEntriesResponse { Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1 };
+            var response = new FollowEntriesResponse
+            {
+                Entry = await show(stored, rights.Reader, stop),
+                NextPosition = stored.Position + 1,
+            };
             if (response.CalculateSize() > MessageBytes)
             {
                 await SendGreat(stored.Position);

@@ -556,7 +556,7 @@ public sealed class StreamsTests : IAsyncLifetime
                         cancel
                     );
             },
-            async () => Assert.All(await All(Headquarters, position), r => Assert.True(r.Entry is null && r.Piece is null))
+            async () => Assert.True((await All(Headquarters, position)).All(r => r.Entry is null && r.Piece is null))
         );
         Assert.InRange(looks, after, int.MaxValue);
     }

@@ -140,7 +140,7 @@ public sealed partial class MinistryClient
             throw new ArgumentException("the commitments are not those to the destinations that are sealed", nameof(request));
     }
 
-    // Whether commitments are those to the destinations that he said, and to nothing else.
-    private static bool AreCommitted(IReadOnlyList<ByteString> commitments, string @case, string prisoner, StatementContent said) =>
+    /// <summary>Whether commitments are those to the destinations that he said, and to nothing else.</summary>
+    internal static bool AreCommitted(IReadOnlyList<ByteString> commitments, string @case, string prisoner, StatementContent said) =>
         WishCommitments.Verify(commitments, @case, prisoner, said.AcceptedDestinations, said.WishSecret.Span);
 }

@@ -14,7 +14,8 @@ public sealed partial class MinistryClient
     // As many as a request may hold (DecideTransferRequest.openings).
     private const int MostOpenings = 16;
 
-    private const string Openings = "openings";
+    /// <summary>The field of a request with its openings.</summary>
+    internal const string Openings = "openings";
 
     /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9). The request is that
     /// of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Added are the openings of the statements
@@ -47,7 +48,7 @@ public sealed partial class MinistryClient
     {
         if (!TakesOpenings(request.Descriptor))
             throw new ArgumentException($"a {request.Descriptor.Name} takes no openings", nameof(request));
-        var openings = (RepeatedField<ByteString>)request.Descriptor.FindFieldByName(Openings).Accessor.GetValue(request);
+        var openings = OpeningsIn(request)!;
         if (openings.Count > 0 || Approvals.IsIn(request) || !ShowsWish(request))
             return;
         var (about, to) = await JourneyOf(request, read);
@@ -128,6 +129,13 @@ public sealed partial class MinistryClient
     /// can add.</summary>
     internal static bool TakesOpenings(MessageDescriptor request) =>
         request.FindFieldByName(Openings) is not null && request.FindFieldByName("approvals") is not null;
+
+    /// <summary>Whether a request shows a wish already.</summary>
+    internal static bool HasOpenings(IMessage request) => OpeningsIn(request) is { Count: > 0 };
+
+    // null: it takes none.
+    private static RepeatedField<ByteString>? OpeningsIn(IMessage request) =>
+        request.Descriptor.FindFieldByName(Openings)?.Accessor.GetValue(request) as RepeatedField<ByteString>;
 
     // Who is to go where, by the request.
     private static async Task<(string Prisoner, string Destination)> JourneyOf(

@@ -47,7 +47,12 @@ internal static class Callers
 
     /// <summary>Who calls; the caller is authenticated.</summary>
     public static Caller Of(HttpContext http) =>
-        new(http.User.Identity?.Name ?? "", http.User.FindFirstValue(Official), http.User.FindFirstValue(Office));
+        new(
+            http.User.Identity?.Name ?? "",
+            http.User.FindFirstValue(Official),
+            http.User.FindFirstValue(Office),
+            http.User.IsInRole(Roles.Approver)
+        );
 
     /// <summary>How many tokens of officials may be judged at once: 64. While the provider cannot be asked, each waits for it.</summary>
     internal const int MostJudged = 64;

@@ -16,7 +16,8 @@ namespace Ministries.Gateway;
 /// <param name="Name">A name for the gateway's own list: a system's, or what the provider calls an official.</param>
 /// <param name="Official">The official's code; null: a system calls, and names in each write for whom.</param>
 /// <param name="Office">The official's office; null: he names it himself.</param>
-internal sealed record Caller(string Name, string? Official, string? Office);
+/// <param name="IsApprover">Whether the caller may open personal data to others.</param>
+internal sealed record Caller(string Name, string? Official, string? Office, bool IsApprover);
 
 /// <summary>What was read.</summary>
 /// <param name="Message">The answer, opened.</param>
@@ -86,6 +87,7 @@ internal sealed class Exchange
         CancellationToken cancel
     )
     {
+        DemandApprover(request, caller, wish);
         Act(request, caller);
         Identify(request);
         var id = Contract.TextOf(request, "request_id");
@@ -125,6 +127,7 @@ internal sealed class Exchange
     /// <summary>Completes a write without making it: what officials approve.</summary>
     public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, WishToShow? wish, CancellationToken cancel)
     {
+        DemandApprover(request, caller, wish);
         Act(request, caller);
         Identify(request);
         await Complete(service, request, wish, cancel);
@@ -178,6 +181,17 @@ internal sealed class Exchange
         var id = Contract.TextOf(request, "request_id");
         if (id.Length > 0 && (!Guid.TryParseExact(id, "D", out var uuid) || uuid.ToString() != id))
             throw new GatewayRefusedException(GatewayReason.BodyInvalid, "it must be a UUID in lower case", "request_id");
+    }
+
+    // An opening tells all sides what the prisoner wishes, whatever the request, and whoever made it.
+    private static void DemandApprover(IMessage request, Caller caller, WishToShow? wish)
+    {
+        if (!caller.IsApprover && (wish is not null || MinistryClient.HasOpenings(request)))
+            throw new GatewayRefusedException(
+                GatewayReason.RoleMissing,
+                "who opens a wish must be an approver",
+                wish is not null ? JsonEndpoints.Opens : MinistryClient.Openings
+            );
     }
 
     private static void Act(IMessage request, Caller caller)

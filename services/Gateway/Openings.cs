@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;
@@ -93,7 +94,17 @@ internal sealed class Openings(MinistryClient client, Mirror mirror)
             if (entries is null)
                 throw new SealException(SealFault.NotAuthentic, place.Path, "the entry from which it is is not what was recorded.");
             var context = place.ContextBy(type, entries[place.Sealed.Position]);
-            Put(place.Sealed, client.OpenAs(type, place.Sealed, context, []).Message);
+            var plain = client.OpenAs(type, place.Sealed, context, []).Message;
+            if (
+                (plain, place.Record) is (StatementContent said, Statement statement)
+                && !MinistryClient.AreCommitted(statement.Commitments, statement.Case, statement.Prisoner, said)
+            )
+                throw new SealException(
+                    SealFault.CommitmentDiffers,
+                    place.Path,
+                    "the statement's commitments are not those to the destinations that are sealed in it."
+                );
+            Put(place.Sealed, plain);
         }
         catch (SealException e)
         {
@@ -127,8 +138,17 @@ internal sealed class Openings(MinistryClient client, Mirror mirror)
         }
     }
 
-    private static void Put(Sealed @sealed, IMessage plain, IReadOnlyList<uint>? fields = null) =>
+    private static void Put(Sealed @sealed, IMessage plain, IReadOnlyList<uint>? fields = null)
+    {
+        if (plain is StatementContent said)
+            (said.WishSecret, fields) = (ByteString.Empty, fields?.Where(n => n != StatementContent.WishSecretFieldNumber).ToList());
         (@sealed.Scheme, @sealed.Content) = (PlainJson.SchemeOf(plain.Descriptor, fields), plain.ToByteString());
+    }
+
+    /// <summary>Whether a field of an opened message is shown to no caller: the secret of a wish. Whoever has it can show anybody which
+    /// destinations the prisoner accepts. The gateway makes the openings, and compares the commitments, itself.</summary>
+    public static bool IsKeptBack(MessageDescriptor type, string field) =>
+        type == StatementContent.Descriptor && type.FindFieldByName(field)?.FieldNumber == StatementContent.WishSecretFieldNumber;
 
     // It is for others, or for a key that the participant no longer has.
     private static void Put(Sealed @sealed, SealException fault)

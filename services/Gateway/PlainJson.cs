@@ -54,7 +54,7 @@ internal static class PlainJson
         uint?[] numbers =
         [
             .. parts[1]
-                .Split(',')
+                .Split(',', StringSplitOptions.RemoveEmptyEntries)
                 .Select(n => uint.TryParse(n, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : (uint?)null),
         ];
         return numbers.Contains(null) ? (null, null) : (Seals.MessageNamed(parts[0]), [.. numbers.Select(n => n!.Value)]);
@@ -246,7 +246,7 @@ internal static class PlainJson
         if (fields is not null)
             about["fields"] = new JsonArray([.. fields.Select(n => (JsonNode?)type.FindFieldByNumber((int)n)?.Name)]);
         // No service has read it, so nobody has refused a text that deceives.
-        if (MinistryClient.FaultsOf(message, fields) is { Count: > 0 } faults)
+        if (MinistryClient.FaultsOf(message, fields).Where(f => !Openings.IsKeptBack(type, f.Field)).ToList() is { Count: > 0 } faults)
             about["faults"] = new JsonArray([
                 .. faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description }),
             ]);

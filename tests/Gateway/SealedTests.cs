@@ -244,17 +244,86 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
             );
             Assert.Equal("BODY_INVALID", refused.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
 
-            Assert.DoesNotContain(sent, r => r.ToString()!.Contains(Marked) || r.ToByteString().ToStringUtf8().Contains(Marked));
-            foreach (var file in Directory.EnumerateFiles(gateway.State, "outbox.db*"))
-            {
-                await using var stream = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-                using var reader = new StreamReader(stream, Encoding.Latin1);
-                Assert.DoesNotContain(Marked, await reader.ReadToEndAsync(Cancel));
-            }
+            await NeitherKeptNorSent(gateway, sent);
         }
         finally
         {
             _services.Before = null;
+        }
+    }
+
+    /// <summary>A client of a later contract seals a field that this gateway does not know, or a field within what is sealed.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_field_that_the_contract_does_not_know_is_neither_kept_nor_sent_and_is_not_sealed(bool within)
+    {
+        var sent = new ConcurrentQueue<IMessage>();
+        _services.Before = request =>
+        {
+            sent.Enqueue(request);
+            return Task.CompletedTask;
+        };
+        try
+        {
+            await using var gateway = await RunningGateway.Start(_services, "ua/coordination-hq");
+            var identity = new Sealed
+            {
+                Scheme = PlainJson.Scheme,
+                Recipients = { "icrc" },
+                Content = Later(within, new PersonIdentity { Rank = Marked }),
+            };
+            var request = new RegisterPrisonerRequest
+            {
+                Actor = Services.Actor,
+                Case = _services.Case,
+                Status = CustodyState.Registered,
+                CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+                Identity = within ? identity : null,
+            };
+            using var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = gateway.Http });
+            var register = new Method<byte[], byte[]>(
+                MethodType.Unary,
+                "ministries.custody.v1.CustodyService",
+                "RegisterPrisoner",
+                Marshallers.Create(bytes => bytes, bytes => bytes),
+                Marshallers.Create(bytes => bytes, bytes => bytes)
+            );
+            var bytes = within ? request.ToByteArray() : [.. request.ToByteArray(), .. FieldOf(identity)];
+            var refused = await Assert.ThrowsAsync<RpcException>(() =>
+                channel.CreateCallInvoker().AsyncUnaryCall(register, null, new CallOptions(cancellationToken: Cancel), bytes).ResponseAsync
+            );
+            Assert.Equal(StatusCode.InvalidArgument, refused.StatusCode);
+            Assert.Equal("BODY_INVALID", refused.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
+            Assert.DoesNotContain(Marked, refused.ToString());
+            await NeitherKeptNorSent(gateway, sent);
+        }
+        finally
+        {
+            _services.Before = null;
+        }
+
+        static ByteString Later(bool within, PersonIdentity identity)
+        {
+            var name = new PersonName { Original = "Ga Na-da", Script = "Latn" };
+            if (within)
+                identity.Name = PersonName.Parser.ParseFrom((byte[])[.. name.ToByteArray(), .. FieldOf(new Text { Text_ = Marked })]);
+            return identity.ToByteString();
+        }
+
+        // The field 4000, which no contract has.
+        static byte[] FieldOf(IMessage message) => [0x82, 0xFA, 0x01, (byte)message.CalculateSize(), .. message.ToByteArray()];
+    }
+
+    private static async Task NeitherKeptNorSent(RunningGateway gateway, IEnumerable<IMessage> sent)
+    {
+        // What is in a request is read only after it was looked at here.
+        Assert.DoesNotContain(sent, r => r is RegisterPrisonerRequest);
+        foreach (var file in Directory.EnumerateFiles(gateway.State, "outbox.db*"))
+        {
+            await using var stream = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            using var reader = new StreamReader(stream, Encoding.Latin1);
+            Assert.DoesNotContain(Marked, await reader.ReadToEndAsync(Cancel));
         }
     }
 
@@ -290,5 +359,129 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         var seen = (await icrc.Custody.GetStatementAsync(get, cancellationToken: Cancel)).Statement;
         var said = (await icrc.OpenIn<StatementContent>(seen, seen.Content, Cancel)).Message;
         Assert.True(WishCommitments.Verify(seen.Commitments, seen.Case, seen.Prisoner, said.AcceptedDestinations, said.WishSecret.Span));
+    }
+
+    [Fact]
+    public async Task No_caller_gets_the_secret_of_a_wish_and_none_but_an_approver_shows_a_wish()
+    {
+        const string Hq = "ua/coordination-hq";
+        var (statement, position, opening) = await Say(["KR"]);
+        var folder = Directory.CreateTempSubdirectory("tokens").FullName;
+        var file = Path.Combine(folder, "tokens.json");
+        var tokens = Roles.All.ToDictionary(r => r, r => TokenFile.Add(file, r, [r]));
+        var both = TokenFile.Add(file, "chief", [Roles.Official, Roles.Approver]);
+        await using var gateway = await RunningGateway.Start(_services, Hq, s => s with { Tokens = file });
+        foreach (var role in (string[])[Roles.Clerk, Roles.Official, Roles.Approver, Roles.Auditor])
+        {
+            using var http = gateway.Client(tokens[role]);
+            var shown = (await gateway.Get($"/v1/custody/GetStatement?statement={statement}", http)).Body["statement"]!["content"]!;
+            var listed = (
+                await gateway.Get($"/v1/custody/ListStatements?case={_services.Case}&prisoner={_services.Prisoners[1]}", http)
+            ).Body["statements"]!
+                .AsArray()
+                .Single(s => (string?)s!["statement"] == statement)!["content"]!;
+            foreach (var content in (JsonNode[])[shown, listed])
+            {
+                Assert.Equal("KR", (string?)content["accepted_destinations"]!.AsArray().Single());
+                Assert.Null(content["wish_secret"]);
+                Assert.Null(content["@sealed"]!["faults"]);
+            }
+        }
+        using (var http = gateway.Client(tokens[Roles.Official]))
+        {
+            var read = (await gateway.Get($"/v1/custody/GetSealed?position={position}&field=content", http)).Body["sealed"]!;
+            Assert.Equal("KR", (string?)read["accepted_destinations"]!.AsArray().Single());
+            Assert.Null(read["wish_secret"]);
+            using var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = http });
+            var get = new GetStatementRequest { Statement = statement };
+            var relayed = await new CustodyService.CustodyServiceClient(channel).GetStatementAsync(get, cancellationToken: Cancel);
+            var said = StatementContent.Parser.ParseFrom(relayed.Statement.Content.Content);
+            Assert.Equal(["KR"], said.AcceptedDestinations);
+            Assert.True(said.WishSecret.IsEmpty);
+        }
+
+        var released = new RecordStatusRequest
+        {
+            Actor = Services.Actor,
+            Case = _services.Case,
+            Prisoner = _services.Prisoners[1],
+            Status = CustodyState.Released,
+            Destination = "KR",
+            Openings = { opening },
+        };
+        foreach (var query in (string[])["", "?prepare=true"])
+        {
+            using var official = gateway.Client(tokens[Roles.Official]);
+            var path = $"/v1/custody/RecordStatus{query}";
+            var (status, problem, _) = await gateway.Post(path, PlainJson.Write(released), http: official);
+            Assert.Equal((403, "ROLE_MISSING"), (status, (string?)problem["reason"]));
+            Assert.Equal("openings", (string?)problem["faults"]?[0]!["field"]);
+            using var approver = gateway.Client(both);
+            var (_, passed, _) = await gateway.Post(
+                $"{path}{(query.Length > 0 ? "" : "?prepare=true")}",
+                PlainJson.Write(released),
+                http: approver
+            );
+            Assert.NotEqual("ROLE_MISSING", (string?)passed["reason"]);
+        }
+        using (var http = gateway.Client(tokens[Roles.Official]))
+        {
+            using var channel = GrpcChannel.ForAddress(gateway.Settings.Listen, new GrpcChannelOptions { HttpClient = http });
+            var refused = await Assert.ThrowsAsync<RpcException>(async () =>
+                await new CustodyService.CustodyServiceClient(channel).RecordStatusAsync(released, cancellationToken: Cancel)
+            );
+            Assert.Equal("ROLE_MISSING", refused.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
+        }
+        Directory.Delete(folder, recursive: true);
+    }
+
+    // Without the secret no caller could see it.
+    [Fact]
+    public async Task A_statement_whose_commitments_are_to_another_wish_is_not_shown_and_the_answer_says_so()
+    {
+        var (statement, _, _) = await Say(["KR"]);
+        _services.Later = answer =>
+        {
+            if (answer is not GetStatementResponse read)
+                return answer;
+            read = read.Clone();
+            read.Statement.Commitments[0] = ByteString.CopyFrom(new byte[WishCommitments.Bytes]);
+            return read;
+        };
+        try
+        {
+            await using var gateway = await RunningGateway.Start(_services, "icrc");
+            var shown = (await gateway.Get($"/v1/custody/GetStatement?statement={statement}")).Body["statement"]!["content"]!;
+            Assert.Equal("CommitmentDiffers", (string?)shown["@sealed"]!["fault"]);
+            Assert.Null(shown["accepted_destinations"]);
+        }
+        finally
+        {
+            _services.Later = null;
+        }
+    }
+
+    // What the second prisoner says to the observer, and the opening that shows that he accepts the first destination.
+    private async Task<(string Statement, ulong Position, ByteString Opening)> Say(string[] destinations)
+    {
+        using var icrc = _services.As("icrc");
+        var get = new GetPrisonerRequest { Case = _services.Case, Prisoner = _services.Prisoners[1] };
+        var request = new RecordStatementRequest
+        {
+            Actor = Services.Actor,
+            Case = get.Case,
+            Prisoner = get.Prisoner,
+            Etag = (await icrc.Custody.GetPrisonerAsync(get, cancellationToken: Cancel)).Etag,
+            StatementTime = DateTimeOffset.UtcNow.ToTimestamp(),
+            Language = "ko",
+            LanguageUnderstood = true,
+            Uncoerced = true,
+            WithoutInterpreter = true,
+        };
+        var said = new StatementContent { AcceptedDestinations = { destinations } };
+        icrc.Seal(request, said, ["icrc", "ua/coordination-hq"]);
+        var recorded = await icrc.Custody.RecordStatementAsync(request, cancellationToken: Cancel);
+        var opening = WishCommitments.OpeningOf(request.Case, request.Prisoner, destinations[0], said.WishSecret.Span);
+        return (recorded.Statement, recorded.Receipt.Position, opening);
     }
 }

@@ -157,14 +157,14 @@ public sealed record MinistrySettings
 /// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
 /// within two seconds, and a write to a service that was connected to before once more and again until its deadline
-/// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED,
-/// after which somebody must look at the record and decide again. A write that ends with DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL, or with a
-/// refusal that says after what time to come again (<see cref="RefusedException.RetryAfter"/>), may have been decided: send the same object
-/// again to learn the answer. A write is sent as it is when it is called: what changes in the object afterwards is
-/// not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
-/// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
-/// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys in
-/// a token and keys for sealing are not.
+/// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED, after which somebody must look at the record and decide
+/// again. A write that ends with DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL, or with a refusal that says after what time to come again
+/// (<see cref="RefusedException.RetryAfter"/>) or that decides nothing (<see cref="RefusedException.MayBeRecorded"/>), may have been
+/// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object
+/// afterwards is not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer
+/// that is returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
+/// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys
+/// in a token and keys for sealing are not.
 /// </remarks>
 public sealed partial class MinistryClient : IDisposable
 {
@@ -637,6 +637,15 @@ public sealed partial class MinistryClient : IDisposable
         /// <summary>Whether an earlier one may have arrived, too.</summary>
         public bool Repeated => Volatile.Read(ref _count) > 1;
 
+        /// <summary>Notes in what the call ends with that an earlier one may have arrived.</summary>
+        public void Tell(RpcException e)
+        {
+            // The last one is not counted where whoever answered is not the service.
+            var last = e.Status.DebugException is { } fault && ServiceChannel.IsUnproved(fault) ? 0 : 1;
+            if (Volatile.Read(ref _count) > last)
+                SentBefore.Note(e);
+        }
+
         /// <summary>Notes one.</summary>
         public void Add() => Interlocked.Increment(ref _count);
 
@@ -699,7 +708,7 @@ public sealed partial class MinistryClient : IDisposable
             var ended = new CancellationTokenSource();
             var answer = Answer();
             return new AsyncUnaryCall<TResponse>(
-                Worded(sent, answer),
+                Worded(sent, sendings, answer),
                 Headers(),
                 () => attempt.GetStatus(),
                 () => attempt.GetTrailers(),
@@ -760,9 +769,11 @@ public sealed partial class MinistryClient : IDisposable
                 {
                     prepared.Options.CancellationToken.WaitHandle.WaitOne(RepeatPause);
                 }
-                catch (RpcException e) when (RefusedException.From(e) is { } refused)
+                catch (RpcException e)
                 {
-                    throw refused;
+                    if (Refused(e, sent, sendings) is { } refused)
+                        throw refused;
+                    throw;
                 }
             }
         }
@@ -795,7 +806,7 @@ public sealed partial class MinistryClient : IDisposable
             return new(context.Method, context.Host, context.Options.WithDeadline((client._time.GetUtcNow() + time).UtcDateTime));
         }
 
-        private async Task<TResponse> Worded<TResponse>(SentWrite? sent, Task<TResponse> response)
+        private async Task<TResponse> Worded<TResponse>(SentWrite? sent, Sendings sendings, Task<TResponse> response)
             where TResponse : class
         {
             try
@@ -804,10 +815,20 @@ public sealed partial class MinistryClient : IDisposable
                 client.Take(service, sent, answer);
                 return answer;
             }
-            catch (RpcException e) when (RefusedException.From(e) is { } refused)
+            catch (RpcException e)
             {
-                throw refused;
+                if (Refused(e, sent, sendings) is { } refused)
+                    throw refused;
+                throw;
             }
+        }
+
+        // null: it is no refusal.
+        private static RefusedException? Refused(RpcException e, SentWrite? sent, Sendings sendings)
+        {
+            if (sent is not null)
+                sendings.Tell(e);
+            return RefusedException.From(e);
         }
     }
 }

@@ -16,6 +16,8 @@ public sealed class RefusedException : RpcException
         Metadata = info.Metadata.ToDictionary();
         Faults = faults;
         RetryAfter = retryAfter;
+        if (SentBefore.Is(e))
+            SentBefore.Note(this);
     }
 
     /// <summary>The name of the reason, such as <c>STALE</c>: a value of <c>ministries.errors.v1.Reason</c> without its prefix.
@@ -45,6 +47,11 @@ public sealed class RefusedException : RpcException
 
     /// <summary>After what time the service asks to be tried again; null: it does not.</summary>
     public TimeSpan? RetryAfter { get; }
+
+    /// <summary>Whether the write may be recorded although it is refused: the client had sent it before within the same call, the answer was
+    /// lost, and a service may refuse for this reason before it looks for the answer that it gave. Send the same object again to learn
+    /// it.</summary>
+    public bool MayBeRecorded => SentBefore.Is(this) && !IsLastWord;
 
     /// <summary>Whether this is the last word even on a write that an earlier attempt may have had recorded. A service may refuse what it
     /// does not keep as an answer, and what is not granted, before it looks for the answer that it gave.</summary>
@@ -96,4 +103,17 @@ public sealed class RefusedException : RpcException
                 text.Append($"\n  {Terminal.Line(name) + ":", -10} {Terminal.Line(value)}");
         }
     }
+}
+
+/// <summary>Says of what a write ended with whether the client had sent it before within the same call. The service may then have recorded it,
+/// whatever the last attempt came to.</summary>
+internal static class SentBefore
+{
+    private const string Mark = "ministries.sent-before";
+
+    /// <summary>Notes it.</summary>
+    public static void Note(RpcException e) => e.Data[Mark] = true;
+
+    /// <summary>Whether it was noted.</summary>
+    public static bool Is(RpcException e) => e.Data.Contains(Mark);
 }

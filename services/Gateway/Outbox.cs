@@ -444,7 +444,7 @@ internal sealed partial class Outbox : SupervisedService
             return Hinder(item, "METHOD_UNKNOWN", $"run a version that knows {item.Method}");
         try
         {
-            var answer = await Call(item, method);
+            var answer = await Call(item, method, pending);
             return new OutboxStatus(item, OutboxState.Answered, answer.ToByteArray(), _time.GetUtcNow());
         }
         catch (RpcException e) when (e.Status.DebugException is { } fault && ServiceChannel.IsUnproved(fault))
@@ -556,7 +556,7 @@ internal sealed partial class Outbox : SupervisedService
     }
 
     // The bytes are sent as they are on the disk: what a later version of this program would write is not asked.
-    private async Task<IMessage> Call(OutboxItem item, MethodDescriptor method)
+    private async Task<IMessage> Call(OutboxItem item, MethodDescriptor method, Pending pending)
     {
         var typed = new Method<byte[], IMessage>(
             MethodType.Unary,
@@ -565,7 +565,16 @@ internal sealed partial class Outbox : SupervisedService
             Marshallers.Create(bytes => bytes, bytes => bytes),
             Marshallers.Create(message => message.ToByteArray(), bytes => method.OutputType.Parser.ParseFrom(bytes))
         );
-        return await _client[item.Service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: _end.Token), item.Bytes);
+        try
+        {
+            return await _client[item.Service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: _end.Token), item.Bytes);
+        }
+        catch (RpcException e)
+        {
+            // One call makes several attempts, and tells of the last one.
+            pending.MayBeRecorded |= SentBefore.Is(e);
+            throw;
+        }
     }
 
     // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again. What may come again is told

@@ -446,6 +446,44 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
     }
 
+    /// <summary>One call makes several attempts: the first is recorded, and its answer is lost.</summary>
+    [Theory]
+    [InlineData(Reason.NotGranted, null)]
+    [InlineData(Reason.RequestInvalid, null)]
+    [InlineData(Reason.NotGranted, StatusCode.Unauthenticated)]
+    [InlineData(Reason.NotGranted, StatusCode.Unimplemented)]
+    public async Task A_refusal_of_a_repeated_attempt_says_nothing_of_a_write_that_the_first_may_have_had_recorded(
+        Reason reason,
+        StatusCode? between
+    )
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 30 }, time: new Swift());
+        var (key, call, attempts) = (Guid.NewGuid().ToString(), Call(), 0);
+        _services.Before = request =>
+        {
+            if (request is not LogCallRequest || Interlocked.Increment(ref attempts) == 1)
+                return Task.CompletedTask;
+            throw attempts == 2 && between is { } code
+                ? new RpcException(new Status(code, "not accepted, or not served"))
+                : new Refusal(reason).ToException();
+        };
+        _services.Later = answer =>
+            answer is LogCallResponse ? throw new RpcException(new Status(StatusCode.Unavailable, "the answer is lost")) : answer;
+        try
+        {
+            var (status, problem, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+            Assert.Equal((502, "ANSWER_UNPROVED"), (status, (string?)problem["reason"]));
+            Assert.Contains(Reasons.NameOf(reason), (string)problem["detail"]!);
+        }
+        finally
+        {
+            (_services.Later, _services.Before) = (null, null);
+        }
+        var (found, answer, _) = await gateway.Post("/v1/calllog/LogCall", call, key);
+        Assert.True(found == 200, answer.ToJsonString());
+        Assert.Equal(await PositionOf(key), (string?)answer["receipt"]!["position"]);
+    }
+
     [Fact]
     public async Task A_refusal_after_a_lost_answer_says_nothing_of_a_write_also_after_a_restart()
     {

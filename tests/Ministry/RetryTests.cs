@@ -241,6 +241,23 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
     }
 
+    /// <summary>A service may refuse for these before it looks for the answer that it gave.</summary>
+    [Theory]
+    [InlineData(Reason.NotGranted, true)]
+    [InlineData(Reason.RequestInvalid, true)]
+    [InlineData(Reason.Stale, false)]
+    public async Task A_refusal_says_whether_an_earlier_attempt_may_have_had_the_write_recorded(Reason reason, bool mayBe)
+    {
+        foreach (var blocking in (bool[])[false, true])
+        foreach (var dies in (bool[])[false, true])
+        {
+            (_failing.Deaths, var seen) = (dies ? 1 : 0, _failing.Seen.Count);
+            _failing.Failures.Enqueue(new Refusal(reason).ToException());
+            var refused = await Assert.ThrowsAsync<RefusedException>(() => LogCall(new LogCallRequest(), blocking));
+            Assert.Equal((mayBe && dies, dies ? 2 : 1), (refused.MayBeRecorded, _failing.Seen.Count - seen));
+        }
+    }
+
     [Fact]
     public void A_write_has_time_for_a_failover_unless_another_time_is_named()
     {

@@ -343,6 +343,40 @@ public class VerbTests(Services services) : IClassFixture<Services>
         Assert.Contains(id, (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
     }
 
+    /// <summary>The client itself repeats an attempt. The first is recorded, and its answer is lost.</summary>
+    [Theory]
+    [InlineData(Reason.RequestInvalid)]
+    [InlineData(Reason.NotGranted)]
+    public async Task A_write_is_not_forgotten_because_a_repeated_attempt_of_the_same_command_is_refused(Reason reason)
+    {
+        var (recorded, attempts) = (0ul, 0);
+        services.Later = answer =>
+        {
+            if (answer is not LogCallResponse logged)
+                return answer;
+            recorded = logged.Receipt.Position;
+            throw new RpcException(new Status(StatusCode.Unavailable, "the answer is lost"));
+        };
+        services.Before = request =>
+            request is LogCallRequest && Interlocked.Increment(ref attempts) > 1
+                ? throw new Refusal(reason).ToException()
+                : Task.CompletedTask;
+        Ran refused;
+        try
+        {
+            refused = await Kr.Run(LogCall);
+        }
+        finally
+        {
+            (services.Later, services.Before) = (null, null);
+        }
+        Assert.Equal((ExitCodes.WasRefused, 2), (refused.Code, attempts));
+        var id = IdIn(refused);
+        Assert.Contains(id, (await Kr.Succeed("sent")).Output);
+        Assert.Contains($"at position {recorded}\n", (await Kr.Succeed("calllog", "log-call", "--request-id", id)).Output);
+        Assert.DoesNotContain(id, (await Kr.Succeed("sent")).Output);
+    }
+
     [Fact]
     public async Task A_refusal_that_is_the_answer_for_ever_ends_the_waiting()
     {

@@ -342,8 +342,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     // one that asks for another attempt, where the answer of an attempt before was lost. With a new id the write would be made twice.
     private static bool Decides(RefusedException e, bool isNew) =>
         e is { RetryAfter: null, StatusCode: not (StatusCode.Unavailable or StatusCode.Internal or StatusCode.Unauthenticated) }
-        // An earlier command may have had it recorded.
-        && (isNew || e.IsLastWord);
+        // An earlier command, or an earlier attempt of this one, may have had it recorded.
+        && (isNew ? !e.MayBeRecorded : e.IsLastWord);
 
     // A write that cannot be forgotten is answered all the same. Sent again, it is the same write.
     private void Forget(string id)

@@ -6,6 +6,7 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.Extensions.Hosting;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 using Status = Google.Rpc.Status;
 
 namespace Ministries.Gateway;
@@ -152,6 +153,9 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
 
         private static IMessage Read(MessageDescriptor type, byte[] bytes)
         {
+            // Nobody could seal what is in a field of a later contract, and what somebody writes there in clear would be kept and sent as it is.
+            if (WireWalk.Walk(type, bytes) is [var fault, ..])
+                throw Wrong($": {fault.Field}: {fault.Description}");
             try
             {
                 return type.Parser.ParseFrom(bytes);
@@ -159,8 +163,11 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
             catch (InvalidProtocolBufferException)
             {
                 // Without it the call would end with UNKNOWN, as if the gateway had failed, and with a stack in the log.
-                throw Refusal(StatusCode.InvalidArgument, GatewayReason.BodyInvalid.Name, $"the body is no {type.FullName}");
+                throw Wrong("");
             }
+
+            RpcException Wrong(string why) =>
+                Refusal(StatusCode.InvalidArgument, GatewayReason.BodyInvalid.Name, $"the body is no {type.FullName}{why}");
         }
     }
 }

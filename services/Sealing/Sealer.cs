@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Ministries.Types.V1;
 
 namespace Ministries.Sealing;
@@ -67,6 +68,15 @@ public static class Sealer
             throw new SealException(SealFault.BadRecipients, context.Field, "a recipient is named twice.");
     }
 
+    // However deep a field is that is not known, nobody who opens the message accepts it.
+    private static bool IsKnown(MessageDescriptor type, byte[] bytes)
+    {
+        var known = type.Parser.WithDiscardUnknownFields(true).ParseFrom(bytes).ToByteArray();
+        var same = known.AsSpan().SequenceEqual(bytes);
+        CryptographicOperations.ZeroMemory(known);
+        return same;
+    }
+
     private static void AddFields(SealedContent content, IMessage message, SealContext context, byte[] hash, RecordSecret secret)
     {
         var bytes = message.ToByteArray();
@@ -74,7 +84,7 @@ public static class Sealer
         try
         {
             var fields =
-                Fields.Split(message.Descriptor, bytes)
+                (IsKnown(message.Descriptor, bytes) ? Fields.Split(message.Descriptor, bytes) : null)
                 ?? throw new SealException(SealFault.NotCanonical, context.Field, "it has fields that its contract does not know.");
             foreach (var (field, range) in fields)
             {

@@ -113,8 +113,13 @@ public class SealingTests
     [Fact]
     public void A_message_with_fields_unknown_to_its_contract_is_not_sealed_for_they_would_be_lost()
     {
-        var person = PersonIdentity.Parser.ParseFrom((byte[])[.. Sample.Person().ToByteArray(), 0xA8, 0x06, 1]);
-        AssertFault(SealFault.NotCanonical, "identity", () => Sealer.Seal(person, Sample.Context, [Sample.Observer.Recipient]));
+        static T More<T>(MessageParser<T> parser, T message)
+            where T : IMessage<T> => parser.ParseFrom((byte[])[.. message.ToByteArray(), 0xA8, 0x06, 1]);
+        var (within, deeper) = (Sample.Person(), Sample.Person());
+        within.Name = More(PersonName.Parser, within.Name);
+        deeper.Voluntary[0].Value = More(Text.Parser, deeper.Voluntary[0].Value);
+        foreach (var person in (PersonIdentity[])[More(PersonIdentity.Parser, Sample.Person()), within, deeper])
+            AssertFault(SealFault.NotCanonical, "identity", () => Sealer.Seal(person, Sample.Context, [Sample.Observer.Recipient]));
     }
 
     [Fact]

@@ -50,6 +50,9 @@ internal sealed partial class Mirror : SupervisedService
     private readonly ILogger<Mirror> _log;
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
+    private readonly Lock _telling = new();
+    private (string? Numbering, long LastEvent) _told;
+
     private readonly SemaphoreSlim _lists = new(ListsAtOnce);
 
     private volatile bool _away;
@@ -236,6 +239,8 @@ internal sealed partial class Mirror : SupervisedService
         {
             var put = Store.TimesPutBack;
             var opening = await Store.Open(cancel);
+            // A commit whose answer was lost is found here.
+            Tell();
             if (Store.TimesPutBack > put)
                 LogPutBack(_log);
             if (_away)
@@ -342,7 +347,7 @@ internal sealed partial class Mirror : SupervisedService
     {
         var entries = batch.Where(r => r.Entry is not null).Select(r => r.Entry).ToList();
         var audit = await _client.Verify(service, entries, witnesses, cancel);
-        var seen = _time.GetUtcNow();
+        var check = _time.GetUtcNow();
         var next = batch.Count > 0 ? batch[^1].NextPosition : (ulong?)null;
         var last = Store.ProgressOf(service).NextPosition;
         var read = new List<MirroredEntry>();
@@ -361,24 +366,38 @@ internal sealed partial class Mirror : SupervisedService
                 if (RecordReference.Of(id, ledger.Case) is { } record && record.Service == service)
                     records[id] = new SeenRecord(record, ledger.Header.Position, await See(record, cancel));
         }
-        await Store.Add(
-            opening,
-            read,
-            [.. records.Values],
-            kept,
-            new MirrorProgress(
-                service,
-                next ?? Store.ProgressOf(service).NextPosition,
-                audit.Checkpoint.Size,
-                audit.Cosigned?.Size ?? 0,
-                seen,
-                "",
-                null
-            ),
-            cancel
+        var progress = new MirrorProgress(
+            service,
+            next ?? Store.ProgressOf(service).NextPosition,
+            audit.Checkpoint.Size,
+            audit.Cosigned?.Size ?? 0,
+            check,
+            "",
+            null
         );
-        if (read.Count > 0)
-            Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+        try
+        {
+            // The records were not known before the last of them was read.
+            await Store.Add(opening, read, [.. records.Values], kept, progress, _time.GetUtcNow(), cancel);
+        }
+        finally
+        {
+            // It may be committed although it failed.
+            Tell();
+        }
+    }
+
+    // However an event came to be known: whoever waits for it does so once.
+    private void Tell()
+    {
+        lock (_telling)
+        {
+            var known = (Store.Head?.Numbering, Store.LastEvent);
+            if (known == _told)
+                return;
+            _told = known;
+        }
+        Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
     }
 
     private static IEnumerable<string> IdsIn(LedgerEntry entry) =>

@@ -289,6 +289,7 @@ internal sealed class MirrorStore : IDisposable
     /// <param name="records">The records, as they were seen after them.</param>
     /// <param name="numbers">The numbers of all entries so far.</param>
     /// <param name="progress">How far the ledger has come.</param>
+    /// <param name="seen">When the last of the records had been read: before that nobody knew all of them.</param>
     /// <param name="cancel">Ends it before it is committed.</param>
     /// <exception cref="MirrorBehindException">The database was opened anew since then, or is not as it was left.</exception>
     public async Task Add(
@@ -297,6 +298,7 @@ internal sealed class MirrorStore : IDisposable
         IReadOnlyList<SeenRecord> records,
         Completeness numbers,
         MirrorProgress progress,
+        DateTimeOffset seen,
         CancellationToken cancel
     )
     {
@@ -305,7 +307,7 @@ internal sealed class MirrorStore : IDisposable
         {
             if (WholeAlarm is not null || !_open || opening != _opening)
                 throw new MirrorBehindException();
-            await Add(entries, records, numbers, progress, cancel);
+            await Add(entries, records, numbers, progress, seen, cancel);
         }
         finally
         {
@@ -469,6 +471,7 @@ internal sealed class MirrorStore : IDisposable
         IReadOnlyList<SeenRecord> records,
         Completeness numbers,
         MirrorProgress progress,
+        DateTimeOffset seen,
         CancellationToken cancel
     )
     {
@@ -483,7 +486,7 @@ internal sealed class MirrorStore : IDisposable
                         throw new MirrorBehindException();
                     if (count)
                         await Count(c, found);
-                    return await Add(c, found, entries, records, numbers, progress);
+                    return await Add(c, found, entries, records, numbers, progress, Database.Stored(seen));
                 },
                 cancel
             );
@@ -603,10 +606,11 @@ internal sealed class MirrorStore : IDisposable
         IReadOnlyList<MirroredEntry> entries,
         IReadOnlyList<SeenRecord> records,
         Completeness numbers,
-        MirrorProgress progress
+        MirrorProgress progress,
+        long seen
     )
     {
-        var (service, seen) = (progress.Service, Database.Stored(progress.CheckTime!.Value));
+        var service = progress.Service;
         var (entry, event_, record) = (head.Entries, head.Events, head.Records);
         object?[] Sealed(string table, params object?[] values) => [.. values, _seals.Of(table, head.Id, values)];
         await MirrorDatabase.Add(
@@ -649,7 +653,7 @@ internal sealed class MirrorStore : IDisposable
             progress.NextPosition,
             progress.TreeSize,
             Math.Max(progress.CosignedSize, head.Ledgers.GetValueOrDefault(service)?.CosignedSize ?? 0),
-            seen,
+            Database.Stored(progress.CheckTime!.Value),
             numbers.Last.Count()
         );
         head = head with

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ministry.Tests;
@@ -102,11 +103,12 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
             var opening = await store.Open(Cancel);
             var ids = Enumerable.Range(0, records).Select(i => $"pris_{i:D26}").ToList();
             var seen = ids.Select((id, i) => Seen(id, i % 2 == 0 ? one : other)).ToList();
-            var progress = new MirrorProgress("custody", 1, 1, 0, DateTimeOffset.UtcNow, "", null);
+            var now = DateTimeOffset.UtcNow;
+            var progress = new MirrorProgress("custody", 1, 1, 0, now, "", null);
             foreach (var some in seen.Chunk(500))
-                await store.Add(opening, [], some, new Completeness(fromStart: true), progress, Cancel);
+                await store.Add(opening, [], some, new Completeness(fromStart: true), progress, now, Cancel);
             // Seen again, it stays where it was.
-            await store.Add(opening, [], [seen[0]], new Completeness(fromStart: true), progress, Cancel);
+            await store.Add(opening, [], [seen[0]], new Completeness(fromStart: true), progress, now, Cancel);
 
             // PostgreSQL answers on other threads.
             if (engine == Engine.Sqlite)
@@ -194,33 +196,68 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
     }
 
     [Fact]
-    public async Task A_commit_whose_answer_is_lost_is_not_made_twice()
+    public async Task A_commit_whose_answer_is_lost_is_not_made_twice_and_a_webhook_gets_its_events()
     {
         var made = new NpgsqlConnectionStringBuilder((await RunningGateway.MirrorOn(Engine.Postgres))!.Connection);
         await using var between = new HangingUp(made.Port);
         made.Port = between.Port;
-        await using var gateway = await Start(new MirrorSettings { Connection = made.ToString() });
+        var state = Directory.CreateTempSubdirectory("mirror").FullName;
+        await using var receiver = await EventsTests.Receiver.Start();
+        await using var gateway = await Start(new MirrorSettings { Connection = made.ToString() }, state, Hook(receiver, state));
         await gateway.HasAll(_services);
+        await HasAll(receiver, gateway);
         between.Left = 4;
         while (between.Left > 0)
             await LogAndSee(gateway);
         await gateway.HasAll(_services);
+        await HasAll(receiver, gateway);
+        // Nothing follows from this one, so that no other commit wakes the webhook.
+        var last = _services.Call();
+        last.Account.Commitments.Clear();
+        between.Left = 1;
+        await Log(gateway, last);
+        await gateway.HasAll(_services);
         Assert.Equal(0, (int)(await Database(gateway))["times_put_back"]!);
+        await HasAll(receiver, gateway);
     }
+
+    [Fact]
+    public async Task A_commit_that_cannot_be_noted_on_the_local_disk_is_told_to_a_webhook()
+    {
+        var mirror = await RunningGateway.MirrorOn(Engine.Postgres);
+        var state = Directory.CreateTempSubdirectory("mirror").FullName;
+        await using var receiver = await EventsTests.Receiver.Start();
+        await using var gateway = await Start(mirror, state, Hook(receiver, state));
+        await gateway.HasAll(_services);
+        await HasAll(receiver, gateway);
+        var file = gateway.Host.Services.GetRequiredService<Mirror>().Store.File;
+        await file.Write(c =>
+            Gateway.Database.Run(c, "create trigger full before update on noted begin select raise(fail, 'database or disk is full'); end")
+        );
+        await Log(gateway);
+        await gateway.HasAll(_services);
+        await HasAll(receiver, gateway);
+        await file.Write(c => Gateway.Database.Run(c, "drop trigger full"));
+    }
+
+    private static WebhookSettings Hook(EventsTests.Receiver receiver, string state) =>
+        new()
+        {
+            Name = "cases",
+            Url = receiver.Address,
+            Secret = RunningGateway.SecretAt(Path.Combine(state, "secret")),
+        };
+
+    private static Task HasAll(EventsTests.Receiver receiver, RunningGateway gateway) =>
+        Until(async () => !(await gateway.Events()).Select(e => e.Id).Except(receiver.Got.Select(g => g.Id)).Any());
 
     [Theory, InlineData(false), InlineData(true)]
     public async Task A_database_that_is_put_back_is_found_out_and_followed_up_and_no_event_is_lost(bool running)
     {
         var (server, mirror) = (await Postgres.Shared, (await RunningGateway.MirrorOn(Engine.Postgres))!);
         var state = Directory.CreateTempSubdirectory("mirror").FullName;
-        var secret = RunningGateway.SecretAt(Path.Combine(state, "secret"));
         await using var receiver = await EventsTests.Receiver.Start();
-        var hook = new WebhookSettings
-        {
-            Name = "cases",
-            Url = receiver.Address,
-            Secret = secret,
-        };
+        var hook = Hook(receiver, state);
         var gateway = await Start(mirror, state, hook);
         try
         {
@@ -244,7 +281,7 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
             await Log(gateway);
             await gateway.HasAll(_services);
             Assert.Equal(1, (int)(await Database(gateway))["times_put_back"]!);
-            await Until(async () => !(await gateway.Events()).Select(e => e.Id).Except(receiver.Got.Select(g => g.Id)).Any());
+            await HasAll(receiver, gateway);
             // A number that means another event now is refused. One from before goes on.
             Assert.Equal(409, await StreamAfter(gateway, lost));
             Assert.Equal(200, await StreamAfter(gateway, before));
@@ -403,9 +440,9 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
     private Task<RunningGateway> Start(MirrorSettings? mirror, string? state = null, params WebhookSettings[] hooks) =>
         RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 20, Mirror = mirror, Webhooks = hooks }, state);
 
-    private async Task<string> Log(RunningGateway gateway)
+    private async Task<string> Log(RunningGateway gateway, CallLog.V1.LogCallRequest? call = null)
     {
-        var (status, logged, _) = await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(_services.Call()));
+        var (status, logged, _) = await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(call ?? _services.Call()));
         Assert.True(status == 200, logged.ToJsonString());
         return (string)logged["call"]!;
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
@@ -84,6 +85,37 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         Assert.Equal((503, "SERVICE_UNREACHABLE"), (unreachable, (string?)refused["reason"]));
         await _services.Start("custody");
         await _services.Start("calllog");
+    }
+
+    [Theory, InlineData(Engine.Sqlite), InlineData(Engine.Postgres)]
+    public async Task Nothing_was_known_before_it_was_read(Engine engine)
+    {
+        var (clock, mirror) = (new MovedClock(), await RunningGateway.MirrorOn(engine));
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { Mirror = mirror }, time: clock);
+        await gateway.HasAll(_services);
+        var read = new ConcurrentDictionary<string, DateTimeOffset>();
+        // To read a record takes a minute.
+        _services.Later = answer =>
+        {
+            if (answer is GetCallResponse get && read.TryAdd(get.Call.Id, clock.GetUtcNow()))
+                clock.By += TimeSpan.FromMinutes(1);
+            return answer;
+        };
+        try
+        {
+            var call = _services.Call();
+            call.Account.Commitments.Clear();
+            var logged = await _services.As("kr/mfa").CallLog.LogCallAsync(call, cancellationToken: Cancel);
+            Task<(int Status, JsonObject Body, HttpResponseMessage Answer)> At(DateTimeOffset time) =>
+                gateway.Get($"/v1/calllog/GetCall?call={logged.Call}&as_of={Time(time)}");
+            await Until(async () => (await At(clock.GetUtcNow())).Status == 200);
+            var (status, problem, _) = await At(read[logged.Call].AddSeconds(30));
+            Assert.Equal((404, "NOT_IN_MIRROR"), (status, (string?)problem["reason"]));
+        }
+        finally
+        {
+            _services.Later = null;
+        }
     }
 
     // Whoever has left the case since the copy was made must not be sealed to.

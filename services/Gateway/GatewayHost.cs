@@ -121,18 +121,20 @@ public static partial class GatewayHost
     }
 
     /// <summary>Starts a host, and runs it until it is told to stop.</summary>
+    /// <param name="listen">Where it listens.</param>
     /// <param name="host">The host.</param>
     /// <param name="started">Done once it has started.</param>
     /// <param name="error">Where a background service that failed for good is named, with the type of what failed.</param>
     /// <param name="cancel">Stops it.</param>
+    /// <exception cref="IOException">It cannot listen where it is told to.</exception>
     /// <returns>Whether it was told to stop; false: background work that nothing restarts has failed.</returns>
-    public static async Task<bool> Run(WebApplication host, Func<Task> started, TextWriter error, CancellationToken cancel)
+    public static async Task<bool> Run(Uri listen, WebApplication host, Func<Task> started, TextWriter error, CancellationToken cancel)
     {
         var failed = await SupervisedService.Run(
             host,
             async () =>
             {
-                await host.StartAsync(cancel);
+                await StartAt(listen, host, cancel);
                 await started();
                 await host.WaitForShutdownAsync(cancel);
             }
@@ -141,6 +143,24 @@ public static partial class GatewayHost
             return true;
         await error.WriteLineAsync($"gateway: {failed}");
         return false;
+    }
+
+    /// <summary>Starts a host.</summary>
+    /// <param name="listen">Where it listens.</param>
+    /// <param name="host">The host.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="IOException">It cannot listen there.</exception>
+    internal static async Task StartAt(Uri listen, WebApplication host, CancellationToken cancel)
+    {
+        try
+        {
+            await host.StartAsync(cancel);
+        }
+        // Kestrel itself says where another listens already; it passes on the rest, such as an address that the machine has not.
+        catch (SocketException e)
+        {
+            throw new IOException($"{listen} cannot be listened at: {e.Message}", e);
+        }
     }
 
     private static void Map(WebApplication app, GatewaySettings settings)

@@ -133,6 +133,7 @@ public sealed record GatewaySettings
                 ?? throw new FormatException($"{path} holds no settings");
             if (settings.Mirror is { HasPassword: true })
                 OwnFile.ReadText(path);
+            settings.CheckListen();
             return settings;
         }
         catch (JsonException e)
@@ -171,9 +172,14 @@ public sealed record GatewaySettings
     /// <exception cref="FormatException">A setting is wrong, or misses another.</exception>
     internal void Check()
     {
+        CheckListen();
         Demand(
-            Listen is { IsAbsoluteUri: true, Scheme: "https" },
-            $"listen must be an address such as https://127.0.0.1:7120, not {Listen}"
+            Witness is null or { IsAbsoluteUri: true, Scheme: "https" },
+            $"witness must be an address such as https://0.0.0.0:7110, not {Witness}"
+        );
+        Demand(
+            Metrics is null or { IsAbsoluteUri: true, Scheme: "http" },
+            $"metrics must be an address such as http://127.0.0.1:9465, not {Metrics}"
         );
         Demand(
             Otlp is null or { IsAbsoluteUri: true, Scheme: "http" or "https" },
@@ -199,6 +205,13 @@ public sealed record GatewaySettings
             webhook.Check();
         PrivateFiles.MakeFolder(State);
     }
+
+    // The check of its health reads nothing else of the settings' addresses.
+    private void CheckListen() =>
+        Demand(
+            Listen is { IsAbsoluteUri: true, Scheme: "https" },
+            $"listen must be an address such as https://127.0.0.1:7120, not {Listen}"
+        );
 
     private static readonly IReadOnlyDictionary<string, IReadOnlyList<string>> NoSystems = new Dictionary<string, IReadOnlyList<string>>();
 

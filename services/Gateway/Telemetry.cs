@@ -164,7 +164,7 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
         });
         _host = builder.Build();
         _host.UseOpenTelemetryPrometheusScrapingEndpoint("/metrics");
-        return _host.StartAsync(cancellationToken);
+        return GatewayHost.StartAt(settings.Metrics!, _host, cancellationToken);
     }
 
     /// <inheritdoc/>

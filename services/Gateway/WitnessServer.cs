@@ -234,7 +234,7 @@ internal sealed class WitnessBeside(GatewaySettings settings, TimeProvider time,
             time,
             logging => logging.Services.AddSingleton(logs)
         );
-        return _host.StartAsync(cancellationToken);
+        return GatewayHost.StartAt(settings.Witness!, _host, cancellationToken);
     }
 
     /// <inheritdoc/>

@@ -68,7 +68,7 @@ internal static class WitnessCommand
                 },
                 TimeProvider.System
             );
-            await host.StartAsync(cancel);
+            await GatewayHost.StartAt(listen, host, cancel);
             await result.InvocationConfiguration.Output.WriteLineAsync(
                 $"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}"
             );

@@ -74,9 +74,10 @@ public class BackgroundTests(Services services)
         builder.Logging.ClearProviders();
         builder.Services.AddHostedService<Unsupervised>();
         await using var host = builder.Build();
-        host.Urls.Add("http://127.0.0.1:0");
+        var listen = new Uri("http://127.0.0.1:0");
+        host.Urls.Add(listen.ToString());
         var error = new StringWriter();
-        Assert.False(await GatewayHost.Run(host, () => Task.CompletedTask, error, Cancel));
+        Assert.False(await GatewayHost.Run(listen, host, () => Task.CompletedTask, error, Cancel));
         Assert.Equal($"gateway: {nameof(Unsupervised)} failed: System.InvalidOperationException", error.ToString().Trim());
     }
 
@@ -88,6 +89,7 @@ public class BackgroundTests(Services services)
         await using (var host = GatewayHost.Build(settings, logging: logging => logging.ClearProviders()))
             Assert.True(
                 await GatewayHost.Run(
+                    settings.Listen,
                     host,
                     () =>
                     {

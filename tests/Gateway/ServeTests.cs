@@ -131,6 +131,58 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         Assert.Contains("certificate", error);
     }
 
+    /// <summary>The machine has none of these addresses (RFC 5737), or the setting is none.</summary>
+    [Theory]
+    [InlineData("listen", "https://192.0.2.1:7120", true)]
+    [InlineData("witness", "https://192.0.2.1:7110", true)]
+    [InlineData("metrics", "http://192.0.2.1:9465", true)]
+    [InlineData("listen", "0.0.0.0:7120", false)]
+    [InlineData("witness", "0.0.0.0:7110", false)]
+    [InlineData("metrics", "127.0.0.1:9465", false)]
+    public async Task An_address_at_which_it_cannot_listen_is_told_in_one_line(string setting, string address, bool isAddress)
+    {
+        var file = await Settings(mirror: null);
+        var settings = JsonNode.Parse(await File.ReadAllTextAsync(file, Cancel))!.AsObject();
+        settings["listen"] = _address.ToString();
+        settings[setting] = address;
+        if (setting == "listen")
+        {
+            // At an address that others reach it wants a certificate and to know who may call.
+            var home = Path.Combine(_services.Folder, "kr/mfa");
+            (settings["certificate"], settings["certificateKey"]) = (Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
+            settings["tokens"] = Path.Combine(_state, "tokens.json");
+            TokenFile.Add(Path.Combine(_state, "tokens.json"), "desk", [Roles.Clerk]);
+        }
+        await File.WriteAllTextAsync(file, settings.ToJsonString(), Cancel);
+        var error = await Refused("serve", "--settings", file);
+        Assert.Contains(address, error);
+        Assert.DoesNotContain("fault of the command", error);
+        if (!isAddress)
+            Assert.Contains($"{setting} must be an address", error);
+        if (setting == "listen" && !isAddress)
+            Assert.Contains($"{setting} must be an address", await Refused("serve", "health", "--settings", file));
+    }
+
+    [Fact]
+    public async Task A_witness_that_cannot_listen_at_its_address_says_so_in_one_line()
+    {
+        var state = Path.Combine(_state, "witness");
+        var folder = _services.Folder;
+        var error = await Refused(
+            "witness",
+            "run",
+            "--folder",
+            folder,
+            "--as",
+            "kr/mfa",
+            "--state",
+            state,
+            "--listen",
+            "https://192.0.2.1:7110"
+        );
+        Assert.Contains("https://192.0.2.1:7110", error);
+    }
+
     [Fact]
     public async Task A_mirror_that_does_not_fit_is_told_in_one_line_that_names_the_setting()
     {

@@ -168,11 +168,25 @@ public sealed partial class MinistryClient
     )
     {
         var seen = new HashSet<(ulong, string)>();
+        await foreach (var (position, field, _) in FindPlaces(service, @case, cancel))
+            if (seen.Add((position, field)))
+                yield return (position, field);
+    }
+
+    /// <summary>As <see cref="FindSealed"/>, with what says that it is there: of each place once for each entry that says it.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="case">Only of this case; empty: of every case.</param>
+    /// <param name="cancel">Ends it.</param>
+    internal async IAsyncEnumerable<(ulong Position, string Field, SealedSign Sign)> FindPlaces(
+        string service,
+        string @case,
+        [EnumeratorCancellation] CancellationToken cancel = default
+    )
+    {
         await foreach (var response in Follow(service, 0, @case, untilNow: true, cancel))
             if (response.Entry is { } entry)
                 foreach (var place in PlacesIn(LedgerEntry.Read(entry)))
-                    if (seen.Add(place))
-                        yield return place;
+                    yield return place;
     }
 
     /// <summary>The message that the contract declares for a datum; null: none.</summary>
@@ -390,11 +404,11 @@ public sealed partial class MinistryClient
     }
 
     // Where an entry carries something for the participant. If the request is not shown, it may be in any field that is sealed.
-    private IEnumerable<(ulong Position, string Field)> PlacesIn(LedgerEntry entry)
+    private IEnumerable<(ulong Position, string Field, SealedSign Sign)> PlacesIn(LedgerEntry entry)
     {
         foreach (var shared in entry.Published.Select(e => e.Event).OfType<SealedShared>())
             if (shared.Recipient == Participant.Id)
-                yield return (shared.Position, shared.Field);
+                yield return (shared.Position, shared.Field, SealedSign.Opened);
         if (SealingEntry.TypeOf(entry.Header.Method) is not { } type || !Seals.CanBeIn(type) || !entry.Published.Any())
             yield break;
         var part = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request);
@@ -402,7 +416,7 @@ public sealed partial class MinistryClient
             ? PathsIn(type, "").Select(p => p.Path)
             : Seals.WithPaths(part.Content ?? new Empty()).Where(s => s.Sealed.Recipients.Contains(Participant.Id)).Select(s => s.Path);
         foreach (var field in fields)
-            yield return (entry.Header.Position, field);
+            yield return (entry.Header.Position, field, part is null ? SealedSign.None : SealedSign.Named);
     }
 
     private static IEnumerable<(string Path, FieldDescriptor Field)> PathsIn(MessageDescriptor type, string above)
@@ -414,4 +428,17 @@ public sealed partial class MinistryClient
                 foreach (var inner in PathsIn(field.MessageType, $"{above}{field.Name}."))
                     yield return inner;
     }
+}
+
+/// <summary>What in a ledger says that a datum is sealed to the participant. A later one says more.</summary>
+internal enum SealedSign
+{
+    /// <summary>Nothing: the request is not shown, and may hold something for others alone.</summary>
+    None,
+
+    /// <summary>An entry says that it was opened to the participant. It may be erased since.</summary>
+    Opened,
+
+    /// <summary>The request is shown, and names the participant among the recipients. So it is not erased.</summary>
+    Named,
 }

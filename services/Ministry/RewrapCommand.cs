@@ -74,7 +74,7 @@ internal static class RewrapCommand
             return ExitCodes.Declined;
         var (done, left, data) = (0, 0, new JsonArray());
         foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
-        foreach (var (position, field) in await Found(connection, service, @case, cancel))
+        foreach (var ((position, field), sign) in await Found(connection, service, @case, cancel))
             try
             {
                 var entries = await connection.Reach(
@@ -88,7 +88,12 @@ internal static class RewrapCommand
                     data.Add(Line(service, position, field, "entry", entry));
             }
             // Another's, which the ledger does not tell from one's own before it is asked for; or erased.
-            catch (RefusedException refused) when (refused.Reason is "NOT_FOUND" or "SEALED_ERASED") { }
+            catch (RefusedException refused) when (IsNone(refused, sign)) { }
+            // The caller has left the case, it was erased just now, or the service does not tell the truth.
+            catch (RefusedException refused) when (IsNone(refused, SealedSign.None))
+            {
+                Leave(service, position, field, "reason", refused.Reason, $"its ledger shows what it denies now: {refused.ToText()}");
+            }
             catch (Sealing.SealException fault)
             {
                 Leave(service, position, field, "fault", fault.Fault.ToString(), fault.Message);
@@ -113,12 +118,17 @@ internal static class RewrapCommand
         }
     }
 
+    // Whether there is nothing for the caller, as far as the ledger's own entries do not say otherwise. What is destroyed on a wrong word is
+    // lost for ever.
+    private static bool IsNone(RefusedException refused, SealedSign sign) =>
+        refused.Reason == "NOT_FOUND" && sign == SealedSign.None || refused.Reason == "SEALED_ERASED" && sign != SealedSign.Named;
+
     // And not of the caller, or of the service at this moment: then the next one is refused, too.
     private static bool IsOfTheDatum(RefusedException refused) =>
         refused.RetryAfter is null
         && refused.StatusCode is not (StatusCode.Unauthenticated or StatusCode.PermissionDenied or StatusCode.Unavailable);
 
-    private static async Task<IReadOnlyList<(ulong, string)>> Found(
+    private static async Task<IReadOnlyDictionary<(ulong Position, string Field), SealedSign>> Found(
         Connection connection,
         string service,
         string @case,
@@ -128,10 +138,11 @@ internal static class RewrapCommand
             service,
             async () =>
             {
-                var found = new List<(ulong, string)>();
-                await foreach (var place in connection.Client.FindSealed(service, @case, cancel))
-                    found.Add(place);
-                return found;
+                var found = new SortedDictionary<(ulong Position, string Field), SealedSign>();
+                await foreach (var (position, field, sign) in connection.Client.FindPlaces(service, @case, cancel))
+                    if (!found.TryGetValue((position, field), out var before) || before < sign)
+                        found[(position, field)] = sign;
+                return (IReadOnlyDictionary<(ulong Position, string Field), SealedSign>)found;
             },
             $"entries of {service}",
             cancel

@@ -193,6 +193,63 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         Assert.Equal(SealFault.KeyUnknown, (await Fault(after, refused)).Fault);
     }
 
+    /// <summary>A datum that was opened to the caller, and one in a request that is shown and names him. The service denies them.</summary>
+    [UnsupportedOSPlatform("windows")]
+    [Theory]
+    [InlineData(Errors.V1.Reason.NotFound, true)]
+    [InlineData(Errors.V1.Reason.NotFound, false)]
+    [InlineData(Errors.V1.Reason.SealedErased, false)]
+    public async Task A_datum_that_the_ledger_shows_and_the_service_denies_keeps_the_older_keys(Errors.V1.Reason reason, bool shared)
+    {
+        var position = shared ? await Register(Hq) : await Sent();
+        if (shared)
+            using (var hq = Services.As(Hq))
+            {
+                var share = To(Observer, position);
+                share.KeyId = OlderKey;
+                await hq.Share("custody", share, Cancel);
+            }
+        Services.Later = answer =>
+            answer is GetSealedResponse read && read.Position == position ? throw new Refusal(reason).ToException() : answer;
+        var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");
+        File.Copy(rotating.Older, beside);
+        try
+        {
+            File.SetUnixFileMode(beside, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            var ran = await Command(Observer).Run(Rewrap);
+            Assert.Equal(ExitCodes.WasRefused, ran.Code);
+            Assert.Contains("keep the older keys", ran.Output);
+            Assert.Contains($"entry {position} of custody: ", ran.Error);
+            Assert.Contains(Reasons.NameOf(reason), ran.Error);
+        }
+        finally
+        {
+            Services.Later = null;
+            File.Delete(beside);
+        }
+    }
+
+    // A request of the observer's own, which it sees, with something sealed to itself.
+    private async Task<ulong> Sent()
+    {
+        using var observer = Services.As(Observer);
+        var get = new GetPrisonerRequest { Case = Services.Case, Prisoner = Services.Prisoners[0] };
+        var request = new RecordStatementRequest
+        {
+            Actor = Services.Actor,
+            Case = get.Case,
+            Prisoner = get.Prisoner,
+            Etag = (await observer.Custody.GetPrisonerAsync(get, cancellationToken: Cancel)).Etag,
+            StatementTime = DateTimeOffset.UtcNow.ToTimestamp(),
+            Language = "ko",
+            LanguageUnderstood = true,
+            Uncoerced = true,
+            WithoutInterpreter = true,
+        };
+        observer.Seal(request, new StatementContent { AcceptedDestinations = { "KR" } }, [Observer]);
+        return (await observer.Custody.RecordStatementAsync(request, cancellationToken: Cancel)).Receipt.Position;
+    }
+
     [UnsupportedOSPlatform("windows")]
     [Fact]
     public async Task A_person_opens_wider_and_rotates_his_key_with_the_command()

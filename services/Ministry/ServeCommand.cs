@@ -187,7 +187,9 @@ internal static class ServeCommand
             await using var host = GatewayHost.Build(settings);
             Task Say() =>
                 output.WriteLineAsync($"{settings.Participant} at {string.Join(", ", host.Urls)}; try it at {settings.Listen}scalar");
-            return await GatewayHost.Run(settings.Listen, host, Say, result.InvocationConfiguration.Error, cancel) ? 0 : ExitCodes.BackgroundFailed;
+            return await GatewayHost.Run(settings.Listen, host, Say, result.InvocationConfiguration.Error, cancel)
+                ? 0
+                : ExitCodes.BackgroundFailed;
         }
         catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
         {

@@ -119,16 +119,12 @@ internal static class AccessFold
 
     private static void Passed(Access access, AccessPassed e, FoldedEntry entry)
     {
-        access.FormerCustodies.Add(
-            new FormerCustody
-            {
-                DetainingPower = e.FromPower,
-                EndTime = e.HandoverTime,
-                State = access.State,
-                Decision = access.Decision,
-                Position = entry.Position,
-            }
-        );
+        if (e.Undone)
+        {
+            PassedBack(access, e, entry);
+            return;
+        }
+        Leave(access, e.HandoverTime, entry);
         // The previous power's decision does not bind the power that took him.
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
@@ -141,6 +137,79 @@ internal static class AccessFold
         foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
             visit.DetainingPower = e.ToPower;
     }
+
+    // The custody of the power that has answered until now is over.
+    private static void Leave(Access access, Timestamp time, FoldedEntry entry) =>
+        access.FormerCustodies.Add(
+            new FormerCustody
+            {
+                DetainingPower = access.DetainingPower,
+                EndTime = time,
+                State = access.State,
+                Decision = access.Decision?.Clone(),
+                Position = entry.Position,
+                DecisionDueTime = access.DecisionDueTime,
+                DecisionOverdue = access.DecisionOverdue,
+                StoppedDecisionDueTime = access.StoppedDecisionDueTime,
+            }
+        );
+
+    // It was another man who was handed over. What the power decided that has held this one since counts on, and each visit took place in its
+    // custody.
+    private static void PassedBack(Access access, AccessPassed e, FoldedEntry entry)
+    {
+        var own = access.FormerCustodies.Last(c => c.DetainingPower == e.ToPower && c.EndTime.Equals(e.HandoverTime)).Clone();
+        foreach (var former in access.FormerCustodies.Where(c => c.EndTime > e.HandoverTime))
+            former.EndTime = e.HandoverTime;
+        if (access.State != State.Closed)
+            Leave(access, e.HandoverTime, entry);
+        (access.DetainingPower, access.State, access.Decision, access.CloseTime) = (e.ToPower, own.State, own.Decision, null);
+        (access.DecisionDueTime, access.DecisionOverdue) = (own.DecisionDueTime, own.DecisionOverdue);
+        access.StoppedDecisionDueTime = own.StoppedDecisionDueTime;
+        // A decision that was corrected meanwhile stays so. A denial of an observer's visits ended when custody was said to have passed, and
+        // the power denies them anew by a new decision (D17).
+        if (IsCorrected(access, own.Decision) || access is { Kind: AccessKind.ObserverVisit, State: State.Denied })
+        {
+            Reopen(access);
+            StopClock(access);
+        }
+        if (access is { Kind: AccessKind.Consular, State: State.Requested, DecisionOverdue: false })
+        {
+            access.DecisionDueTime ??= own.StoppedDecisionDueTime ?? e.DecisionDueTime;
+            access.StoppedDecisionDueTime = null;
+            // Nobody answers for him, so no decision falls due.
+            if (e.DecisionDueTime is null)
+                CustodyEnded(access);
+        }
+        access.Periods.Keep(p => p.StartTime < e.HandoverTime);
+        if (access.Periods.Count == 0 || StateAt(access, e.HandoverTime) != access.State)
+            access.Periods.Add(
+                new AccessPeriod
+                {
+                    State = access.State,
+                    StartTime = access.Decision?.DecideTime is { } decided && decided > e.HandoverTime ? decided : e.HandoverTime,
+                    ExpireTime = access.State == State.Denied ? access.Decision?.DenialExpireTime : null,
+                    Position = access.Decision?.Position ?? entry.Position,
+                }
+            );
+        foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
+        {
+            visit.DetainingPower = e.ToPower;
+            // It was lawful.
+            if (StateAt(access, visit.StartTime) == State.Granted)
+                visit.Breaches.Clear();
+        }
+    }
+
+    private static bool IsCorrected(Access access, AccessDecision? decision) =>
+        decision is not null && access.Acts.Any(a => a.Corrected && a.Position == decision.Position);
+
+    /// <summary>Whether it was closed because custody was said to have passed to the state that had asked for it.</summary>
+    internal static bool IsClosedByPassing(Access access) =>
+        access.State == State.Closed
+        && access.FormerCustodies.LastOrDefault() is { } last
+        && access.Periods[^1] is { State: State.Closed } closed
+        && closed.Position == last.Position;
 
     private static void Visited(Access access, VisitRecorded e, FoldedEntry entry)
     {
@@ -162,6 +231,8 @@ internal static class AccessFold
 
     private static void Closed(Access access, AccessClosed e, FoldedEntry entry)
     {
+        if (entry.Request is CustodyTransferred passed)
+            Leave(access, passed.PassTime ?? entry.Time, entry);
         (access.State, access.CloseTime) = (State.Closed, entry.Time);
         Begin(access, State.Closed, entry.Time, entry);
         StopClock(access);

@@ -37,7 +37,7 @@ public static class Accesses
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        5,
+        6,
         AccessFold.All,
         AccessVisibility.AudienceOf,
         a =>
@@ -248,9 +248,14 @@ public static class Accesses
         var passed = e.PassTime ?? PassTime(e, context);
         // If several hand-overs follow each other at once, none of them passes on access that already belongs to the power that
         // answers after the last one.
-        var open = OpenOf(DossiersOf(e.Case, e.Prisoner, context), context);
-        foreach (var access in open.Where(a => a.DetainingPower != e.ToPower && a.DetainingPower != e.AnsweringPower))
-            yield return PassTo(access, e.ToPower, passed, e.Ended ? null : DecisionDue(context));
+        var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
+        var due = e.Ended ? null : DecisionDue(context);
+        foreach (var access in AllOf(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering, context)))
+            // What is recorded of another reference than before took nothing from the power that has held him since.
+            if (OwnAfter(access, e, answering, passed) is { } own)
+                yield return GiveBack(access, own, due);
+            else if (access.State != State.Closed && access.DetainingPower != e.ToPower)
+                yield return PassTo(access, e.ToPower, passed, due);
     }
 
     /// <summary>A link of references was undone. Access under the reference that is kept again is the business of the power that holds him
@@ -263,16 +268,15 @@ public static class Accesses
         var power = held.LastDetainingPower;
         if (e.AnsweringPower.Length > 0 && e.AnsweringPower != power)
             return [];
-        return OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
-            .Where(a => a.Prisoner == e.Prisoner && a.DetainingPower != power)
-            .Select(a =>
-                PassTo(
-                    a,
-                    power,
-                    a.FormerCustodies.LastOrDefault(c => c.DetainingPower == power)?.EndTime ?? context.Time,
-                    held.DetainingPower.Length > 0 ? DecisionDue(context) : null
-                )
-            );
+        var due = held.DetainingPower.Length > 0 ? DecisionDue(context) : null;
+        return AllOf(e.Case, e.Prisoner, context)
+            .Where(a => a.Prisoner == e.Prisoner && IsOthers(a, power, context))
+            .Select<Access, Change?>(a =>
+                a.FormerCustodies.LastOrDefault(c => c.DetainingPower == power) is { } own ? GiveBack(a, own, due)
+                : a.State != State.Closed ? PassTo(a, power, context.Time, due)
+                : null
+            )
+            .OfType<Change>();
     }
 
     /// <summary>The access to the person whose clocks stop by an event that ended custody: nobody owes a decision on access to somebody
@@ -294,6 +298,40 @@ public static class Accesses
             .Where(a => kept || a.Prisoner == e.Prisoner)
             .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = a.StoppedDecisionDueTime ?? DecisionDue(context) }));
 
+    // Whether access that may pass to the power does not belong to it: that of another one, or the last that a state had asked for, which was
+    // closed because it took him itself.
+    private static bool IsOthers(Access access, string power, RuleContext context) =>
+        access.State != State.Closed
+            ? access.DetainingPower != power
+            : AccessFold.IsClosedByPassing(access)
+                && context
+                    .Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner))
+                    ?.Accesses.Last(a => a.Asker == access.RequestingState)
+                    .Access == access.Id;
+
+    // The custody of the power that answers for him once a link is undone, if it was said to have passed from that power and did not; null:
+    // custody passed. Where the same power had him again meanwhile, what it decided last counts.
+    private static FormerCustody? OwnAfter(Access access, CustodyTransferred e, string answering, Timestamp passed)
+    {
+        if (!e.Undone && e.AnsweringPower.Length == 0)
+            return null;
+        FormerCustody[] own = [.. access.FormerCustodies.Where(c => c.DetainingPower == answering && c.EndTime >= passed)];
+        return own.LastOrDefault(c => !e.Undone || c.Decision is not null) ?? own.FirstOrDefault();
+    }
+
+    private static Change GiveBack(Access access, FormerCustody own, Timestamp? decisionDue) =>
+        Record.On(
+            access,
+            new AccessPassed
+            {
+                FromPower = access.DetainingPower,
+                ToPower = own.DetainingPower,
+                HandoverTime = own.EndTime,
+                DecisionDueTime = access.Kind == AccessKind.Consular ? decisionDue : null,
+                Undone = true,
+            }
+        );
+
     private static Change PassTo(Access access, string toPower, Timestamp time, Timestamp? decisionDue)
     {
         var consular = access.Kind == AccessKind.Consular;
@@ -312,13 +350,14 @@ public static class Accesses
     }
 
     private static IEnumerable<Access> OpenOf(IEnumerable<Dossier> dossiers, RuleContext context) =>
-        [
-            .. dossiers
-                .SelectMany(d => d.Accesses)
-                .Where(a => a.State != State.Closed)
-                .Select(a => context.Find(Kind, a.Access))
-                .OfType<Access>(),
-        ];
+        Found(dossiers, a => a.State != State.Closed, context);
+
+    // All access to the person, under each of his references.
+    private static IEnumerable<Access> AllOf(string @case, string prisoner, RuleContext context) =>
+        Found(DossiersOf(@case, prisoner, context), _ => true, context);
+
+    private static IEnumerable<Access> Found(IEnumerable<Dossier> dossiers, Func<DossierAccess, bool> which, RuleContext context) =>
+        [.. dossiers.SelectMany(d => d.Accesses).Where(which).Select(a => context.Find(Kind, a.Access)).OfType<Access>()];
 
     // Whether somebody answers for the person, under whichever reference: nobody else decides on access to him.
     private static bool IsAnsweredFor(Access access, RuleContext context)

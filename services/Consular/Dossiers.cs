@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        5,
+        6,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -29,36 +29,34 @@ public static class Dossiers
             .On<TransitBegun>((d, e, _) => Find(d, e.Transfer).State = TransferState.InTransit)
             .On<HandoverAborted>((d, e, _) => Aborted(d, e.Transfer))
             .On<HandoverConfirmedByOneSide>()
-            .On<HandoverConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.HandedOver, begins: true))
+            .On<HandoverConfirmed>(HandedOver)
             .On<TransferSuspended>((d, e, _) => Suspended(d, e.Transfer))
             .On<TransferResumed>((d, e, _) => Resumed(d, e.Transfer))
             .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
             .On<CustodyTransferred>(
                 (d, e, entry) =>
                 {
-                    if (e.Undone)
-                        Restore(d, e);
-                    Passed(d, e.Undone ? [] : [.. e.RelievedPowers, e.ToPower], entry, e.Undone);
+                    Passed(d, e, entry);
                     // What one power denied, another power decides on anew. A hand-over that was recorded of another reference before ended
                     // denials at that time. It does not end what was denied since.
-                    if (e.AnsweringPower.Length == 0)
+                    if (e.AnsweringPower.Length == 0 && !Cases.IsOfChainAlone(e))
                         EndDenials(d, _ => true, entry);
                 }
             )
-            .On<DepartureRecorded>((d, _, entry) => Passed(d, [], entry))
+            .On<DepartureRecorded>(Departed)
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
-            .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
+            .On<ReturnRequested>(ReturnAsked)
             .On<ReturnWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Monitored, ends: true))
             .On<ReturnConfirmedByOneSide>()
-            .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
-            .On<TransferRestored>((d, e, _) => Restore(d, Find(d, e.Transfer)))
+            .On<ReturnConfirmed>(Returned)
+            .On<TransferRestored>(Restored)
             .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
             .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessKind.Consular, AccessState.Requested))
             .On<VisitNotified>(Notified)
             .On<AccessDecided>(Decided)
             .On<AccessReopened>()
-            .On<AccessPassed>((d, e, entry) => EndDenials(d, x => x.Access == e.Access, entry))
+            .On<AccessPassed>(PassedOn)
             .On<VisitRecorded>()
             .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
             .On<V1.DutyFellDue>(FellDue)
@@ -152,7 +150,9 @@ public static class Dossiers
         return (end < time ? end : time) - denial.StartTime.ToDateTimeOffset();
     }
 
-    private static void Drafted(Dossier dossier, TransferRequestDrafted e, FoldedEntry entry) =>
+    private static void Drafted(Dossier dossier, TransferRequestDrafted e, FoldedEntry entry)
+    {
+        dossier.Prisoner = e.Prisoner;
         dossier.Transfers.Add(
             new DossierTransfer
             {
@@ -161,6 +161,7 @@ public static class Dossiers
                 State = TransferState.Drafted,
             }
         );
+    }
 
     private static void Decided(Dossier dossier, TransferDecided e, FoldedEntry entry) =>
         Move(dossier, e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined, begins: e.Agreed, ends: !e.Agreed);
@@ -171,35 +172,118 @@ public static class Dossiers
         Find(dossier, e.Transfer).DetainingPower = e.DetainingPower;
     }
 
+    private static void HandedOver(Dossier dossier, HandoverConfirmed e, FoldedEntry entry)
+    {
+        var transfer = Find(dossier, e.Transfer);
+        (transfer.StateBeforeHandover, transfer.HandoverTime) = (transfer.State, e.HandoverTime);
+        Move(dossier, e.Transfer, TransferState.HandedOver, begins: true);
+    }
+
     // From here on another power answers for him, or none, and what that power agrees to is another departure. A power that has him back
     // answers for no transfer any more. Nor does a power to which he came after it.
-    private static void Passed(Dossier dossier, IReadOnlyCollection<string> relieved, FoldedEntry entry, bool undone = false)
+    private static void Passed(Dossier dossier, CustodyTransferred e, FoldedEntry entry)
     {
+        if (e.Undone)
+        {
+            PassedBack(dossier, e);
+            return;
+        }
+        string[] relieved = [.. e.RelievedPowers, e.ToPower];
         foreach (var transfer in dossier.Transfers)
             switch (transfer.State)
             {
-                case TransferState.HandedOver when !undone:
+                case TransferState.HandedOver when e.PassTime is null:
                     Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
                     break;
-                case TransferState.Monitored or TransferState.ReturnRequested when relieved.Contains(transfer.DetainingPower):
+                case TransferState.Monitored
+                or TransferState.ReturnRequested
+                    when relieved.Contains(transfer.DetainingPower) && !TransferFold.IsBefore(e.PassTime, transfer.HandoverTime):
                     (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn) = (transfer.State, transfer.Suspended);
                     transfer.ReturnTime = entry.Time;
                     Move(dossier, transfer.Transfer, TransferState.Returned, ends: true);
                     break;
-                // He is on no other way any more.
-                case TransferState.InTransit:
-                    (transfer.State, transfer.Suspended) = (TransferState.Agreed, true);
-                    StandAside(dossier, transfer.Transfer);
+                case TransferState.Returned
+                or TransferState.Closed when IsUnrecordedReturn(transfer) && e.ToPower == transfer.DetainingPower:
+                    (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn) = (TransferState.Unspecified, false);
+                    (transfer.ReturnTime, transfer.ReturningPower) = (null, "");
                     break;
             }
+        CallOff(dossier);
     }
 
-    // It was another man who came back.
-    private static void Restore(Dossier dossier, CustodyTransferred e)
+    private static void Departed(Dossier dossier, DepartureRecorded e, FoldedEntry entry)
+    {
+        foreach (var transfer in dossier.Transfers.Where(t => t.State == TransferState.HandedOver && e.HandoverTime is null))
+            Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
+        CallOff(dossier);
+    }
+
+    // It was another man who was handed over, or came back.
+    private static void PassedBack(Dossier dossier, CustodyTransferred e)
     {
         foreach (var transfer in dossier.Transfers)
-            if (transfer.ReturnTime is { } back && back >= e.PassTime && e.FormerPowers.Contains(transfer.DetainingPower))
+            if (IsUnrecordedHandover(transfer, e.ToPower))
+                CallOff(dossier, transfer);
+            else if (
+                TransferFold.IsRelievedSince(transfer.ReturnTime, e)
+                && TransferFold.AnswersAgain(dossier.Prisoner, transfer.DetainingPower, e)
+                && transfer.ReturningPower != e.ToPower
+            )
                 Restore(dossier, transfer);
+        if (!Cases.IsOfChainAlone(e))
+            CallOff(dossier);
+    }
+
+    // He is on no other way any more.
+    private static void CallOff(Dossier dossier)
+    {
+        foreach (var transfer in dossier.Transfers.Where(t => t.State == TransferState.InTransit))
+        {
+            (transfer.State, transfer.Suspended) = (TransferState.Agreed, true);
+            StandAside(dossier, transfer.Transfer);
+        }
+    }
+
+    // Custody cannot record that hand-over.
+    private static void CallOff(Dossier dossier, DossierTransfer transfer)
+    {
+        var before = transfer.StateBeforeHandover == TransferState.InTransit ? TransferState.Agreed : transfer.StateBeforeHandover;
+        (transfer.State, transfer.Suspended) = (before, !TransferFold.IsFinal(before));
+        (transfer.StateBeforeHandover, transfer.HandoverTime) = (TransferState.Unspecified, null);
+        StandAside(dossier, transfer.Transfer);
+    }
+
+    private static bool IsUnrecordedHandover(DossierTransfer transfer, string power) =>
+        transfer.State == TransferState.HandedOver && transfer.DetainingPower != power;
+
+    private static bool IsUnrecordedReturn(DossierTransfer transfer) => transfer.ReturningPower.Length > 0;
+
+    // A request that is made again may be overdue from the start. It is owed, but stands in nobody's way.
+    private static void ReturnAsked(Dossier dossier, ReturnRequested e, FoldedEntry entry)
+    {
+        var overdue = e.ReturnDueTime is { } due && due <= entry.Time;
+        Move(dossier, e.Transfer, TransferState.ReturnRequested, begins: !overdue);
+        Find(dossier, e.Transfer).Suspended = overdue;
+    }
+
+    private static void Returned(Dossier dossier, ReturnConfirmed e, FoldedEntry entry)
+    {
+        var transfer = Find(dossier, e.Transfer);
+        var asked = transfer.State == TransferState.ReturnRequested;
+        (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn) = (
+            asked ? TransferState.ReturnRequested : TransferState.Monitored,
+            asked && transfer.Suspended
+        );
+        (transfer.ReturnTime, transfer.ReturningPower) = (e.ReturnTime, e.FromPower);
+        Move(dossier, e.Transfer, TransferState.Returned, ends: true);
+    }
+
+    private static void Restored(Dossier dossier, TransferRestored e, FoldedEntry entry)
+    {
+        var transfer = Find(dossier, e.Transfer);
+        if (IsUnrecordedHandover(transfer, e.DetainingPower))
+            CallOff(dossier, transfer);
+        Restore(dossier, transfer);
     }
 
     private static void Restore(Dossier dossier, DossierTransfer transfer)
@@ -207,7 +291,8 @@ public static class Dossiers
         if (transfer.StateBeforeReturn == TransferState.Unspecified)
             return;
         (transfer.State, transfer.Suspended) = (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn);
-        (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn, transfer.ReturnTime) = (TransferState.Unspecified, false, null);
+        (transfer.StateBeforeReturn, transfer.SuspendedBeforeReturn) = (TransferState.Unspecified, false);
+        (transfer.ReturnTime, transfer.ReturningPower) = (null, "");
         if (transfer is { State: TransferState.ReturnRequested, Suspended: false })
             dossier.ActiveTransfer = transfer.Transfer;
     }
@@ -250,6 +335,14 @@ public static class Dossiers
                 Reason = request?.DenialReason ?? "",
             }
         );
+    }
+
+    private static void PassedOn(Dossier dossier, AccessPassed e, FoldedEntry entry)
+    {
+        EndDenials(dossier, d => d.Access == e.Access, entry);
+        var access = dossier.Accesses.Single(a => a.Access == e.Access);
+        if (e.Undone && access.State == AccessState.Closed)
+            access.State = AccessState.Requested;
     }
 
     // What is ended early counts only until then.

@@ -104,16 +104,20 @@ public static class Reactions
     }
 
     // It was another man who came back, or was handed on, under the reference that was kept. The power that transferred this one answers for
-    // that as before (12(3)). Hand-overs under this reference follow in the same entry.
+    // that as before (12(3)). Hand-overs under this reference follow in the same entry, and a return among them relieves that power again.
     private static IEnumerable<Change> Restored(Custody.V1.RecordCorrected e, RuleContext context)
     {
         if (Transfers.InCase(context, e.Case, e.Prisoner) is not { } held)
             return [];
         var power = e.AnsweringPower.Length > 0 ? e.AnsweringPower : held.LastDetainingPower;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        return Found(context, dossier, t => held.FormerPowers.Contains(t.DetainingPower))
+        return Found(context, dossier, _ => true)
             .Where(t =>
-                TransferFold.IsRelievedElsewhere(t) || TransferFold.IsWatched(t) && t.ReturningPower.Length > 0 && t.ReturningPower != power
+                TransferFold.IsToRestore(t, power)
+                || held.FormerPowers.Contains(t.DetainingPower)
+                    && TransferFold.IsWatched(t)
+                    && t.ReturningPower.Length > 0
+                    && t.ReturningPower != power
             )
             .Select(t => Transfers.Record.On(t, new TransferRestored { DetainingPower = power }));
     }
@@ -205,7 +209,8 @@ public static class Reactions
             .. passed is { Ended: false } ? [] : Accesses.Awaiting(@case, prisoner, context),
         ];
         var accesses = passed is null ? [] : Accesses.Pass(passed, context);
-        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
+        var lost = passed is not null && Cases.IsOfChainAlone(passed) ? [] : Open(context, dossier);
+        return Decision.Accept(@case, [], [new Change(e, streams), .. lost.Select(Suspended), .. accesses]);
     }
 
     // Whether the passing of custody changes the request. It changes what is watched, under way or confirmed. It also changes what was left
@@ -214,6 +219,7 @@ public static class Reactions
         transfer.State == State.HandedOver
         || TransferFold.IsWatched(transfer)
         || TransferFold.IsOvertaken(transfer)
+        || TransferFold.IsUnrecordedReturn(transfer)
         || (e.Undone ? transfer.BeforeReturn is not null : !e.Ended && transfer is { State: State.Closed, ReturnTime: null });
 
     // The dossiers of the person, under whichever of his references, each with its stream: that of the reference first of which is spoken.

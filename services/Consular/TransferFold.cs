@@ -1,4 +1,5 @@
 using Google.Protobuf.Collections;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
@@ -135,9 +136,17 @@ internal static class TransferFold
         Back(transfer);
     }
 
-    // He is not on this way. What one side had confirmed moved nothing; the acts stay.
+    // He is not on this way. What the sides had confirmed moved nothing; the acts stay.
     private static void Back(Transfer transfer)
     {
+        if (transfer.State == State.HandedOver)
+        {
+            // What was final before is final again. All else is for the power that holds him to go on with.
+            var before = transfer.StateBeforeHandover;
+            (transfer.State, transfer.SuspendedFrom) = IsFinal(before) ? (before, State.Unspecified) : (State.Suspended, before);
+            (transfer.StateBeforeHandover, transfer.Plan, transfer.HandoverTime) = (State.Unspecified, null, null);
+            transfer.Breaches.Clear();
+        }
         if (transfer.SuspendedFrom == State.InTransit)
             (transfer.SuspendedFrom, transfer.Plan) = (State.Agreed, null);
         else if (transfer.State == State.InTransit)
@@ -145,6 +154,9 @@ internal static class TransferFold
         transfer.Confirmations.Clear();
         StopClock(transfer);
     }
+
+    /// <summary>Whether nothing but a hand-over that took place leads on from the state.</summary>
+    internal static bool IsFinal(State state) => state is State.Declined or State.Withdrawn;
 
     private static void ConfirmedByOneSide(Transfer transfer, HandoverConfirmedByOneSide e, FoldedEntry entry)
     {
@@ -157,6 +169,8 @@ internal static class TransferFold
     {
         var giving = entry.Participant == e.DetainingParticipant;
         transfer.Confirmations.Add(Confirmed(giving ? HandoverSide.Giving : HandoverSide.Taking, entry));
+        var stage = transfer.State == State.Suspended ? transfer.SuspendedFrom : transfer.State;
+        transfer.StateBeforeHandover = Transfers.IsUnderWay(stage) ? State.Agreed : stage;
         (transfer.SuspendedFrom, transfer.HandoverTime) = (State.Unspecified, e.HandoverTime);
         transfer.Breaches.Add(BreachesOf(e.Breaches, transfer.Confirmations));
         StopClock(transfer);
@@ -198,17 +212,30 @@ internal static class TransferFold
             PassedBack(transfer, e);
             return;
         }
+        if (IsUnrecordedReturn(transfer))
+        {
+            // Custody records the return, and he is back.
+            if (e.ToPower == transfer.DetainingPower)
+                transfer.BeforeReturn = null;
+            return;
+        }
         // If he was handed over after it, it was no end of custody, or a new custody began.
         if (!e.Ended)
             CustodyGoesOn(transfer);
         // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
         // power answers for nothing that happens to him now.
-        if (IsWatched(transfer) && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower))
+        if (
+            IsWatched(transfer)
+            && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower)
+            && !IsBefore(e.PassTime, transfer.HandoverTime)
+        )
         {
             Relieve(transfer, e, entry);
             return;
         }
-        Monitored(transfer, e.Breaches);
+        // What was recorded of another reference before is no answer to what both sides confirmed since.
+        if (e.PassTime is null)
+            Monitored(transfer, e.Breaches);
         // A power that gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
         if (IsOvertaken(transfer))
             Back(transfer);
@@ -217,33 +244,47 @@ internal static class TransferFold
         ReturnedBy(transfer, e.ToPower);
     }
 
+    /// <summary>Whether a passing of custody that is recorded anew, once a link is undone, was before a hand-over. If he was handed over
+    /// again after he had come back, that return relieves nobody of the later hand-over.</summary>
+    internal static bool IsBefore(Timestamp? passing, Timestamp? handover) =>
+        passing is not null && handover is not null && passing < handover;
+
     private static void Relieve(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
-        transfer.BeforeReturn = new BeforeReturn
-        {
-            Prisoner = e.Prisoner,
-            State = transfer.State,
-            ReturningPower = transfer.ReturningPower,
-            ReturnDueTime = transfer.ReturnDueTime,
-            ReturnOverdue = transfer.ReturnOverdue,
-            SecondConfirmationDueTime = transfer.SecondConfirmationDueTime,
-            SecondConfirmationOverdue = transfer.SecondConfirmationOverdue,
-            ReturnConfirmations = { transfer.ReturnConfirmations },
-            StoppedReturnDueTime = transfer.StoppedReturnDueTime,
-            StoppedSecondConfirmationDueTime = transfer.StoppedSecondConfirmationDueTime,
-        };
+        transfer.BeforeReturn = Before(transfer);
+        transfer.BeforeReturn.Prisoner = e.Prisoner;
+        transfer.BeforeReturn.ReturnConfirmations.Add(transfer.ReturnConfirmations);
+        transfer.BeforeReturn.SecondConfirmationDueTime = transfer.SecondConfirmationDueTime;
+        transfer.BeforeReturn.SecondConfirmationOverdue = transfer.SecondConfirmationOverdue;
+        transfer.BeforeReturn.StoppedSecondConfirmationDueTime = transfer.StoppedSecondConfirmationDueTime;
         (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
         transfer.ReturnConfirmations.Clear();
         StopClock(transfer);
         StopClockOfReturn(transfer);
     }
 
+    // What counts again if he turns out not to be back, without what either side confirmed.
+    private static BeforeReturn Before(Transfer transfer) =>
+        new()
+        {
+            State = IsWatched(transfer) ? transfer.State : State.Monitored,
+            ReturningPower = transfer.ReturningPower,
+            ReturnDueTime = transfer.ReturnDueTime,
+            ReturnOverdue = transfer.ReturnOverdue,
+            StoppedReturnDueTime = transfer.StoppedReturnDueTime,
+        };
+
     // Another man was handed over. This one is where he was, so a power that the hand-over had relieved answers for him again.
     private static void PassedBack(Transfer transfer, CustodyTransferred e)
     {
-        if (IsOvertaken(transfer))
+        if (IsOvertaken(transfer) && !Cases.IsOfChainAlone(e) || IsUnrecordedHandover(transfer, e.ToPower))
             Back(transfer);
-        if (transfer.BeforeReturn is { } before && transfer.ReturnTime >= e.PassTime && e.FormerPowers.Contains(transfer.DetainingPower))
+        if (
+            transfer.BeforeReturn is { } before
+            && IsRelievedSince(transfer.ReturnTime, e)
+            && AnswersAgain(transfer.Prisoner, transfer.DetainingPower, e)
+            && (!IsUnrecordedReturn(transfer) || transfer.ReturningPower != e.ToPower)
+        )
             Restore(transfer, before);
         if (e.Ended)
             CustodyEnded(transfer);
@@ -252,23 +293,55 @@ internal static class TransferFold
         ReturnedBy(transfer, e.ToPower);
     }
 
+    /// <summary>Whether a power was relieved since the link that is undone.</summary>
+    /// <param name="relieved">When it was recorded that he came back; null: it was not.</param>
+    /// <param name="e">What custody says once the link is undone.</param>
+    internal static bool IsRelievedSince(Timestamp? relieved, CustodyTransferred e) =>
+        relieved is not null && relieved >= (e.RelievedSinceTime ?? e.PassTime);
+
+    /// <summary>Whether a power still answers for a transfer once a link is undone. Each reference of the person has a chain of its own.
+    /// Events of earlier versions tell only the chain of the reference that was kept.</summary>
+    /// <param name="prisoner">The reference under which the power transferred him.</param>
+    /// <param name="power">The power.</param>
+    /// <param name="e">What custody says once the link is undone.</param>
+    internal static bool AnswersAgain(string prisoner, string power, CustodyTransferred e) =>
+        (prisoner == e.Prisoner || e.TransferringPowers.Count == 0 ? e.FormerPowers : e.TransferringPowers).Contains(power);
+
     // It was another man who came back, or was handed on, under the reference that was kept.
     private static void Restored(Transfer transfer, TransferRestored e, FoldedEntry entry)
     {
+        if (IsUnrecordedHandover(transfer, e.DetainingPower))
+            Back(transfer);
         if (transfer.BeforeReturn is { } before)
             Restore(transfer, before);
         ReturnedBy(transfer, e.DetainingPower);
     }
 
-    /// <summary>Whether a passing of custody under another reference of the person relieved the power that transferred him.</summary>
-    internal static bool IsRelievedElsewhere(Transfer transfer) =>
-        transfer.BeforeReturn is { Prisoner.Length: > 0 } before && before.Prisoner != transfer.Prisoner;
+    /// <summary>Whether what was recorded of the transfer while two references were linked is not so, now that they are not: a passing of
+    /// custody under the other reference relieved the power that transferred him, or custody cannot record what both sides confirmed.
+    /// </summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="power">The power that answers for him now, or did last.</param>
+    internal static bool IsToRestore(Transfer transfer, string power) =>
+        transfer.BeforeReturn is { Prisoner.Length: > 0 } before && before.Prisoner != transfer.Prisoner
+        || IsUnrecordedHandover(transfer, power)
+        || IsUnrecordedReturn(transfer) && transfer.ReturningPower != power && transfer.DetainingPower != power;
+
+    // Both sides confirmed that he was handed over, and custody has not recorded it and cannot: another power answers for him.
+    private static bool IsUnrecordedHandover(Transfer transfer, string power) =>
+        transfer.State == State.HandedOver && transfer.DetainingPower != power;
+
+    /// <summary>Whether both sides confirmed that he is back, and custody has not recorded it. It cannot if another power answers for him
+    /// than the one that gave him back.</summary>
+    internal static bool IsUnrecordedReturn(Transfer transfer) => transfer.BeforeReturn is { Prisoner.Length: 0 };
 
     // Whatever was owed is owed as before, though the record was closed meanwhile.
     private static void Restore(Transfer transfer, BeforeReturn before)
     {
         (transfer.State, transfer.ReturnTime, transfer.CloseTime) = (before.State, null, null);
         transfer.ReturningPower = before.ReturningPower;
+        transfer.ReturnConfirmations.Clear();
+        transfer.ReturnBreaches.Clear();
         transfer.ReturnConfirmations.Add(before.ReturnConfirmations);
         (transfer.ReturnDueTime, transfer.ReturnOverdue) = (before.ReturnDueTime, before.ReturnOverdue);
         transfer.SecondConfirmationDueTime = before.SecondConfirmationDueTime;
@@ -340,21 +413,21 @@ internal static class TransferFold
         && (transfer.Confirmations.Count > 0 || State.InTransit == transfer.State || State.InTransit == transfer.SuspendedFrom);
 
     // Whether the sides may still say that the hand-over took place.
-    private static bool IsOpenToFacts(Transfer transfer) =>
-        Transfers.BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn;
+    private static bool IsOpenToFacts(Transfer transfer) => Transfers.BeforeHandover.Contains(transfer.State) || IsFinal(transfer.State);
 
     // Custody judges the hand-over once more in the commit that records it.
     private static void Monitored(Transfer transfer, IEnumerable<Invariant> breaches)
     {
         if (transfer.State != State.HandedOver)
             return;
-        transfer.State = State.Monitored;
+        (transfer.State, transfer.StateBeforeHandover) = (State.Monitored, State.Unspecified);
         transfer.Breaches.Add(breaches.Except(transfer.Breaches).ToArray());
     }
 
     private static void Departed(Transfer transfer, DepartureRecorded e, FoldedEntry entry)
     {
-        Monitored(transfer, e.Breaches);
+        if (e.HandoverTime is null)
+            Monitored(transfer, e.Breaches);
         CustodyEnded(transfer);
     }
 
@@ -392,11 +465,16 @@ internal static class TransferFold
     {
         transfer.State = State.ReturnRequested;
         (transfer.ReturningPower, transfer.ReturnDueTime) = (e.ReturningPower, e.ReturnDueTime);
+        // The same request made again: what was missed stays marked.
+        transfer.ReturnOverdue = transfer.WithdrawnReturnOverdue && Equals(e.ReturnDueTime, transfer.WithdrawnReturnDueTime);
+        (transfer.WithdrawnReturnDueTime, transfer.WithdrawnReturnOverdue) = (null, false);
     }
 
     private static void ReturnTakenBack(Transfer transfer, ReturnWithdrawn e, FoldedEntry entry)
     {
         transfer.State = State.Monitored;
+        transfer.WithdrawnReturnDueTime = transfer.ReturnDueTime ?? transfer.StoppedReturnDueTime;
+        transfer.WithdrawnReturnOverdue = transfer.ReturnOverdue;
         StopClockOfReturn(transfer);
         // What the other side said of it stays, and can still be confirmed.
         if (transfer.ReturnConfirmations.Count == 0)
@@ -416,6 +494,8 @@ internal static class TransferFold
     private static void Returned(Transfer transfer, ReturnConfirmed e, FoldedEntry entry)
     {
         var first = transfer.ReturnConfirmations[0].Side;
+        transfer.BeforeReturn = Before(transfer);
+        transfer.ReturningPower = e.FromPower;
         transfer.ReturnConfirmations.Add(Confirmed(first == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
         (transfer.State, transfer.ReturnTime, transfer.CloseTime) = (State.Returned, e.ReturnTime, null);
         transfer.ReturnBreaches.Add(BreachesOf(e.Breaches, transfer.ReturnConfirmations));

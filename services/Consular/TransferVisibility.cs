@@ -69,8 +69,8 @@ public static class TransferVisibility
             shown.ReturnBreaches.Clear();
             shown.Withheld.Add("return_breaches");
         }
-        shown.BeforeReturn = null;
-        shown.Withheld.Add(["acts", "before_return"]);
+        (shown.BeforeReturn, shown.StateBeforeHandover) = (null, TransferState.Unspecified);
+        shown.Withheld.Add(["acts", "before_return", "state_before_handover"]);
         ShowConfirmations(shown.Confirmations, transfer.AcceptingPower, transfer.DetainingPower, reader);
         ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.ReturningPower, reader);
         shown.Content = Seals.Show(shown.Content, transfer.Participant, reader.Id);

@@ -48,7 +48,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        7,
+        8,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
@@ -429,7 +429,7 @@ public static class Transfers
             : transfer.Failures.All(f => f.Corrected) ? Reason.NoFailureReported
             : Person(context, transfer) is not { DetainingPower: { Length: > 0 } holder } ? Reason.PrisonerNotHeld
             : holder == transfer.DetainingPower ? Reason.DestinationIsDetainingPower
-            : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
+            : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = ReturnDue(transfer, context) }),
     };
 
     /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back. What the other side says of
@@ -744,6 +744,16 @@ public static class Transfers
     // For which power a side confirmed the hand-over.
     private static string PowerOf(Transfer transfer, Confirmation confirmation) =>
         confirmation.Side == HandoverSide.Giving ? transfer.DetainingPower : transfer.AcceptingPower;
+
+    // When he must be returned. A request that was withdrawn and is made again rests on the same failure, unless one was reported since, and
+    // counts by the time of the first one. Otherwise the power that requests could stand in the way of his journey for ever (D8).
+    private static Timestamp ReturnDue(Transfer transfer, RuleContext context)
+    {
+        var asked = LastOf(transfer, nameof(RequestReturn))?.Position;
+        return transfer.WithdrawnReturnDueTime is { } due && !transfer.Failures.Any(f => !f.Corrected && f.Position > asked)
+            ? due
+            : (context.Now + TimeForReturn).ToTimestamp();
+    }
 
     private static Timestamp SecondConfirmationDue(RuleContext context) =>
         context.Now.AddHours(context.Permissions.Agreement.ConfirmationHours).ToTimestamp();

@@ -1,3 +1,4 @@
+using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
@@ -403,7 +404,7 @@ internal static class PrisonerFold
             Cases.PassOn(state.FormerPowers, e);
             Answers(state, e.ToPower);
             // If he himself had set out before, that journey was called off when the hand-over was taken for his.
-            if (state.State == CustodyState.InTransit)
+            if (state.State == CustodyState.InTransit && !Cases.IsOfChainAlone(e))
                 SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
             SettleHealth(state, entry);
             return;
@@ -687,20 +688,34 @@ internal static class PrisonerFold
             proceedings.CustodyPassTime = passed.FirstOrDefault(s => s.Position > proceedings.Position)?.Time;
         state.FormerPowers.Clear();
         foreach (var status in passed)
-            Cases.PassOn(
-                state.FormerPowers,
-                new CustodyTransferred
-                {
-                    FromPower = status.RecordedFor,
-                    ToPower = status.PassedTo,
-                    Returned = status.Returned,
-                }
-            );
+            PassOn(state.FormerPowers, status);
         Answers(state, PowerAfter(state, passed.LastOrDefault()));
     }
 
+    private static void PassOn(RepeatedField<string> chain, StatusEntry passed) =>
+        Cases.PassOn(
+            chain,
+            new CustodyTransferred
+            {
+                FromPower = passed.RecordedFor,
+                ToPower = passed.PassedTo,
+                Returned = passed.Returned,
+            }
+        );
+
+    /// <summary>The powers that transferred the person and still answer for their own transfer (12(3)), by the passings of custody in all of
+    /// these records: the earliest first. What one record says stays in its order; between the records the times count.</summary>
+    internal static IReadOnlyList<string> ChainOf(IEnumerable<Prisoner> records)
+    {
+        var chain = new RepeatedField<string>();
+        Queue<StatusEntry>[] passings = [.. records.Select(r => new Queue<StatusEntry>(PassingsOf(r)))];
+        while (passings.Where(p => p.Count > 0).MinBy(p => p.Peek().Time.ToDateTimeOffset()) is { } next)
+            PassOn(chain, next.Dequeue());
+        return chain;
+    }
+
     // The passings of custody that stand, in their order. Of several that one entry records, the last one counts.
-    private static StatusEntry[] PassingsOf(Prisoner state) =>
+    internal static StatusEntry[] PassingsOf(Prisoner state) =>
         [.. state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0).OrderBy(s => s.Position)];
 
     // The power to which he passed; where he passed to none, the power that registered him.

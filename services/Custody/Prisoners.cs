@@ -734,13 +734,13 @@ public static class Prisoners
         if (linked)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        // Of the other record, only the facts and hand-overs change that were recorded here.
-        foreach (var record in touched.Where(r => r == prisoner || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
+        // Of the other record, only the facts and hand-overs change that were recorded here, and for whom it counts that he came back.
+        foreach (var record in touched.Where(r => r == prisoner || linked || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
         {
             var without = PrisonerFold.Without(record, corrected);
-            if (record != prisoner)
-                changes.AddRange(TakenBack(record, prisoner, without, context));
-            else if (handedOver is [.., var last])
+            if (record != prisoner && linked)
+                changes.AddRange(TakenBack(record, prisoner, without, mark.Position, context));
+            else if (record == prisoner && handedOver is [.., var last])
                 (without.Held, without.Ended) =
                     last.PassedTo.Length > 0 && record.State != CustodyState.Died ? (true, false) : (false, true);
             if (without.Held == record.Held && without.Ended == record.Ended)
@@ -763,10 +763,19 @@ public static class Prisoners
         return Record.On(prisoner, new LinkUndone { FormerLinks = { links } }) with { Streams = streams };
     }
 
-    // The power that answers for him again under the reference that was kept, if another man was handed over.
-    private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, RuleContext context)
+    // The power that answers for him again under the reference that was kept, if another man was handed over, and the powers that answer for
+    // their transfers again, if it was another man whom one of them had given before.
+    private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, ulong linked, RuleContext context)
     {
-        if (without.LastDetainingPower == kept.LastDetainingPower && without.FormerPowers.Equals(kept.FormerPowers))
+        Prisoner[] others = [.. Readiness.Records(context, kept).Where(r => r != kept && r.Prisoner_ != other.Prisoner_)];
+        var chain = PrisonerFold.ChainOf([without, .. others]);
+        string[] own = [.. PrisonerFold.ChainOf([without]).Where(chain.Contains)];
+        if (
+            without.LastDetainingPower == kept.LastDetainingPower
+            && own.SequenceEqual(kept.FormerPowers)
+            && own.SequenceEqual(without.FormerPowers)
+            && chain.SequenceEqual(PrisonerFold.ChainOf([kept, .. others]))
+        )
             yield break;
         var undone = new CustodyTransferred
         {
@@ -774,7 +783,9 @@ public static class Prisoners
             ToPower = without.LastDetainingPower,
             Undone = true,
             Ended = without.Ended,
-            FormerPowers = { without.FormerPowers },
+            FormerPowers = { own },
+            TransferringPowers = { chain },
+            RelievedSinceTime = PrisonerFold.PassingsOf(kept).Where(s => s.Position > linked).MinBy(s => s.Time.ToDateTimeOffset())?.Time,
             PassTime = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time,
             BureauDueTime = BureauDue(context),
         };

@@ -153,9 +153,16 @@ public static class Reactions
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
     }
 
-    // Each of his references has a chain of its own.
-    private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context) =>
-        Readiness.Records(context, prisoner).SelectMany(r => Cases.Relieved(r.FormerPowers, toPower)).Distinct();
+    // Each of his references has a chain of its own. A power that gave him on under one of them came after each power that had given him
+    // before under another one.
+    private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context)
+    {
+        var records = Readiness.Records(context, prisoner);
+        return records
+            .SelectMany(r => Cases.Relieved(r.FormerPowers, toPower))
+            .Concat(Cases.Relieved(PrisonerFold.ChainOf(records), toPower))
+            .Distinct();
+    }
 
     // What took place is judged now. No event carries an opening, so custody compares on what its own answer about his word rested.
     private static Invariant[] BreachesOf(Prisoner prisoner, Departure departure, string basis, RuleContext context)

@@ -265,11 +265,16 @@ public static class Cases
             formerPowers.Add(e.FormerPowers);
             return;
         }
-        foreach (var relieved in Relieved(formerPowers, e.ToPower).ToArray())
+        // Another reference of the person can tell that he came to a power after one that has him back.
+        foreach (var relieved in Relieved(formerPowers, e.ToPower).Concat(e.RelievedPowers).ToArray())
             formerPowers.Remove(relieved);
         if (!e.Returned && !formerPowers.Contains(e.FromPower))
             formerPowers.Add(e.FromPower);
     }
+
+    /// <summary>Whether custody says, once a link is undone, only which powers answer for their transfers: nobody was said to have been handed
+    /// over who was not.</summary>
+    public static bool IsOfChainAlone(CustodyTransferred e) => e is { Undone: true, PassTime: null, RelievedSinceTime: not null };
 
     /// <summary>The powers of a chain that answer no more for their transfers once custody passes to one of them: that one, and those to
     /// which he came after it.</summary>

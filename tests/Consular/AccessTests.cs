@@ -14,14 +14,10 @@ public sealed class AccessTests
     private readonly CaseFixture _fixture = new();
     private int _reasons;
 
-    private string Request(string participant = CaseFixture.Kr) =>
+    private string Request(string participant = CaseFixture.Kr, string prisoner = CaseFixture.First) =>
         (
             (RequestAccessResponse)
-                _fixture.Do(
-                    participant,
-                    new RequestAccessRequest { Prisoner = CaseFixture.First, NoteVerbale = "NV-1" },
-                    Accesses.RequestAccess
-                )
+                _fixture.Do(participant, new RequestAccessRequest { Prisoner = prisoner, NoteVerbale = "NV-1" }, Accesses.RequestAccess)
         ).Access;
 
     private string Notify(string participant = CaseFixture.Icrc, string prisoner = CaseFixture.First) =>
@@ -912,6 +908,7 @@ public sealed class AccessTests
     public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_holds_him_under_the_reference()
     {
         var (visits, asked, closed) = (Notify(), Request(CaseFixture.Ru), Notify(CaseFixture.Swiss));
+        var due = Accesses.Kind.DueOf(_fixture.Access(asked));
         var link = _fixture.Link();
         _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
         _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
@@ -925,15 +922,103 @@ public sealed class AccessTests
         foreach (var access in (string[])[visits, asked])
             Assert.Equal("UA", _fixture.Access(access).DetainingPower);
         Assert.Equal((State.Granted, State.Requested), (_fixture.Access(visits).State, _fixture.Access(asked).State));
-        Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(asked)));
-        // It was the power's all along.
+        // The power gains no time by it.
+        Assert.Equal(due, Accesses.Kind.DueOf(_fixture.Access(asked)));
+        // It was the power's all along, and nobody had denied the visit.
         Assert.Equal("UA", Assert.Single(_fixture.Access(visits).Visits).DetainingPower);
+        Assert.Empty(_fixture.Access(visits).Visits[0].Breaches);
         Assert.Equal(passed, _fixture.Access(visits).FormerCustodies[^1].EndTime.ToDateTimeOffset());
         Assert.Equal(Reason.NotGranted, TryToDeny(visits, days: 1, CaseFixture.Kr));
         // What the other power denied is no longer in force, not even for visits that are notified anew.
         Close(visits);
         Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
         _fixture.Do(CaseFixture.Ua, Grant(asked), Accesses.DecideAccess);
+    }
+
+    public static MatrixTheoryData<State, bool, string> Decided =>
+        new([State.Granted, State.Denied, State.Requested], [false, true], [CaseFixture.Ru, CaseFixture.Kr]);
+
+    /// <summary>Access that was granted, denied or asked for, under the kept reference or the linked one, by a state that takes the other man
+    /// or by another state, is as if nobody had been handed over (D18).</summary>
+    [Theory]
+    [MemberData(nameof(Decided))]
+    public void Once_a_link_is_undone_consular_access_is_what_the_power_decided_that_held_him_all_along(State decided, bool kept, string by)
+    {
+        var access = Request(by, kept ? CaseFixture.Second : CaseFixture.First);
+        var link = _fixture.Link();
+        if (decided == State.Granted)
+            _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        else if (decided == State.Denied)
+            Deny(access, days: 20);
+        var before = _fixture.Access(access).Clone();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        Assert.Equal(by == CaseFixture.Kr ? State.Closed : State.Requested, _fixture.Access(access).State);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Do(by, Visit(access, Invariant.D18), Accesses.RecordVisit);
+        if (kept)
+        {
+            // The other man was handed over.
+            _fixture.Undo(link, "KR");
+            _fixture.Happen(NotHandedOver("KR", passed));
+            _fixture.Happen(HandedOver("UA", "KR", passed, "KR"));
+        }
+        else
+            _fixture.Undo(link, "UA");
+        var after = _fixture.Access(access);
+        Assert.Equal(("UA", decided, null), (after.DetainingPower, after.State, after.CloseTime));
+        Assert.Equal((before.Decision, Accesses.Kind.DueOf(before)), (after.Decision, Accesses.Kind.DueOf(after)));
+        // What was lawful is not marked.
+        Assert.Equal(decided == State.Granted ? [] : [Invariant.D18], Assert.Single(after.Visits).Breaches);
+        Assert.Equal("UA", after.Visits[0].DetainingPower);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        Assert.Equal(
+            decided == State.Granted ? Reason.Unspecified : Reason.StateNotAllowed,
+            _fixture.Try(by, Visit(access), Accesses.RecordVisit)
+        );
+        // One at a time.
+        Assert.Equal(
+            Reason.AccessAlreadyOpen,
+            _fixture.Try(by, new RequestAccessRequest { Prisoner = after.Prisoner }, Accesses.RequestAccess)
+        );
+    }
+
+    /// <summary>What is restored is what stands of it.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_decision_that_was_corrected_meanwhile_is_owed_again()
+    {
+        var access = Request(CaseFixture.Ru);
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        Correct(access);
+        _fixture.Undo(link, "UA");
+        Assert.Equal(State.Requested, _fixture.Access(access).State);
+        Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Ru, Visit(access), Accesses.RecordVisit));
+    }
+
+    /// <summary>The man whose reference was kept was handed on after him (D4, D18).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_what_the_power_granted_that_took_him_counts_though_the_other_man_was_handed_on()
+    {
+        var access = Request(CaseFixture.Xx);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.Do(CaseFixture.Kr, Grant(access), Accesses.DecideAccess);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Pass("KR", "RU", prisoner: CaseFixture.Second);
+        Assert.Equal(("RU", State.Requested), (_fixture.Access(access).DetainingPower, _fixture.Access(access).State));
+        _fixture.Undo(link, "KR");
+        _fixture.Happen(HandedOver("UA", "KR", passed, "KR"));
+        Assert.Equal(("KR", State.Granted), (_fixture.Access(access).DetainingPower, _fixture.Access(access).State));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Do(CaseFixture.Xx, Visit(access), Accesses.RecordVisit);
     }
 
     [Theory]

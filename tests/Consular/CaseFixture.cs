@@ -450,7 +450,8 @@ internal sealed class CaseFixture
         bool returned = false,
         string prisoner = First,
         bool ended = false,
-        IEnumerable<Invariant>? breaches = null
+        IEnumerable<Invariant>? breaches = null,
+        IEnumerable<string>? relieved = null
     ) =>
         Happen(
             new CustodyTransferred
@@ -463,7 +464,7 @@ internal sealed class CaseFixture
                 Returned = returned,
                 Ended = ended,
                 Breaches = { breaches ?? [] },
-                RelievedPowers = { Cases.Relieved(InCase(prisoner).FormerPowers, to) },
+                RelievedPowers = { relieved ?? Cases.Relieved(InCase(prisoner).FormerPowers, to) },
             }
         );
 
@@ -482,34 +483,55 @@ internal sealed class CaseFixture
         );
 
     /// <summary>The first reference is no longer kept beside the second; the position in custody's ledger by which it is not.</summary>
-    public ulong Link()
+    public ulong Link(string prisoner = First)
     {
         var position = _custody;
         Happen(
             new DuplicateLinked
             {
                 Case = Case,
-                Prisoner = First,
+                Prisoner = prisoner,
                 SameAsPrisoner = Second,
             }
         );
-        Change(ended: true);
+        Change(ended: true, prisoner);
         return position;
     }
 
     /// <summary>An observer corrects its confirmation of the link, and he is held under the first reference again.</summary>
-    public void Undo(ulong link)
+    /// <param name="link">The position in custody's ledger.</param>
+    /// <param name="answering">The power that answers for him after the whole entry; empty: as before it.</param>
+    /// <param name="prisoner">The reference that was linked.</param>
+    public void Undo(ulong link, string answering = "", string prisoner = First)
     {
         Happen(
             new Custody.V1.RecordCorrected
             {
                 Case = Case,
-                Prisoner = First,
+                Prisoner = prisoner,
                 Position = link,
+                AnsweringPower = answering,
             }
         );
-        Change(ended: false);
+        Change(ended: false, prisoner);
     }
+
+    /// <summary>Custody records a hand-over of another reference than before, once a link is undone.</summary>
+    public void PassAnew(string from, string to, Timestamp passed, string answering, bool returned = false, string prisoner = First) =>
+        Happen(
+            new CustodyTransferred
+            {
+                Case = Case,
+                Prisoner = prisoner,
+                FromPower = from,
+                ToPower = to,
+                Route = returned ? Route.Unspecified : Route.Article12Transfer,
+                Returned = returned,
+                RelievedPowers = { Cases.Relieved(InCase(prisoner).FormerPowers, to) },
+                PassTime = passed,
+                AnsweringPower = answering,
+            }
+        );
 
     public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
 

@@ -279,6 +279,216 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(stays), Transfers.ConfirmReturn);
     }
 
+    /// <summary>He was handed over while the references were one, and the man whose reference was kept was handed on after it (12(3)).
+    /// </summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void Once_a_link_is_undone_who_was_handed_over_by_it_is_watched_over_whoever_came_back_under_the_kept_reference(bool requested)
+    {
+        var transfer = _fixture.To(State.Scheduled);
+        var link = _fixture.Link();
+        var passed = ConfirmBothSides(transfer);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        if (requested)
+        {
+            _fixture.Report(transfer);
+            Request(transfer);
+        }
+        var due = Due(transfer);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Pass("KR", "UA", prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+        // The kept reference is with Ukraine before and after, so custody tells of no hand-over that was another man's.
+        _fixture.Undo(link, "KR");
+        _fixture.PassAnew("UA", "KR", passed, "KR");
+        Assert.Equal(requested ? State.ReturnRequested : State.Monitored, _fixture.Transfer(transfer).State);
+        Assert.Equal(due, Due(transfer));
+        Assert.Equal(requested ? transfer : "", ActiveOf(CaseFixture.First));
+        if (!requested)
+        {
+            _fixture.Report(transfer);
+            Request(transfer);
+        }
+        Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
+    }
+
+    /// <summary>Of two transfers of his, he came back from the first one alone.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_return_before_his_last_hand_over_relieves_nobody_of_that_one()
+    {
+        var (first, second) = (_fixture.To(State.Scheduled), _fixture.To(State.Submitted));
+        var link = _fixture.Link();
+        var there = ConfirmBothSides(first);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        var back = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        var again = ConfirmBothSides(second);
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.Report(second);
+        Request(second);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Pass("KR", "UA", prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(second).State);
+        _fixture.Undo(link, "KR");
+        _fixture.PassAnew("UA", "KR", there, "KR");
+        _fixture.PassAnew("KR", "UA", back, "KR", returned: true);
+        _fixture.PassAnew("UA", "KR", again, "KR");
+        Assert.Equal((State.Returned, State.ReturnRequested), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+        Assert.Equal(second, ActiveOf(CaseFixture.First));
+    }
+
+    /// <summary>The power transferred him under a third reference, which stays linked (12(3)).</summary>
+    [Theory]
+    [InlineData(State.Monitored), InlineData(State.ReturnRequested)]
+    public void Once_a_link_is_undone_a_power_answers_again_for_a_transfer_under_another_reference_of_the_person(State was)
+    {
+        const string third = "pris_00000000000000000000000003";
+        _fixture.Happen(
+            new PrisonerRegistered
+            {
+                Case = _fixture.Case,
+                Prisoner = third,
+                DetainingPower = "UA",
+            }
+        );
+        var transfer = _fixture.To(was, third);
+        var due = Due(transfer);
+        foreach (var reference in (string[])[CaseFixture.First, CaseFixture.Second])
+            _fixture.Pass("UA", "KR", prisoner: reference);
+        var link = _fixture.Link();
+        _fixture.Link(third);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+        _fixture.Undo(link, "UA");
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                FromPower = "UA",
+                ToPower = "KR",
+                Undone = true,
+                PassTime = passed,
+                RelievedSinceTime = passed,
+                TransferringPowers = { "UA" },
+            }
+        );
+        Assert.Equal((was, due), (_fixture.Transfer(transfer).State, Due(transfer)));
+        Assert.Equal(was == State.ReturnRequested ? transfer : "", ActiveOf(third));
+    }
+
+    /// <summary>Custody refuses it, because by what it knows then another power answers for him (D1).</summary>
+    [Theory]
+    [InlineData(State.Agreed), InlineData(State.Submitted), InlineData(State.Withdrawn)]
+    public void Once_a_link_is_undone_a_hand_over_that_custody_has_not_recorded_and_cannot_stands_in_nobodys_way(State was)
+    {
+        var link = _fixture.Link();
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var transfer = _fixture.Draft(CaseFixture.Ru, CaseFixture.Second, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
+        if (was == State.Agreed)
+        {
+            _fixture.Custody = CaseFixture.Answer("RU");
+            _fixture.Do(CaseFixture.Ru, _fixture.Assurance(transfer), Transfers.GiveAssurance);
+            _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = transfer }, Transfers.BeginReview);
+            _fixture.Do(
+                CaseFixture.Kr,
+                new RecordTransfereeAssessmentRequest(_fixture.Assessment(transfer)) { Content = CaseFixture.Sealed(CaseFixture.Kr) },
+                Transfers.RecordTransfereeAssessment
+            );
+            _fixture.Do(
+                CaseFixture.Kr,
+                new DecideTransferRequest
+                {
+                    Transfer = transfer,
+                    Agreed = true,
+                    NoteVerbale = "NV-3",
+                },
+                Transfers.DecideTransfer
+            );
+        }
+        else if (was == State.Withdrawn)
+            _fixture.Do(CaseFixture.Ru, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ru])
+            _fixture.Do(side, _fixture.Confirmation(transfer, [Invariant.D1, Invariant.D2, .. AllOfHim]), Transfers.ConfirmHandover);
+        Assert.Equal((State.HandedOver, transfer), (_fixture.Transfer(transfer).State, ActiveOf(CaseFixture.Second)));
+        _fixture.Undo(link, "KR");
+        NotHandedOver("KR", "UA", passed);
+        var after = _fixture.Transfer(transfer);
+        Assert.Equal(was == State.Withdrawn ? (was, State.Unspecified) : (State.Suspended, was), (after.State, after.SuspendedFrom));
+        Assert.Empty(after.Confirmations);
+        Assert.Empty(after.Breaches);
+        Assert.Equal((null, ""), (after.HandoverTime, ActiveOf(CaseFixture.Second)));
+        // He goes on another way.
+        _fixture.Custody = CaseFixture.Answer();
+        _fixture.To(State.Agreed, CaseFixture.Second);
+    }
+
+    /// <summary>A hand-over that custody can record is left to it.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_hand_over_by_the_power_that_holds_him_waits_for_custody()
+    {
+        var (transfer, others) = (_fixture.To(State.HandedOver), _fixture.To(State.HandedOver, CaseFixture.Second));
+        var link = _fixture.Link();
+        _fixture.Undo(link, "UA");
+        Assert.All((string[])[transfer, others], t => Assert.Equal(State.HandedOver, _fixture.Transfer(t).State));
+        _fixture.Pass("UA", "KR");
+        Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
+    }
+
+    /// <summary>The same of a return: custody has him elsewhere, and the power that transferred him answers for that as before (12(3)).
+    /// </summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void Once_a_link_is_undone_a_return_that_custody_has_not_recorded_and_cannot_ends_no_duty(bool requested)
+    {
+        var transfer = _fixture.To(State.Monitored, CaseFixture.Second);
+        _fixture.Pass("UA", "KR");
+        if (requested)
+        {
+            _fixture.Report(transfer);
+            Request(transfer);
+        }
+        var due = Due(transfer);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("KR", "RU", prisoner: CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Ru])
+            _fixture.Do(side, _fixture.ReturnConfirmation(transfer, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
+        Assert.Equal((State.Returned, ""), (_fixture.Transfer(transfer).State, ActiveOf(CaseFixture.Second)));
+        _fixture.Undo(link, "RU");
+        NotHandedOver("RU", "KR", passed, "UA");
+        var after = _fixture.Transfer(transfer);
+        Assert.Equal(
+            requested ? (State.ReturnRequested, "KR", transfer) : (State.Monitored, "", ""),
+            (after.State, after.ReturningPower, ActiveOf(CaseFixture.Second))
+        );
+        Assert.Equal((null, due), (after.ReturnTime, Due(transfer)));
+        Assert.Empty(after.ReturnConfirmations);
+        Assert.Empty(after.ReturnBreaches);
+        if (!requested)
+        {
+            _fixture.Report(transfer);
+            Request(transfer);
+        }
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ua])
+            _fixture.Do(side, _fixture.ReturnConfirmation(transfer, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
+        // What custody recorded stays.
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        link = _fixture.Link();
+        _fixture.Undo(link, "KR");
+        NotHandedOver("UA", "RU", passed, "UA");
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+    }
+
     [Fact]
     public void Who_came_back_himself_before_a_link_is_back_once_it_is_undone()
     {
@@ -368,6 +578,36 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
     }
+
+    // Both sides say that Ukraine handed him over to the Republic of Korea. When, as custody keeps it.
+    private Timestamp ConfirmBothSides(string transfer)
+    {
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Kr])
+            _fixture.Do(side, _fixture.Confirmation(transfer, [Invariant.D1, Invariant.D2, .. AllOfHim]), Transfers.ConfirmHandover);
+        Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
+        return _fixture.Transfer(transfer).HandoverTime;
+    }
+
+    private string ActiveOf(string prisoner) =>
+        _fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(_fixture.Case, prisoner))!.ActiveTransfer;
+
+    // Once a link is undone: the man of the kept reference is where he was, and these powers answer for having transferred him.
+    private void NotHandedOver(string from, string to, Timestamp passed, params string[] former) =>
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                FromPower = from,
+                ToPower = to,
+                Undone = true,
+                FormerPowers = { former },
+                TransferringPowers = { former },
+                PassTime = passed,
+                RelievedSinceTime = passed,
+            }
+        );
 
     // What custody publishes first when an observer undoes the link after what both sides confirmed.
     private void Undo(CustodyTransferred undone)
@@ -517,6 +757,88 @@ public sealed class ReturnTests
         Assert.Null(after.ReturnDueTime);
         // It stands in nobody's way any more, and may be requested again.
         Request(transfer);
+    }
+
+    /// <summary>Otherwise the power that requested his return could stand in the way of his journey home for ever (D3, D8, D9).</summary>
+    [Fact]
+    public void Who_withdraws_a_request_for_return_and_makes_it_again_on_the_same_failure_gains_no_time()
+    {
+        var transfer = Requested();
+        var due = Due(transfer);
+        _fixture.Do(
+            CaseFixture.Ua,
+            new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = _fixture.Transfer(transfer).Failures[0].Id },
+            Transfers.RecordCorrectiveMeasures
+        );
+        var next = _fixture.Draft(CaseFixture.Ru, route: Route.Exchange, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
+        _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
+        for (var i = 0; i < 3; i++)
+        {
+            _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+            Again();
+            Assert.Equal((due, false), (Due(transfer), _fixture.Transfer(transfer).ReturnOverdue));
+        }
+        Assert.Equal(Reason.AnotherTransferStands, Decide());
+        // The time passes while no request stands, and it is overdue once it is made again.
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Assert.Null(Due(transfer));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+        Request(transfer);
+        Assert.Equal("", ActiveOf(CaseFixture.First));
+        Assert.Equal(Duties.Return, Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event).Duty);
+        // What was missed stays marked, and falls due once.
+        Again();
+        Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnOverdue);
+        Assert.Empty(_fixture.FallDue(transfer).Changes);
+        Assert.Equal(Reason.Unspecified, Decide());
+
+        void Again()
+        {
+            _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+            Assert.False(_fixture.Transfer(transfer).ReturnOverdue);
+            Request(transfer);
+        }
+        Reason Decide()
+        {
+            _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+            return _fixture.Try(
+                CaseFixture.Kr,
+                new DecideTransferRequest
+                {
+                    Transfer = next,
+                    Agreed = true,
+                    NoteVerbale = "NV-6",
+                },
+                Transfers.DecideTransfer
+            );
+        }
+    }
+
+    /// <summary>A new failure is a new ground, unless its report was a mistake.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_request_for_return_on_a_failure_that_was_reported_since_has_its_own_time(bool corrected)
+    {
+        var transfer = Requested();
+        var due = Due(transfer);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(20);
+        _fixture.Report(transfer);
+        if (corrected)
+            _fixture.Do(
+                CaseFixture.Icrc,
+                new V1.CorrectRecordRequest { Record = transfer, Position = _fixture.Transfer(transfer).Failures[1].Position },
+                CaseFixture.Correct
+            );
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Request(transfer);
+        var again = corrected ? due : _fixture.Now + Transfers.TimeForReturn;
+        Assert.Equal(again, Due(transfer));
+        // Once, and not each time.
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Request(transfer);
+        Assert.Equal(again, Due(transfer));
     }
 
     /// <summary>What took place is recorded, whatever became of the request for it (D1).</summary>

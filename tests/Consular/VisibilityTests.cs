@@ -289,6 +289,7 @@ public sealed class VisibilityTests
             "position",
             "decision_due_time",
             "second_confirmation_due_time",
+            "undone",
         ];
         foreach (var type in V1.EventsReflection.Descriptor.MessageTypes)
         {

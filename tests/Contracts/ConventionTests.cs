@@ -66,6 +66,7 @@ public partial class ConventionTests
         "statement",
         "to_power",
         "transfer",
+        "transferring_powers",
     ];
 
     /// <summary>The decisions and facts that an event may tell by yes or no.</summary>

@@ -686,6 +686,142 @@ public class DuplicateTests
         );
     }
 
+    // A reference under which the Republic of Korea registers him, or another man, after Ukraine handed him over to it.
+    private string AnewInKorea()
+    {
+        var request = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(CaseFixture.Kr) };
+        return ((RegisterPrisonerResponse)_fixture.Play(CaseFixture.Kr, request, Prisoners.RegisterPrisoner).Answer!).Prisoner;
+    }
+
+    private void LinkByKorea(string reference, string kept)
+    {
+        var request = new LinkDuplicateRequest(_fixture.LinkRequest(reference, kept)) { Etag = _fixture.Etag(CaseFixture.Kr, reference) };
+        _fixture.Do(CaseFixture.Kr, request, Prisoners.LinkDuplicate);
+        _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(reference, kept), Prisoners.ConfirmDuplicate);
+    }
+
+    private static readonly Dictionary<string, string> OrganOf = new()
+    {
+        ["UA"] = CaseFixture.Mfa,
+        ["KR"] = CaseFixture.Kr,
+        ["CH"] = CaseFixture.SwissJustice,
+    };
+
+    private CustodyTransferred Pass(string reference, string from, string to, bool returned = false)
+    {
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(2);
+        var decision = returned
+            ? _fixture.Return(from, to, reference)
+            : _fixture.Do(
+                CaseFixture.Consular,
+                new Consular.V1.HandoverConfirmed(_fixture.Confirmed(to == "CH" ? Route.NeutralAccommodation : Route.Article12Transfer, to))
+                {
+                    Prisoner = reference,
+                    FromPower = from,
+                    DetainingParticipant = OrganOf[from],
+                    AcceptingParticipant = OrganOf[to],
+                },
+                Reactions.HandedOver
+            );
+        return Assert.IsType<CustodyTransferred>(Assert.Single(decision.Changes).Event);
+    }
+
+    private string[] FormerPowersOf(string reference)
+    {
+        string[] former = [.. _fixture.PrisonerOf(reference).FormerPowers];
+        Assert.Equal(former, _fixture.TheCase.Prisoners.Single(p => p.Prisoner == reference).FormerPowers);
+        return former;
+    }
+
+    // Ukraine handed him over, and the Republic of Korea registered him anew and handed him on.
+    private string HandedOnUnderTheKeptReference()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        Pass(CaseFixture.P, "UA", "KR");
+        var kept = AnewInKorea();
+        LinkByKorea(CaseFixture.P, kept);
+        Pass(kept, "KR", "CH");
+        Assert.Equal(
+            [
+                ["UA"],
+                ["KR"],
+            ],
+            (string[][])[FormerPowersOf(CaseFixture.P), FormerPowersOf(kept)]
+        );
+        return kept;
+    }
+
+    /// <summary>He is one man, and his chain of powers runs over all of his references (12(3)).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void Who_comes_back_under_one_reference_relieves_the_powers_that_came_after_it_under_the_other(bool returned)
+    {
+        var kept = HandedOnUnderTheKeptReference();
+        var back = Pass(returned ? CaseFixture.P : kept, "CH", "UA", returned);
+        Assert.Equal(["KR", "UA"], back.RelievedPowers.Order());
+        Assert.Equal(returned ? [] : ["CH"], FormerPowersOf(kept));
+    }
+
+    [Fact]
+    public void A_power_before_the_one_to_which_he_comes_back_answers_still_under_whichever_reference()
+    {
+        var kept = HandedOnUnderTheKeptReference();
+        Assert.Equal(["KR"], Pass(kept, "CH", "KR", returned: true).RelievedPowers);
+        Pass(kept, "KR", "CH");
+        Assert.Equal(
+            [
+                ["UA"],
+                ["KR"],
+            ],
+            (string[][])[FormerPowersOf(CaseFixture.P), FormerPowersOf(kept)]
+        );
+    }
+
+    /// <summary>It was another man whom the power had given before that has this one now (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_power_answers_again_that_another_mans_chain_had_relieved()
+    {
+        var kept = HandedOnUnderTheKeptReference();
+        Pass(kept, "CH", "UA");
+        var link = _fixture.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
+        var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc), Prisoners.CorrectRecord);
+        var told = Assert.Single(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>());
+        Assert.Equal((kept, true, "UA"), (told.Prisoner, told.Undone, told.ToPower));
+        Assert.Equal(["KR", "CH"], told.TransferringPowers);
+        Assert.Null(told.PassTime);
+        Assert.Equal(_fixture.PrisonerOf(kept).Statuses.First(s => s.PassedTo == "CH").Time, told.RelievedSinceTime);
+        Assert.Equal(
+            [
+                ["UA"],
+                ["KR", "CH"],
+            ],
+            (string[][])[FormerPowersOf(CaseFixture.P), FormerPowersOf(kept)]
+        );
+        Assert.Equal(("KR", "UA"), (_fixture.Prisoner.DetainingPower, _fixture.PrisonerOf(kept).DetainingPower));
+    }
+
+    /// <summary>The power transferred him under a reference that stays linked, and the man who came to it was another one (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_custody_tells_who_answers_for_a_transfer_under_each_other_reference()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        Pass(CaseFixture.P, "UA", "KR");
+        var (kept, other) = (AnewInKorea(), AnewInKorea());
+        LinkByKorea(other, kept);
+        LinkByKorea(CaseFixture.P, kept);
+        var back = Pass(other, "KR", "UA");
+        Assert.Equal(["UA"], back.RelievedPowers);
+        var link = _fixture.PrisonerOf(other).Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
+        var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc, other), Prisoners.CorrectRecord);
+        var told = undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>().Single(e => e.Undone);
+        Assert.Equal((kept, "KR"), (told.Prisoner, told.ToPower));
+        Assert.Empty(told.FormerPowers);
+        Assert.Equal(["UA"], told.TransferringPowers);
+        Assert.Equal(told.PassTime, told.RelievedSinceTime);
+        Assert.Equal(["KR"], FormerPowersOf(other));
+    }
+
     // What the power records of him to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {

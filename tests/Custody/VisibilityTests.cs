@@ -365,6 +365,7 @@ public class VisibilityTests
             "to_power",
             "former_powers",
             "relieved_powers",
+            "transferring_powers",
             "state",
             "duty",
         ];

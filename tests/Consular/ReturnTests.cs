@@ -380,6 +380,37 @@ public sealed class ReturnTests
         Assert.Equal(was == State.ReturnRequested ? transfer : "", ActiveOf(third));
     }
 
+    /// <summary>He passed as it was said, but it relieved nobody: it was another man whom the power had given before. So a journey of his goes
+    /// on (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_power_answers_again_whom_another_mans_chain_had_relieved_and_no_journey_is_called_off()
+    {
+        var transfer = _fixture.To(State.Monitored, CaseFixture.Second);
+        _fixture.Pass("UA", "KR");
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("KR", "RU", prisoner: CaseFixture.Second, relieved: ["UA"]);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+        var next = _fixture.Draft(CaseFixture.Kr, CaseFixture.Second);
+        _fixture.Do(CaseFixture.Kr, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
+        _fixture.Undo(link, "KR");
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                FromPower = "RU",
+                ToPower = "RU",
+                Undone = true,
+                FormerPowers = { "UA", "KR" },
+                TransferringPowers = { "UA", "KR" },
+                RelievedSinceTime = passed,
+            }
+        );
+        Assert.Equal((State.Monitored, State.Submitted), (_fixture.Transfer(transfer).State, _fixture.Transfer(next).State));
+    }
+
     /// <summary>Custody refuses it, because by what it knows then another power answers for him (D1).</summary>
     [Theory]
     [InlineData(State.Agreed), InlineData(State.Submitted), InlineData(State.Withdrawn)]

@@ -784,6 +784,8 @@ public class DuplicateTests
     {
         var kept = HandedOnUnderTheKeptReference();
         Pass(kept, "CH", "UA");
+        // Nobody was handed over who was not, so a journey of his goes on.
+        _fixture.Begin("KR", kept, "transfer_2");
         var link = _fixture.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
         var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc), Prisoners.CorrectRecord);
         var told = Assert.Single(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>());
@@ -799,6 +801,7 @@ public class DuplicateTests
             (string[][])[FormerPowersOf(CaseFixture.P), FormerPowersOf(kept)]
         );
         Assert.Equal(("KR", "UA"), (_fixture.Prisoner.DetainingPower, _fixture.PrisonerOf(kept).DetainingPower));
+        Assert.Equal(CustodyState.InTransit, _fixture.PrisonerOf(kept).State);
     }
 
     /// <summary>The power transferred him under a reference that stays linked, and the man who came to it was another one (12(3)).</summary>

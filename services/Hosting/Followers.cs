@@ -261,9 +261,9 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
             {
                 if (found.Fault is not null)
                     Unread[id] = found.Fault;
-                foreach (var party in found.Case?.Parties ?? [])
-                    if (!_byParty.TryAdd(party.Participant, [id]))
-                        _byParty[party.Participant].Add(id);
+                foreach (var party in Cases.PartiesOf(found.Case))
+                    if (!_byParty.TryAdd(party, [id]))
+                        _byParty[party].Add(id);
             }
         }
 

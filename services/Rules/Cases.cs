@@ -169,6 +169,9 @@ public static class Cases
     public static Reader ReaderOf(Participant participant, params IEnumerable<Case> cases) =>
         new(participant, new HeldTokens(participant, [.. cases.Where(c => IsParty(participant, c)).Select(c => c.Id)]));
 
+    /// <summary>The participants that are parties to a case; null: there is none.</summary>
+    public static IEnumerable<string> PartiesOf(Case? @case) => @case?.Parties.Select(p => p.Participant) ?? [];
+
     /// <summary>Whether a participant is a party to a case.</summary>
     public static bool IsParty(Participant participant, Case @case) => @case.Parties.Any(p => p.Participant == participant.Id);
 

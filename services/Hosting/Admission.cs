@@ -43,7 +43,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
 
     private readonly Places _writes = OfCalls(limits, time),
         _reads = OfCalls(limits, time),
-        _streams = OfStreams(limits, time);
+        _streams = OfStreams(limits, time),
+        _questions = OfQuestions(limits, time);
     private readonly Bodies _bodies = new(limits);
     private readonly Pause _pause = new(limits.RefusalDelay, time);
 
@@ -60,6 +61,14 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             new(limits.MaxStreams, limits.MaxStreamsPerParticipant, limits.MaxStreamsPerParticipant, limits.OwnPlaces, 0),
             Full("the participant has as many streams open as it may have"),
             Full("the service has as many streams open as it may have"),
+            time
+        );
+
+    private static Places OfQuestions(EdgeLimits limits, TimeProvider time) =>
+        new(
+            new(limits.MaxQuestions, limits.MaxQuestionsPerParticipant, limits.MaxQuestionsPerParticipant, limits.OwnQuestions, 0),
+            Full("as many of the participant's writes ask another service as may at once"),
+            Full("as many writes ask another service as may at once"),
             time
         );
 
@@ -111,6 +120,22 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             await _pause.Wait();
         return full;
     }
+
+    /// <summary>Takes a place for a write's question to another service. That service counts all questions of this one as calls of one
+    /// participant, so without these places the writes of one participant could use up what the others, and reactions to events, need
+    /// there.</summary>
+    /// <param name="call">The write.</param>
+    /// <returns>The refusal, given after a pause; null: the write may ask until <see cref="LeaveQuestion"/>.</returns>
+    public async ValueTask<Refusal?> EnterQuestion(EdgeCall call)
+    {
+        if (_questions.Take(call.Caller.Participant.Id, urgent: false) is not { } full)
+            return null;
+        await _pause.Wait();
+        return full.Refusal;
+    }
+
+    /// <summary>The question was answered, or failed.</summary>
+    public void LeaveQuestion(EdgeCall call) => _questions.GiveBack(call.Caller.Participant.Id);
 
     private static Kind? KindOf(EdgeCall call) =>
         call.Rpc is { } rpc ? Kinds.GetValueOrDefault(rpc.Name)

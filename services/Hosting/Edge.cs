@@ -35,6 +35,7 @@ public static class Edge
         services.AddSingleton(p => new Writes(
             p.GetRequiredService<ServiceLedger>(),
             p.GetRequiredService<Access>(),
+            p.GetRequiredService<Admission>(),
             p.GetRequiredService<TimeProvider>()
         ));
         services.AddSingleton(p => new Reads(p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<PageTokens>()));

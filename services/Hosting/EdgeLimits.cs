@@ -99,6 +99,18 @@ public sealed record EdgeLimits
     /// <see cref="MaxCallsPerParticipant"/> if their precedence is FLASH: 16.</summary>
     public int PlacesForFlash { get; init; } = 16;
 
+    /// <summary>How many writes may ask another service at once, each by at most two calls: 8, and beyond these <see cref="OwnQuestions"/> of
+    /// each participant. One more is refused (OVERLOADED) before it asks, whatever its precedence. To the service that is asked, all of them are
+    /// calls of one participant, of which it takes <see cref="MaxCallsBesideOthers"/>. So the greater part is left to reactions to events and
+    /// to the search for missed events (<c>ListEvents</c>), also where three replicas ask one.</summary>
+    public int MaxQuestions { get; init; } = 8;
+
+    /// <summary>How many of them may be of one participant: 4.</summary>
+    public int MaxQuestionsPerParticipant { get; init; } = 4;
+
+    /// <summary>How many writes of a participant can ask at once whatever others do: 1.</summary>
+    public int OwnQuestions { get; init; } = 1;
+
     /// <summary>How long a call that is no stream may take, from its head to the last byte of its answer, and how long a stream may take to
     /// send its request: 60 seconds. After that, it is reset.</summary>
     public TimeSpan CallTime { get; init; } = TimeSpan.FromSeconds(60);

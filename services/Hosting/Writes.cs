@@ -13,9 +13,11 @@ public sealed class Writes
 {
     private readonly ServiceLedger _ledger;
     private readonly Access _access;
+    private readonly Admission _admission;
     private readonly TimeProvider _time;
 
-    internal Writes(ServiceLedger ledger, Access access, TimeProvider time) => (_ledger, _access, _time) = (ledger, access, time);
+    internal Writes(ServiceLedger ledger, Access access, Admission admission, TimeProvider time) =>
+        (_ledger, _access, _admission, _time) = (ledger, access, admission, time);
 
     /// <summary>Runs one write by its rule.</summary>
     /// <param name="request">The request, as received.</param>
@@ -42,7 +44,7 @@ public sealed class Writes
     /// <param name="rule">The rule that decides.</param>
     /// <param name="ask">Asks another service before the command is queued. It is not called if the request was answered before. If it gets
     /// no answer, the write is refused, with the name of what was asked, and the refusal is not stored (D9: unreachable means
-    /// refused).</param>
+    /// refused). It is refused before it asks where too many ask at once (<see cref="EdgeLimits.MaxQuestions"/>).</param>
     /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
     /// decides by one that is not kept, too.</param>
     /// <exception cref="RpcException">The refusal.</exception>
@@ -103,7 +105,7 @@ public sealed class Writes
             throw Refuse(context, wrong);
         if (outcome is null)
         {
-            var (asked, missed) = ask is null ? default : await Ask(() => ask(request, caller, cancel), cancel);
+            var (asked, missed) = ask is null ? default : await Ask(context, () => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
                     ? CommandOf(
@@ -194,8 +196,15 @@ public sealed class Writes
     }
 
     // The other service's answer, or the refusal because there is none.
-    private static async Task<(IMessage? Asked, Refusal? Missed)> Ask(Func<Task<IMessage?>> ask, CancellationToken cancel)
+    private async Task<(IMessage? Asked, Refusal? Missed)> Ask(
+        ServerCallContext context,
+        Func<Task<IMessage?>> ask,
+        CancellationToken cancel
+    )
     {
+        var call = EdgeCall.Of(context);
+        if (await _admission.EnterQuestion(call) is { } full)
+            throw Refuse(context, full);
         try
         {
             return (await ask(), null);
@@ -207,6 +216,10 @@ public sealed class Writes
                 null,
                 new Refusal(Reason.Unavailable, new Dictionary<string, string> { ["missing"] = $"an answer to {asked}", ["asked"] = asked })
             );
+        }
+        finally
+        {
+            _admission.LeaveQuestion(call);
         }
     }
 

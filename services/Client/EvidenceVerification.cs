@@ -41,14 +41,15 @@ public sealed record ProvedEntry(
 /// <param name="Root">The root hash.</param>
 /// <param name="Cosigned">Who cosigned the checkpoint, and when.</param>
 /// <param name="Demanded">How many cosignatures the agreement demands.</param>
-/// <param name="Complete">Per audience of the case how many entries it may see, all of which are in the file.</param>
+/// <param name="Complete">Per audience of the case, by its name: how many entries it may see up to a position, all of which are in the file.
+/// What comes after that position, or is for an audience that is not here, may have been left out.</param>
 public sealed record ProvedLog(
     string Service,
     ulong Size,
     byte[] Root,
     IReadOnlyList<(string Participant, DateTimeOffset Time)> Cosigned,
     uint Demanded,
-    IReadOnlyList<(string Audience, ulong Number)> Complete
+    IReadOnlyList<(string Audience, ulong Number, ulong Position)> Complete
 );
 
 /// <summary>The result of verifying an evidence file.</summary>
@@ -97,9 +98,13 @@ public sealed class EvidenceVerification
 
     /// <summary>Verifies a file.</summary>
     /// <param name="file">Its bytes.</param>
-    /// <param name="own">An agreement of the reader's own, which must be among the versions of each log; null: none.</param>
-    public static EvidenceReport Verify(ReadOnlySpan<byte> file, Agreement? own = null)
+    /// <param name="own">The digest of an agreement of the reader's own (<see cref="AgreementVersions.DigestOf"/>), which must be among the
+    /// versions of each log; null: none.</param>
+    /// <exception cref="ArgumentException">The digest has not 32 bytes.</exception>
+    public static EvidenceReport Verify(ReadOnlySpan<byte> file, byte[]? own = null)
     {
+        if (own is { Length: not SHA256.HashSizeInBytes })
+            throw new ArgumentException($"a digest has {SHA256.HashSizeInBytes} bytes", nameof(own));
         if (EvidenceFile.Read(file, out var lines, out var headers) is { } broken)
             return new EvidenceReport { Break = broken, Head = lines.FirstOrDefault().Line?.Head };
         var verification = new EvidenceVerification(lines, headers);
@@ -112,7 +117,7 @@ public sealed class EvidenceVerification
         return report;
     }
 
-    private EvidenceBreak? Check(Agreement? own)
+    private EvidenceBreak? Check(byte[]? own)
     {
         if (AsExported() is not { } changed)
             return Contents() ?? Exporter() ?? (own is null ? null : Owned(own));
@@ -184,15 +189,11 @@ public sealed class EvidenceVerification
             : null;
     }
 
-    private EvidenceBreak? Owned(Agreement own)
+    private EvidenceBreak? Owned(byte[] own)
     {
-        var digest = AgreementVersions.DigestOf(own);
         foreach (var log in Logs())
-            if (!_histories[log.Service].Versions.Any(v => AgreementVersions.DigestOf(v).AsSpan().SequenceEqual(digest)))
-                return new(
-                    log.Entries[0] + 1,
-                    $"the reader's own agreement, version {own.Version}, is not among those by which {log.Service} judged"
-                );
+            if (!_histories[log.Service].Versions.Any(v => AgreementVersions.DigestOf(v).AsSpan().SequenceEqual(own)))
+                return new(log.Entries[0] + 1, $"the reader's own agreement is not among those by which {log.Service} judged");
         return null;
     }
 
@@ -333,7 +334,7 @@ public sealed class EvidenceVerification
                     signed.Root,
                     CosignedBy(judged),
                     latest.CosignaturesDemanded,
-                    _head.Case.Length == 0 ? [] : [.. verified.Complete.Seen]
+                    _head.Case.Length == 0 ? [] : [.. verified.Complete.Last.OrderBy(l => l.Audience, StringComparer.Ordinal)]
                 )
             );
         }

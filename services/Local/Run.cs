@@ -375,7 +375,7 @@ public static class Run
         await using (var stream = PrivateFiles.Open(path, FileMode.Create))
             await new EvidenceExport(exporter.Client, TimeProvider.System).Write(@case, stream, null, cancel);
         var file = await File.ReadAllBytesAsync(path, cancel);
-        var report = EvidenceVerification.Verify(file, exporter.Client.Agreement);
+        var report = EvidenceVerification.Verify(file, AgreementVersions.DigestOf(exporter.Client.Agreement));
         timeline.Verify(
             $"the evidence that {exporter.Id} exports is verified by the agreement alone",
             report.Break is null,

@@ -138,7 +138,7 @@ internal static class ApproveCommand
             try
             {
                 var message = Open(place, request, owner, files);
-                screen.Line(new Span($"  {place.Path}, sealed to {to}:", Style.Dim));
+                screen.Paragraph($"{place.Path}, sealed to {to}:", 2, Style.Dim);
                 SealedMessages.Write(screen, message, null, 4);
             }
             catch (Exception e)
@@ -210,6 +210,9 @@ internal static class ApproveCommand
             throw new FormatException(
                 $"the key is {owner.Id}'s, and {caller} would send the request: an approval counts only for its own participant"
             );
+        // Texts that the contract does not allow could also pose as what is shown beside them.
+        if (Limits.Faults(request, new HashSet<string> { "request_id" }) is { Count: > 0 } faults)
+            throw new FormatException(string.Join('\n', faults.Select(f => $"{f.Path} {f.What}")));
         if (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) is Actor actor && actor.Official == key.Official)
             throw new FormatException($"{key.Official} acts in this request, and his own approval does not count");
         if (approvals.FirstOrDefault(a => a.Official == key.Official) is { } before)

@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.Security.Cryptography;
+using Ministries.Trust;
 using PrivateFiles = Ministries.Ledger.PrivateFiles;
 using WholeFile = Ministries.Ledger.WholeFile;
 
@@ -66,9 +68,9 @@ internal static class EvidenceCommand
         var file = new Argument<FileInfo>("file") { Description = "The evidence file." };
         var agreement = new Option<string?>("--agreement")
         {
-            HelpName = "file",
+            HelpName = "file|digest",
             Description =
-                "The reader's own agreement.json. The keys in the evidence file must be keys of this agreement. Not given: that of the folder "
+                "The reader's own agreement.json, or its digest (64 hexadecimal digits). The keys in the evidence file must be keys of this agreement. Not given: that of the folder "
                 + "that a variable or the profile names, if it has one; none: without one.",
         };
         var command = new Command(
@@ -104,12 +106,17 @@ internal static class EvidenceCommand
             }
         }
         // Its signatures need no check of their own: it must be one of the file's versions, and theirs are verified.
-        var own = agreement is null or "none" ? null : EvidenceFile.ReadAgreement(File.ReadAllBytes(agreement));
+        var own =
+            agreement is null or "none" ? null
+            : IsDigest(agreement) ? Convert.FromHexString(agreement)
+            : AgreementVersions.DigestOf(EvidenceFile.ReadAgreement(File.ReadAllBytes(agreement)));
         var report = EvidenceVerification.Verify(File.ReadAllBytes(file), own);
         if (!Answers.WriteData(connection, EvidenceText.ToJson(report)))
             EvidenceText.Write(report, connection.Screen);
         return report.Break is null ? ExitCodes.Done : ExitCodes.WasRefused;
     }
+
+    private static bool IsDigest(string text) => text.Length == 2 * SHA256.HashSizeInBytes && text.All(char.IsAsciiHexDigit);
 
     private sealed class Told(TextWriter error) : IProgress<string>
     {

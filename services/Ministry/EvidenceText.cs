@@ -85,6 +85,14 @@ internal static class EvidenceText
                         ["root"] = Convert.ToHexStringLower(l.Root),
                         ["cosigned"] = new JsonArray([.. l.Cosigned.Select(c => (JsonNode)c.Participant)]),
                         ["demanded"] = l.Demanded,
+                        ["complete"] = new JsonArray([
+                            .. l.Complete.Select(c => new JsonObject
+                            {
+                                ["audience"] = c.Audience,
+                                ["number"] = c.Number,
+                                ["position"] = c.Position,
+                            }),
+                        ]),
                     }),
                 ]),
                 ["entries"] = new JsonArray([
@@ -115,7 +123,7 @@ internal static class EvidenceText
     private static string How(ProvedEntry entry)
     {
         if (entry.Privileged)
-            return "signed by it; privileged, not shown";
+            return "by the service's word; privileged, not shown";
         if (entry.IsAgreement)
             return "signed by those whom it affects";
         var events = string.Join(", ", entry.Events.Select(Last));
@@ -127,7 +135,7 @@ internal static class EvidenceText
                         : ""
                 );
         return entry.Header.Parts.Any(p => p.Kind == PartKind.Signature)
-            ? $"its request is not shown; {events}"
+            ? $"its request is not shown; by the service's word: {events}"
             : $"the service's own: {events}";
     }
 
@@ -157,8 +165,13 @@ internal static class EvidenceText
         if (receipts > 0)
             yield return $"{receipts} of the entries were acknowledged by receipt when they were made";
         foreach (var log in report.Logs.Where(l => l.Complete.Count > 0))
-            yield return $"nothing was left out of {log.Service} before its last entry here: "
-                + string.Join(", ", log.Complete.Select(c => $"all {c.Number} entries for {Audience(c.Audience, report.Head!.Case)}"));
+            yield return $"nothing was left out of {log.Service} as far as the numbers of its entries reach: "
+                + string.Join(
+                    ", ",
+                    log.Complete.Select(c =>
+                        $"all {c.Number} entries for {Audience(c.Audience, report.Head!.Case)} up to entry {c.Position}"
+                    )
+                );
         if (report.Anchored)
             yield return "the keys are those of the reader's own agreement";
     }
@@ -174,15 +187,39 @@ internal static class EvidenceText
             yield return "that the services show everybody the same logs: nobody cosigned them";
         var unseen = report.Entries.Count(e => e.Key.Length == 0 && !e.Privileged && e.Header.Parts.Any(p => p.Kind == PartKind.Signature));
         if (unseen > 0)
-            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: "
+            yield return $"who asked what in {unseen} requests that {report.Head!.Participant} may not see: "
                 + "for these there is only the services' word";
         var own = report.Entries.Count(e => !e.IsAgreement && e.Header.Parts.All(p => p.Kind != PartKind.Signature));
         if (own > 0)
             yield return $"what the services did on their own in {own} entries: for these there is only their word";
         var privileged = report.Entries.Count(e => e.Privileged);
         if (privileged > 0)
-            yield return $"what a neutral observer wrote in {privileged} entries: it is privileged, and it has not permitted that it be shown";
+            yield return $"that a neutral observer made {privileged} entries, and what it wrote in them: they are privileged, and it has not "
+                + "permitted that they and their signatures be shown";
+        foreach (var line in NotComplete(report))
+            yield return line;
         yield return "what happened after the last entry here, who the officials are by name, and what is sealed";
+    }
+
+    // Its exporter need not show an entry's numbers. So without them he may have left out entries.
+    private static IEnumerable<string> NotComplete(EvidenceReport report)
+    {
+        if (report.Head!.Case.Length == 0)
+        {
+            yield return "that nothing was left out: the file is of one request";
+            yield break;
+        }
+        foreach (var log in report.Logs)
+        {
+            var last = report.Entries.Where(e => e.Service == log.Service).Max(e => e.Header.Position);
+            if (log.Complete.Count == 0)
+                yield return $"that nothing was left out of {log.Service}: none of its entries here shows a number in the case";
+            else if (log.Complete.Max(c => c.Position) is var reached && reached < last)
+                yield return $"that nothing was left out of {log.Service} after entry {reached}: "
+                    + "none of its entries here after that shows a number in the case";
+        }
+        if (report.Logs.Any(l => l.Complete.Count > 0))
+            yield return "that nothing was left out for others than those whose entries are counted above, or after the entries named there";
     }
 
     // The words for an audience of the case: everybody in it, one side of it, with a clearance, one participant.

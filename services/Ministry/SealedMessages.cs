@@ -37,6 +37,10 @@ internal static class SealedMessages
     {
         foreach (var (faulty, what) in MinistryClient.FaultsOf(message, fields))
             screen.Paragraph($"not as the contract declares it: {faulty} {what}", indent, Style.Warning);
-        new Fields(screen, whole: true).Write(Printable.Of(message), indent);
+        // Of what was not opened nothing is known, not even a no.
+        string[] unknown = fields is null
+            ? []
+            : [.. message.Descriptor.Fields.InFieldNumberOrder().Where(f => !fields.Contains((uint)f.FieldNumber)).Select(f => f.Name)];
+        new Fields(screen, whole: true).Write(Printable.Of(message), indent, unknown);
     }
 }

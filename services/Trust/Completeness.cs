@@ -15,14 +15,10 @@ public sealed class Completeness(bool fromStart, string @case = "")
 {
     private readonly Dictionary<string, (ulong Number, ulong Position)> _last = [];
 
-    /// <summary>How far each audience was seen without a gap: the number of its last entry.</summary>
-    public IEnumerable<(string Audience, ulong Number)> Seen =>
-        _last.Select(l => (l.Key, l.Value.Number)).OrderBy(l => l.Key, StringComparer.Ordinal);
-
     /// <summary>Goes on where another reading ended: the number of an audience's last entry, and that entry's position.</summary>
     public void Resume(string audience, ulong number, ulong position) => _last[audience] = (number, position);
 
-    /// <summary>The last entry of each audience: its number and position.</summary>
+    /// <summary>How far each audience was seen without a gap: the number and the position of its last entry.</summary>
     public IEnumerable<(string Audience, ulong Number, ulong Position)> Last =>
         _last.Select(l => (l.Key, l.Value.Number, l.Value.Position));
 

@@ -5,6 +5,7 @@ using Ministries.Client;
 using Ministries.Evidence.V1;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Evidence.Tests;
@@ -23,7 +24,7 @@ public sealed class EvidenceTests(CaseFiles files)
         foreach (var participant in (string[])[Seoul, Headquarters])
         {
             var file = files.Of(participant);
-            var report = EvidenceVerification.Verify(file, Agreement());
+            var report = EvidenceVerification.Verify(file, AgreementVersions.DigestOf(Agreement()));
             Assert.Null(report.Break);
             Assert.True(report.Anchored);
             Assert.Null((await Node.Verify([file], Cancel))[0]);
@@ -53,7 +54,72 @@ public sealed class EvidenceTests(CaseFiles files)
         var text = new StringWriter();
         var shell = new Shell { Variable = _ => null, Input = () => TextReader.Null };
         EvidenceText.Write(report, new Screen(text, shell));
-        Assert.Contains($"what a neutral observer wrote in {observers.Count} entries: it is privileged", text.ToString());
+        Assert.Contains($"that a neutral observer made {observers.Count} entries, and what it wrote in them", text.ToString());
+        Assert.Contains("by the service's word; privileged, not shown", text.ToString());
+        // Nothing in the file shows their signatures.
+        Assert.DoesNotContain("signed by it", text.ToString());
+    }
+
+    [Theory]
+    [InlineData("the later ones show no numbers"), InlineData("none shows a number"), InlineData("none shows a number of an audience")]
+    public async Task An_entry_that_its_exporter_left_out_is_not_said_to_be_there(string shown)
+    {
+        var lines = CaseFiles.LinesOf(files.Of(Seoul));
+        var consular = lines
+            .SkipWhile(l => l.Log?.Service != "consular")
+            .Skip(1)
+            .TakeWhile(l => l.Entry is not null)
+            .Select(l => (Line: l, l.Entry, EntryHeader.Parser.ParseFrom(l.Entry.Header).Position))
+            .ToList();
+        var (left, at) = (consular[^3], consular.Count - 3);
+        var dropped = left.Entry.Audience.Select(n => n.Audience).ToHashSet();
+        Assert.NotEmpty(dropped);
+        lines.Remove(left.Line);
+        foreach (var (_, entry, _) in shown == "the later ones show no numbers" ? consular[at..] : consular)
+            if (shown != "none shows a number of an audience")
+                entry.Audience.Clear();
+            else
+                foreach (var number in entry.Audience.Where(n => dropped.Contains(n.Audience)).ToList())
+                    entry.Audience.Remove(number);
+        var file = files.Sealed(lines, Seoul);
+
+        var report = EvidenceVerification.Verify(file);
+        Assert.Null(report.Break);
+        var reached = consular.Where(e => e.Line != left.Line && e.Entry.Audience.Count > 0).Select(e => (ulong?)e.Position).Max();
+        var log = report.Logs.Single(l => l.Service == "consular");
+        Assert.DoesNotContain(log.Complete, c => c.Position > reached || c.Position >= left.Position && dropped.Contains(c.Audience));
+        var json = EvidenceText.ToJson(report);
+        var said = json["proved"]!.AsArray().Select(l => (string)l!).Where(l => l.Contains("left out of consular")).ToList();
+        Assert.Equal(reached is null ? 0 : 1, said.Count);
+        var not = json["not_proved"]!.AsArray().Select(l => (string)l!).Where(l => l.Contains("left out of consular")).ToList();
+        var unproved = $"that nothing was left out of consular{(reached is null ? "" : $" after entry {reached}")}";
+        Assert.Equal(reached == consular[^1].Position ? 0 : 1, not.Count);
+        Assert.All(not, l => Assert.StartsWith(unproved, l));
+
+        var path = Path.Combine(files.Folder, Path.GetRandomFileName());
+        await File.WriteAllBytesAsync(path, file, Cancel);
+        var (code, text) = await Node.Run(Cancel, path);
+        Assert.Equal(0, code);
+        Assert.Equal(not.Count > 0, text.Contains(unproved, StringComparison.Ordinal));
+        var proved = text[..text.IndexOf("Not proved", StringComparison.Ordinal)];
+        Assert.Equal(
+            said.Count,
+            proved.Split('\n').SkipWhile(l => !l.StartsWith("Log consular")).Skip(1).Take(1).Count(l => l.Contains("left out"))
+        );
+    }
+
+    [Fact]
+    public void A_file_of_one_request_is_not_said_to_be_complete()
+    {
+        var lines = CaseFiles.LinesOf(files.Of(Seoul));
+        var own = lines
+            .Where(l => l.Entry is { Receipt: not null })
+            .Select(l => EntryHeader.Parser.ParseFrom(l.Entry.Header))
+            .First(h => h.Participant == Seoul);
+        (lines[0].Head.Case, lines[0].Head.RequestId) = ("", own.RequestId);
+        var json = EvidenceText.ToJson(EvidenceVerification.Verify(files.Sealed(lines, Seoul)));
+        Assert.DoesNotContain(json["proved"]!.AsArray(), l => ((string)l!).Contains("left out"));
+        Assert.Contains("that nothing was left out: the file is of one request", json["not_proved"]!.AsArray().Select(l => (string)l!));
     }
 
     [Fact]
@@ -71,7 +137,7 @@ public sealed class EvidenceTests(CaseFiles files)
     {
         var own = Agreement();
         own.Participants[0].SigningKeys[0].PublicKey = ByteString.CopyFrom(new byte[32]);
-        var report = EvidenceVerification.Verify(files.Of(Seoul), own);
+        var report = EvidenceVerification.Verify(files.Of(Seoul), AgreementVersions.DigestOf(own));
         Assert.Equal(3, report.Break?.Line);
         Assert.Contains("the reader's own agreement", report.Break!.Meaning);
     }
@@ -130,8 +196,8 @@ public sealed class EvidenceTests(CaseFiles files)
         (again.Id, again.Official) = ($"{Seoul}/approvals-9", "kr-mfa-official-9");
         keys.Add(again);
         version.Signatures.Clear();
-        foreach (var signer in version.Participants.Where(Trust.AgreementVersions.Signs))
-            Trust.AgreementVersions.Sign(
+        foreach (var signer in version.Participants.Where(AgreementVersions.Signs))
+            AgreementVersions.Sign(
                 version,
                 signer.Id,
                 signer.SigningKeys.First(k => k.Use == SigningKeyUse.Agreements).Id,
@@ -363,6 +429,26 @@ public sealed class EvidenceTests(CaseFiles files)
         Assert.StartsWith("BROKEN at line ", output, StringComparison.Ordinal);
         (code, _) = await Ministry("evidence", "verify", Path.Combine(files.Folder, "none"));
         Assert.Equal(2, code);
+    }
+
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public async Task The_digest_of_an_agreement_is_the_readers_agreement_in_both(bool another)
+    {
+        var digest = Convert.ToHexString(another ? new byte[32] : AgreementVersions.DigestOf(Agreement()));
+        foreach (var given in (string[])[digest, digest.ToLowerInvariant()])
+        {
+            var (code, output) = await Ministry("evidence", "verify", files.PathOf(Seoul), "--agreement", given);
+            var second = await Node.Run(Cancel, files.PathOf(Seoul), "--agreement", given);
+            Assert.Equal((another ? 1 : 0, another ? 1 : 0), (code, second.Code));
+            Assert.Contains(another ? "BROKEN at line 3" : "the keys are those of the reader's own agreement", output);
+            Assert.Contains(another ? "line 3:" : "It is the agreement that you gave", second.Output);
+        }
+        // A file's content is JSON in both.
+        var path = Path.Combine(files.Folder, Path.GetRandomFileName());
+        await File.WriteAllTextAsync(path, digest, Cancel);
+        Assert.Equal(2, (await Ministry("evidence", "verify", files.PathOf(Seoul), "--agreement", path)).Code);
+        Assert.Equal(2, (await Node.Run(Cancel, files.PathOf(Seoul), "--agreement", path)).Code);
     }
 
     [Fact]

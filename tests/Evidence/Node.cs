@@ -49,14 +49,17 @@ public static class Node
     }
 
     /// <summary>Runs the verifier's own tests.</summary>
-    public static async Task<(int Code, string Output)> Test(CancellationToken cancel)
+    public static Task<(int Code, string Output)> Test(CancellationToken cancel) =>
+        Start(["--test", Path.Combine(Path.GetDirectoryName(Script())!, "verify.test.mjs")], cancel);
+
+    /// <summary>Runs the verifier as a person does.</summary>
+    public static Task<(int Code, string Output)> Run(CancellationToken cancel, params string[] arguments) =>
+        Start([Script(), .. arguments], cancel);
+
+    private static async Task<(int Code, string Output)> Start(string[] arguments, CancellationToken cancel)
     {
         using var node = Process.Start(
-            new ProcessStartInfo("node", ["--test", Path.Combine(Path.GetDirectoryName(Script())!, "verify.test.mjs")])
-            {
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-            }
+            new ProcessStartInfo("node", arguments) { RedirectStandardOutput = true, RedirectStandardError = true }
         )!;
         var error = node.StandardError.ReadToEndAsync(cancel);
         var output = await node.StandardOutput.ReadToEndAsync(cancel);

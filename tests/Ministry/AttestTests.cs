@@ -136,6 +136,31 @@ public sealed class AttestTests(Services services) : IClassFixture<Services>
         await (icrc with { Typed = "y\n" }).Succeed(attest);
     }
 
+    [Fact]
+    public async Task An_official_reads_the_translations_that_he_attests()
+    {
+        var key = Path.Combine(services.Folder, "icrc", "officials", $"{Trust.Pki.OfficialOf("icrc", 2)}.key");
+        var content = Content();
+        content.Words.Translations.Add(
+            new Translation
+            {
+                Language = "ko",
+                Text = "An invented translation.",
+                Translator = "translator-1",
+            }
+        );
+        var statement = await Record(["icrc"], _ => { }, content);
+        var icrc = new CommandRunner(services) { As = "icrc", Typed = "n\n" };
+        var shown = await icrc.Run([
+            .. (string[])["custody", "attest-statement", "--statement", statement, "--role", "interpreter", "--sign-with", key],
+            .. (string[])["--actor.office", "delegation", "--actor.official", Interpreter, "--actor.authority", "order-1"],
+        ]);
+        Assert.Equal(ExitCodes.Declined, shown.Code);
+        foreach (var words in (string[])["Invented words.", "An invented translation.", "translator-1"])
+            Assert.Contains(words, shown.Error);
+        Assert.Contains("An invented translation.", (await icrc.Succeed("open", statement)).Output);
+    }
+
     private static StatementContent Content() =>
         new()
         {
@@ -151,7 +176,7 @@ public sealed class AttestTests(Services services) : IClassFixture<Services>
             Role = AttesterRole.Interpreter,
         };
 
-    private async Task<string> Record(string[] recipients, Action<RecordStatementRequest> change)
+    private async Task<string> Record(string[] recipients, Action<RecordStatementRequest> change, StatementContent? content = null)
     {
         var icrc = services.As("icrc");
         var now = DateTimeOffset.UtcNow.ToTimestamp();
@@ -200,7 +225,7 @@ public sealed class AttestTests(Services services) : IClassFixture<Services>
                 },
             },
         };
-        icrc.Seal(request, Content(), recipients);
+        icrc.Seal(request, content ?? Content(), recipients);
         change(request);
         return (await icrc.Custody.RecordStatementAsync(request, cancellationToken: Cancel)).Statement;
     }

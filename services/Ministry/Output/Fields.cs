@@ -10,10 +10,14 @@ namespace Ministries.Ministry;
 /// <summary>Messages in words for a person: a field to a line under the name by which its flag goes, enum values as flags take them, times in
 /// his own zone. A field that is withheld from him is shown as <c>·</c>.</summary>
 /// <param name="screen">Where to.</param>
-/// <param name="whole">Whether long values are shown whole.</param>
+/// <param name="whole">Whether bytes are shown whole.</param>
 internal sealed class Fields(Screen screen, bool whole)
 {
-    /// <summary>Writes a message's fields that have a value or are withheld.</summary>
+    // What stands before each line of a long text, and the fewest columns that are left for it, which hold the widest letter.
+    private const string Mark = "| ";
+    private const int Least = 2;
+
+    /// <summary>Writes a message's fields that have a value or are withheld, and the no of those that a caller gives.</summary>
     /// <param name="message">The message.</param>
     /// <param name="indent">The spaces before each line.</param>
     /// <param name="without">The names of fields that are not shown.</param>
@@ -25,14 +29,14 @@ internal sealed class Fields(Screen screen, bool whole)
             if (field.Name == "withheld" || without.Contains(field.Name))
                 continue;
             var (value, hidden) = (field.Accessor.GetValue(message), withheld.Contains(field.Name));
-            if (IsDefault(message, field) && !hidden)
+            if (IsDefault(message, field) && !hidden && !IsNo(field))
                 continue;
-            if (value is IMessage inner && !IsLine(field))
+            if (value is IMessage inner && !IsLine(field, new[] { inner }))
             {
                 Line(indent, Words.Of(field), hidden ? Screen.Withheld : "");
                 Write(inner, indent + 2);
             }
-            else if (value is IList { Count: > 0 } items && field.FieldType == FieldType.Message && !field.IsMap && !IsLine(field))
+            else if (value is IList { Count: > 0 } items && field.FieldType == FieldType.Message && !field.IsMap && !IsLine(field, items))
             {
                 Line(indent, Words.Of(field), hidden ? Screen.Withheld : "");
                 foreach (IMessage item in items)
@@ -76,13 +80,17 @@ internal sealed class Fields(Screen screen, bool whole)
                 _ => false,
             };
 
-    // Messages that are read best in one line.
-    private static bool IsLine(FieldDescriptor field) =>
+    // A no that somebody gives is what he decides, and is signed as a yes is. What a record says of itself stands only where it is so.
+    private static bool IsNo(FieldDescriptor field) =>
+        field is { FieldType: FieldType.Bool, IsRepeated: false, HasPresence: false } && Flag.IsGiven(field);
+
+    // Messages that are read best in one line. A text with translations is not one of them: each is signed with it.
+    private static bool IsLine(FieldDescriptor field, IList values) =>
         field.FieldType != FieldType.Message
         || field.IsMap
         || Flag.IsValue(field.MessageType)
-        || field.MessageType == Text.Descriptor
-        || field.MessageType == PartialDate.Descriptor;
+        || field.MessageType == PartialDate.Descriptor
+        || field.MessageType == Text.Descriptor && values.Cast<Text>().All(t => t.Translations.Count == 0);
 
     private void Line(int indent, string name, Span value)
     {
@@ -92,15 +100,18 @@ internal sealed class Fields(Screen screen, bool whole)
             screen.Line(new Span(before, Style.Dim));
             return;
         }
-        // Long texts go on beneath, so that a terminal does not break them where it likes.
-        if (whole || screen.Shell.Columns is not { } columns || before.Length + 1 + Screen.ColumnsOf(value.Text) <= columns)
-            screen.Line(new Span(before + " ", Style.Dim), value);
-        else
+        if (screen.Shell.Columns is not { } columns || before.Length + 1 + Screen.ColumnsOf(value.Text) <= columns)
         {
-            screen.Line(new Span(before, Style.Dim));
-            foreach (var line in Screen.Wrap(value.Text, columns - indent - 2).SelectMany(l => Pieces(l, columns - indent - 2)))
-                screen.Line(new string(' ', indent + 2), value with { Text = line });
+            screen.Line(new Span(before + " ", Style.Dim), value);
+            return;
         }
+        // Long texts go on beneath. A terminal would break them where it likes, and one of others could then pose as the next field. So each
+        // line has a mark before it, which no field has.
+        screen.Line(new Span(before, Style.Dim));
+        var margin = $"{new string(' ', indent + 2)}{Mark}";
+        var width = Math.Max(columns - margin.Length, Least);
+        foreach (var line in Screen.Wrap(value.Text, width).SelectMany(l => Pieces(l, width)))
+            screen.Line(new Span(margin, Style.Dim), value with { Text = line });
     }
 
     // A word that is longer than a line.
@@ -137,7 +148,7 @@ internal sealed class Fields(Screen screen, bool whole)
             Timestamp time => TimeOf(time),
             ZonedTime { Time: { } time } zoned => $"{TimeOf(time)} ({Terminal.Line(zoned.TimeZone)})",
             Text text => $"{Terminal.Line(text.Text_)} [{Terminal.Line(text.Language)}]",
-            PartialDate date => string.Join('-', new[] { date.Year, date.Month, date.Day }.TakeWhile(n => n > 0).Select(n => $"{n:00}")),
+            PartialDate date => OfDate(date),
             Sealed sealedData => OfSealed(sealedData),
             IMessage message => Terminal.Line(message.ToString()!),
             _ => Terminal.Line(Convert.ToString(value, CultureInfo.InvariantCulture)!),
@@ -145,6 +156,13 @@ internal sealed class Fields(Screen screen, bool whole)
 
     // Whoever writes what others made may meet a time that is none.
     private string TimeOf(Timestamp time) => Printable.At(time) is { } at ? screen.Time(at) : "not a time";
+
+    private static string OfDate(PartialDate date)
+    {
+        int[] numbers = [date.Year, date.Month, date.Day];
+        var known = numbers[..(Array.FindLastIndex(numbers, n => n != 0) + 1)];
+        return string.Join('-', known.Select(n => $"{n:00}")) + (date.Assessed ? " (assessed)" : "");
+    }
 
     private static string OfSealed(Sealed sealedData) =>
         sealedData.Withheld.Count > 0

@@ -41,18 +41,30 @@ internal sealed class Screen(TextWriter output, Shell shell)
     /// <summary>The sign for what the reader may not see.</summary>
     public const string Withheld = "·";
 
+    // Some signs among them need one column in some terminals: a line that is broken early does no harm, and one that a terminal breaks by
+    // itself could pose as two.
     private static readonly (int From, int To)[] WideRanges =
     [
         (0x1100, 0x115F),
+        (0x231A, 0x231B),
+        (0x2329, 0x232A),
+        (0x23E9, 0x23F3),
+        (0x25FD, 0x25FE),
+        (0x2614, 0x27BF),
+        (0x2B1B, 0x2B55),
         (0x2E80, 0x303E),
         (0x3041, 0xA4CF),
         (0xA960, 0xA97C),
         (0xAC00, 0xD7A3),
         (0xF900, 0xFAFF),
+        (0xFE10, 0xFE19),
         (0xFE30, 0xFE6F),
         (0xFF00, 0xFF60),
         (0xFFE0, 0xFFE6),
-        (0x1F300, 0x1FAFF),
+        (0x16FE0, 0x18DFF),
+        (0x1AFF0, 0x1B2FF),
+        (0x1D300, 0x1D376),
+        (0x1F000, 0x1FAFF),
         (0x20000, 0x3FFFD),
     ];
 

@@ -785,7 +785,7 @@ function judgeLog(log, head) {
   } catch (e) {
     throw e instanceof Malformed ? new Break(log.line, `the checkpoint of ${plain(log.service)} does not hold: ${e.message}`) : e;
   }
-  const recorded = new Map(), numbers = new Map();
+  const recorded = new Map(), numbers = log.numbers = new Map();
   for (const entry of log.entries) {
     try {
       judgeEntry(entry, log, head, recorded, numbers);
@@ -796,7 +796,10 @@ function judgeLog(log, head) {
   }
 }
 
-/** The rules of section 5 for an entry, in their order; `recorded`: the versions so far; `numbers`: the last of each audience. */
+/**
+ * The rules of section 5 for an entry, in their order; `recorded`: the versions so far; `numbers`: the last of each audience, and
+ * where it is.
+ */
 function judgeEntry(entry, log, head, recorded, numbers) {
   const { header, parts, receipt } = entry;
   const root = rootOf(entry.record, header.position, log.judged.size, entry.proof);
@@ -839,13 +842,13 @@ function judgeEntry(entry, log, head, recorded, numbers) {
     if (next === 0) malformed(`its number in the audience ${plain(number.audience)} is not what its header commits to`);
     const rest = head.case && number.audience.startsWith(`c:${head.case}`) ? number.audience.slice(head.case.length + 2) : null;
     if (rest === null || !['', ':', '='].includes(rest.slice(0, 1))) continue;
-    const expected = (numbers.get(number.audience) ?? 0n) + 1n;
+    const expected = (numbers.get(number.audience)?.number ?? 0n) + 1n;
     if (number.number !== expected)
       malformed(
         `it has the number ${number.number} in the audience ${plain(number.audience)} where ${expected} is next: ` +
           'an entry was left out'
       );
-    numbers.set(number.audience, expected);
+    numbers.set(number.audience, { number: expected, position: header.position });
   }
 
   const isService = header.participant.startsWith('service/');
@@ -975,6 +978,8 @@ function describe({ head, logs, end }, known, compared) {
     logs: logs.map(log => ({ service: log.service, size: log.judged.size.toString(),
       cosigned: [...log.judged.cosigned].map(([participant, time]) => ({
         participant, time: timeText(time * Second) })),
+      complete: [...log.numbers].sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([audience, { number, position }]) => ({ audience, number: number.toString(), position: position.toString() })),
       entries: log.entries.map(e => ({ line: e.line, position: e.header.position.toString(),
         commitTime: timeText(e.header.commitTime), participant: e.header.participant, method: e.header.method, state: e.state,
         approvals: e.approvals
@@ -984,9 +989,20 @@ function describe({ head, logs, end }, known, compared) {
 }
 
 const States = { signed: 'request shown, signed by the participant', service: "the service's own, by its word",
-  privileged: 'attested and privileged: not shown', hidden: "request not shown: the service's word",
+  privileged: "privileged, not shown: the service's word", hidden: "request not shown: the service's word",
   erased: "request erased: the service's word"
 };
+
+/** What the file does not show to be complete: an exporter need not show the numbers of its entries. */
+const notComplete = ({ case: of, logs }) => !of ? ['that nothing was left out, because the file is of one request'] : [
+  ...logs.flatMap(({ service, complete, entries }) => {
+    const reached = complete.map(c => BigInt(c.position)).reduce((a, b) => (a > b ? a : b), -1n);
+    return reached === BigInt(entries.at(-1).position) ? []
+      : [`that nothing was left out of ${plain(service)}${reached < 0n ? '' : ` after entry ${reached}`}, ` +
+        'because none of its entries here' + (reached < 0n ? '' : ' after that') + ' shows a number in the case'];
+  }),
+  'that nothing was left out for an audience beyond the last entry that is counted for it'
+];
 
 /** The same in plain words. */
 function inWords(proved) {
@@ -1001,6 +1017,9 @@ function inWords(proved) {
         'under a checkpoint that the service signed, ' +
         (log.cosigned.length ? `cosigned by ${log.cosigned.map(c => `${plain(c.participant)} (${c.time})`).join(', ')}.`
           : 'cosigned by nobody.'),
+      ...(log.complete.length
+        ? [`  By their numbers, no entry was left out of ${log.complete.map(c =>
+            `the ${c.number} for ${plain(c.audience)} up to entry ${c.position}`).join(', of ')}.`] : []),
       ...log.entries.map(e =>
           `  ${e.position}  ${e.commitTime}  ${plain(e.participant)}  ${plain(e.method)}: ${States[e.state]}` +
           (e.approvals.length ? `; approved by ${e.approvals.map(plain).join(', ')}` : ''))]), '',
@@ -1013,11 +1032,11 @@ function inWords(proved) {
     proved.compared ? 'It is the agreement that you gave.'
       : `Its version ${first.version} has the digest ${first.digest}: compare it with what you know (--agreement), ` +
         'for all keys rest on it.',
-    proved.case ? 'By their numbers, no entry of the case that the exporter may see was left out up to the last one here.'
-      : 'It is of one request: that nothing was left out is not shown.', '',
-    "Not proved: that nothing came after; that the services' clocks were right, beyond the cosigners' times;",
-    `who the officials are; what is sealed; what a neutral observer did not permit to be shown` +
-      (proved.compared ? '.' : '; whose keys the agreement lists.')
+    '', 'Not proved:',
+    ...[...notComplete(proved), 'that nothing came after', "that the services' clocks were right, beyond the cosigners' times",
+      'who the officials are', 'what is sealed',
+      'who made an entry whose request is not shown', 'that a neutral observer made an entry that is privileged, and what is in it',
+      ...(proved.compared ? [] : ['whose keys the agreement lists'])].map(what => `  ${what}`)
   ].join('\n');
 }
 
@@ -1045,9 +1064,8 @@ export function verify(bytes, { agreement } = {}) {
   }
 }
 
-/** The digest of an agreement that the reader has: of its JSON text, or as hexadecimal digits. */
+/** The digest of an agreement that the reader has, of its JSON text. */
 export function digestOf(text) {
-  if (/^[0-9a-fA-F]{64}$/.test(text.trim())) return Buffer.from(text.trim(), 'hex');
   // White space may stand between the tokens, and characters may be escaped in another way; all else has one form.
   const given = text.replace(/"(?:[^"\\]|\\.)*"|\s+/g, token => (token[0] === '"' ? quoted(JSON.parse(token)) : ''));
   const agreement = readJson(JSON.parse(text), 'Agreement');
@@ -1074,7 +1092,7 @@ async function main(args) {
   try {
     for (let i = 0; i < args.length; i++) {
       if (args[i] === '--agreement' && i + 1 < args.length)
-        options.agreement = digestOf(/^[0-9a-fA-F]{64}$/.test(args[++i]) ? args[i] : decodeText(readFileSync(args[i])));
+        options.agreement = /^[0-9a-fA-F]{64}$/.test(args[++i]) ? Buffer.from(args[i], 'hex') : digestOf(decodeText(readFileSync(args[i])));
       else if (args[i] === '--json' || args[i] === '--batch') flags.add(args[i]);
       else if (args[i].startsWith('--')) throw new Error(`${args[i]} is not known`);
       else files.push(args[i]);

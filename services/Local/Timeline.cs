@@ -45,12 +45,7 @@ public sealed class Timeline(Screen screen, long started)
         try
         {
             var answer = await Call(client, call);
-            Record(
-                client,
-                what,
-                null,
-                (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position
-            );
+            Record(client, what, null, (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position);
             return answer;
         }
         catch (RpcException e)

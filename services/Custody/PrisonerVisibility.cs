@@ -46,9 +46,9 @@ public static class PrisonerVisibility
                 .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
         );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
-        // Beside its own: the confirmation of a link for every observer of another state; for the power that answers for him the
-        // registration, if it took him over, and the status that counts, if another power recorded his death, or recorded it though he never
-        // passed to that power. Each may correct that one, whoever made it.
+        // Beside its own: the confirmation of a link for every observer of another state. For the power that answers for him the registration,
+        // if it took him over; and the status that counts, if another power recorded his death, or recorded anything though he never passed to
+        // it. Each may correct that one, whoever made it.
         var ofAnother = part.Holds ? PrisonerFold.OfAnother(prisoner) : null;
         shown.Entries.Add(
             prisoner.Entries.Where(e =>

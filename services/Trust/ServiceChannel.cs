@@ -121,6 +121,10 @@ public static class ServiceChannel
     {
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
+            // gRPC writes a message from a state of the call. If a connection is lost while that goes on, a second sending would find a
+            // half-written message. No method of the contracts sends several messages.
+            if (request.Content is { } content)
+                await content.LoadIntoBufferAsync(cancellationToken);
             for (var again = 2; ; again--)
                 try
                 {

@@ -57,7 +57,8 @@ internal sealed class LedgerEndpoint(
             request,
             context,
             Disclosures.Permit,
-            (r, caller, cancel) => Disclosures.Ask(ledger, r, caller, cancel)
+            (r, caller, cancel) => Disclosures.Ask(ledger, r, caller, cancel),
+            elsewhere: static _ => false
         );
 
     public override async Task<ShareSealedResponse> ShareSealed(ShareSealedRequest request, ServerCallContext context)
@@ -74,7 +75,8 @@ internal sealed class LedgerEndpoint(
                 {
                     datum = await SealedData.Look(ledger, r.Position, r.Field, cancel);
                     return null;
-                }
+                },
+                elsewhere: static _ => false
             );
         }
         catch (Exception e) when (e is not RpcException)

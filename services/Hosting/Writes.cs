@@ -26,16 +26,19 @@ public sealed class Writes
     /// <param name="ask">Asks another service before the command is queued; null: nothing is asked.</param>
     /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
     /// decides by one that is not kept, too.</param>
+    /// <param name="elsewhere">Whether another service is asked for a request; null: it is for every request. A question to the own ledger
+    /// needs no place among those to others.</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
         Rule<TRequest, TResponse> rule,
         Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null,
-        Func<IMessage, bool>? keeps = null
+        Func<IMessage, bool>? keeps = null,
+        Func<TRequest, bool>? elsewhere = null
     )
         where TRequest : class, IMessage<TRequest>, new()
-        where TResponse : class, IMessage<TResponse>, new() => Run<TRequest, TResponse>(request, context, rule.Run, ask, keeps);
+        where TResponse : class, IMessage<TResponse>, new() => Run<TRequest, TResponse>(request, context, rule.Run, ask, keeps, elsewhere);
 
     /// <summary>Runs one write. The response is the rule's answer with its receipt; a refusal is thrown as a rich gRPC status.
     /// </summary>
@@ -47,13 +50,16 @@ public sealed class Writes
     /// refused). It is refused before it asks where too many ask at once (<see cref="EdgeLimits.MaxQuestions"/>).</param>
     /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
     /// decides by one that is not kept, too.</param>
+    /// <param name="elsewhere">Whether another service is asked for a request; null: it is for every request. A question to the own ledger
+    /// needs no place among those to others.</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
         Func<TRequest, RuleContext, Decision> rule,
         Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null,
-        Func<IMessage, bool>? keeps = null
+        Func<IMessage, bool>? keeps = null,
+        Func<TRequest, bool>? elsewhere = null
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -61,7 +67,7 @@ public sealed class Writes
         for (var tries = 1; ; tries++)
             try
             {
-                return await RunOnce<TRequest, TResponse>(request, context, rule, ask, keeps);
+                return await RunOnce<TRequest, TResponse>(request, context, rule, ask, keeps, elsewhere);
             }
             catch (AgreementReplacedException) when (tries < 3)
             {
@@ -76,7 +82,8 @@ public sealed class Writes
         ServerCallContext context,
         Func<TRequest, RuleContext, Decision> rule,
         Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask,
-        Func<IMessage, bool>? keeps
+        Func<IMessage, bool>? keeps,
+        Func<TRequest, bool>? elsewhere
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -105,7 +112,7 @@ public sealed class Writes
             throw Refuse(context, wrong);
         if (outcome is null)
         {
-            var (asked, missed) = ask is null ? default : await Ask(context, () => ask(request, caller, cancel), cancel);
+            var (asked, missed) = ask is null ? default : await Ask(context, elsewhere?.Invoke(request) != false, () => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
                     ? CommandOf(
@@ -198,12 +205,13 @@ public sealed class Writes
     // The other service's answer, or the refusal because there is none.
     private async Task<(IMessage? Asked, Refusal? Missed)> Ask(
         ServerCallContext context,
+        bool elsewhere,
         Func<Task<IMessage?>> ask,
         CancellationToken cancel
     )
     {
         var call = EdgeCall.Of(context);
-        if (await _admission.EnterQuestion(call) is { } full)
+        if (elsewhere && await _admission.EnterQuestion(call) is { } full)
             throw Refuse(context, full);
         try
         {
@@ -219,7 +227,8 @@ public sealed class Writes
         }
         finally
         {
-            _admission.LeaveQuestion(call);
+            if (elsewhere)
+                _admission.LeaveQuestion(call);
         }
     }
 

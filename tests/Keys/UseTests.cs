@@ -148,7 +148,9 @@ public sealed class UseTests : IAsyncLifetime
                 {
                     Actor = Actor,
                     Etag = "etag",
-                    Transfer = "transfer_1",
+                    Case = $"case_{new string('a', 26)}",
+                    Transfer = $"transfer_{new string('a', 26)}",
+                    NoteVerbale = "KR-2025-1",
                 }
             ),
             Cancel

@@ -119,7 +119,8 @@ internal sealed class Fields(Screen screen, bool whole)
     {
         while (Screen.ColumnsOf(word) > width)
         {
-            var piece = Screen.Cut(word, width + 1)[..^1];
+            // What is cut ends with a sign that says so. With the space, the word is always cut, and only the sign is taken away.
+            var piece = Screen.Cut(word + " ", width + 1)[..^1];
             yield return piece;
             word = word[piece.Length..];
         }

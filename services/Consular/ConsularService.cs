@@ -91,7 +91,8 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
             request,
             context,
             Transfers.DecideTransfer,
-            (r, caller, cancel) => r.Agreed ? custody.Ask(r.Case, r.Transfer, caller, cancel, r.Openings) : Task.FromResult<IMessage?>(null),
+            (r, caller, cancel) =>
+                r.Agreed ? custody.Ask(r.Case, r.Transfer, caller, cancel, r.Openings) : Task.FromResult<IMessage?>(null),
             elsewhere: static r => r.Agreed
         );
 

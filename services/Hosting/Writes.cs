@@ -112,7 +112,9 @@ public sealed class Writes
             throw Refuse(context, wrong);
         if (outcome is null)
         {
-            var (asked, missed) = ask is null ? default : await Ask(context, elsewhere?.Invoke(request) != false, () => ask(request, caller, cancel), cancel);
+            var (asked, missed) = ask is null
+                ? default
+                : await Ask(context, elsewhere?.Invoke(request) != false, () => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
                     ? CommandOf(

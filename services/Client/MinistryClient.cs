@@ -503,10 +503,11 @@ public sealed partial class MinistryClient : IDisposable
             _time
         );
         // It is called once the service has proved who it is, and before anything of a call is sent.
-        sender.PlaintextStreamFilter = (connection, _) =>
+        var proves = sender.PlaintextStreamFilter!;
+        sender.PlaintextStreamFilter = (connection, cancel) =>
         {
             _connected[service] = true;
-            return ValueTask.FromResult(connection.PlaintextStream);
+            return proves(connection, cancel);
         };
         if (!_settings.PassesTrace)
             sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();

@@ -1,4 +1,5 @@
 using System.Net.Security;
+using System.Runtime.CompilerServices;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
@@ -9,7 +10,8 @@ using Ministries.Errors.V1;
 namespace Ministries.Trust;
 
 /// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must prove that it is the one of that name,
-/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
+/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for. A connection that is open proves it anew with each version
+/// of the agreement, and as long as the certificate is valid: nothing is sent on it afterwards.</summary>
 public static class ServiceChannel
 {
     /// <summary>Repeats calls that a service did not decide because it was unavailable. Safe for every method of the contracts: reads
@@ -41,7 +43,7 @@ public static class ServiceChannel
     /// <summary>Makes the handler of a channel to a service.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
     /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
-    /// <param name="authorities">Who vouches for the service, asked for at each connection.</param>
+    /// <param name="authorities">Who vouches for the service, asked for at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler Handler(
@@ -55,7 +57,7 @@ public static class ServiceChannel
     /// <summary>Makes the handler of a channel to a system of any participant, such as its witness.</summary>
     /// <param name="participant">The participant's id, such as <c>kr/mfa</c>.</param>
     /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
-    /// <param name="authorities">Who vouches for the other, asked for at each connection.</param>
+    /// <param name="authorities">Who vouches for the other, asked for at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler HandlerOf(
@@ -64,8 +66,10 @@ public static class ServiceChannel
         Func<Authorities> authorities,
         TimeSpan connect,
         TimeProvider time
-    ) =>
-        new()
+    )
+    {
+        var accepted = new ConditionalWeakTable<object, PeerCertificate>();
+        return new()
         {
             SslOptions = new SslClientAuthenticationOptions
             {
@@ -73,9 +77,18 @@ public static class ServiceChannel
                 AllowTlsResume = false,
                 CertificateChainPolicy = Offline(),
                 LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
-                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                    Is(participant, certificate, chain, errors, authorities(), time.GetUtcNow()),
+                RemoteCertificateValidationCallback = (connection, certificate, chain, errors) =>
+                {
+                    if (PeerCertificate.Accept(participant, certificate, chain, errors, authorities(), time) is not { } peer)
+                        return false;
+                    accepted.AddOrUpdate(connection, peer);
+                    return true;
+                },
             },
+            PlaintextStreamFilter = (connection, _) =>
+                accepted.TryGetValue(connection.PlaintextStream, out var peer)
+                    ? ValueTask.FromResult<Stream>(new JudgedStream(connection.PlaintextStream, () => peer.Check(authorities())))
+                    : throw new AuthenticationException($"{participant} has not proved who it is"),
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,
             // Together 5 s, checked each second. Within that time it is noticed that a peer is gone or cut off, even if it closed no
@@ -84,6 +97,7 @@ public static class ServiceChannel
             KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
         };
+    }
 
     /// <summary>Whether the fault means that the connection ended, or that the peer no longer answered its pings, so that it is unknown
     /// whether the call arrived.</summary>
@@ -150,19 +164,75 @@ public static class ServiceChannel
             DisableCertificateDownloads = true,
         };
 
-    private static bool Is(
-        string participant,
-        X509Certificate? certificate,
-        X509Chain? chain,
-        SslPolicyErrors errors,
-        Authorities authorities,
-        DateTimeOffset now
-    )
+    /// <summary>The certificate that the peer of a connection showed.</summary>
+    private sealed class PeerCertificate
     {
-        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
-            return false;
-        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
-        var identified = authorities.Identify(presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, now);
-        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == participant;
+        private readonly string _participant;
+        private readonly X509Certificate2 _certificate;
+        private readonly X509Certificate2[] _sent;
+        private readonly TimeProvider _time;
+        private volatile Judgement _last;
+
+        // By which version it was judged last, and until when it holds; null: it is not accepted.
+        private sealed record Judgement(Authorities By, Identity? Identity);
+
+        private PeerCertificate(
+            string participant,
+            X509Certificate2 certificate,
+            X509Certificate2[] sent,
+            Judgement first,
+            TimeProvider time
+        ) => (_participant, _certificate, _sent, _last, _time) = (participant, certificate, sent, first, time);
+
+        /// <summary>Judges a certificate at its handshake; null: it is not accepted.</summary>
+        public static PeerCertificate? Accept(
+            string participant,
+            X509Certificate? certificate,
+            X509Chain? chain,
+            SslPolicyErrors errors,
+            Authorities authorities,
+            TimeProvider time
+        )
+        {
+            if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
+                return null;
+            var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
+            var sent = chain?.ChainPolicy.ExtraStore ?? [];
+            // The handshake disposes of its own certificates, so those that are accepted are copied: a few at most.
+            if (IdentityOf(participant, presented, sent, authorities, time.GetUtcNow()) is { } identity)
+                return new(
+                    participant,
+                    presented,
+                    [.. sent.Select(s => X509CertificateLoader.LoadCertificate(s.RawData))],
+                    new(authorities, identity),
+                    time
+                );
+            presented.Dispose();
+            return null;
+        }
+
+        /// <summary>Judges it again where the version is another one, or the certificate may have expired.</summary>
+        /// <exception cref="IOException">It is no longer accepted. To the caller the connection is lost, so another one is made, whose peer must
+        /// prove who it is.</exception>
+        public void Check(Authorities authorities)
+        {
+            var (last, now) = (_last, _time.GetUtcNow());
+            if (!ReferenceEquals(last.By, authorities))
+                _last = last = new(authorities, IdentityOf(_participant, _certificate, _sent, authorities, now));
+            if (last.Identity?.HoldsAt(now) != true)
+                throw new IOException($"the certificate of {_participant} is no longer accepted");
+        }
+
+        private static Identity? IdentityOf(
+            string participant,
+            X509Certificate2 certificate,
+            IEnumerable<X509Certificate2> sent,
+            Authorities authorities,
+            DateTimeOffset now
+        ) =>
+            authorities.Identify(certificate, sent, CertificateUse.Server, now) is { Refused: Reason.Unspecified, Identity: { } identity }
+            && identity.Participant.Id == participant
+                ? identity
+                : null;
     }
 }

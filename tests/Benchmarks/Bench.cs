@@ -155,6 +155,7 @@ internal sealed class Bench : IAsyncDisposable
                 .Range(0, channels)
                 .Select(_ =>
                 {
+                    var authorities = new Authorities(Agreement);
                     var plain = ServiceChannel.Handler(
                         service,
                         () =>
@@ -162,7 +163,7 @@ internal sealed class Bench : IAsyncDisposable
                                 Path.Combine(Folder, participant, "system.pem"),
                                 Path.Combine(Folder, participant, "system.key")
                             ),
-                        () => new Authorities(Agreement),
+                        () => authorities,
                         TimeSpan.FromSeconds(5),
                         TimeProvider.System
                     );

@@ -314,6 +314,56 @@ public sealed class AgreementTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_peer_whose_certificate_is_denied_or_expires_is_asked_no_more_even_where_its_connection_is_open()
+    {
+        var settings = Settings(_running) with { Peers = new Dictionary<string, Uri> { ["calllog"] = _running.Address } };
+        var time = new Clock();
+        using (var before = new Peers(settings, new Credentials(settings), _running.Agreements, time))
+        {
+            await Asked(before);
+            time.Moved = TimeSpan.FromDays(3660);
+            Assert.Equal("calllog", (await Assert.ThrowsAsync<PeerException>(() => Asked(before))).Service);
+        }
+        using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
+        await Asked(peers);
+        await Deny(CallLogCertificate());
+        Assert.Equal("calllog", (await Assert.ThrowsAsync<PeerException>(() => Asked(peers))).Service);
+    }
+
+    [Fact]
+    public async Task A_peer_whose_former_certificate_is_denied_is_asked_over_a_new_connection()
+    {
+        var settings = Settings(_running) with { Peers = new Dictionary<string, Uri> { ["calllog"] = _running.Address } };
+        using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
+        await Asked(peers);
+        var former = CallLogCertificate();
+        File.Delete(Path.Combine(_running.Folder, "service", "calllog", "system.pem"));
+        Pki.Init(_running.Folder, StandardAgreement.Read(), TimeProvider.System);
+        var next = CallLogCertificate();
+        Assert.NotEqual(former, next);
+        await Running.Until(async () => await Served() == next, "the new certificate is served");
+        await Deny(former);
+        await Asked(peers);
+    }
+
+    private static async Task Asked(Peers peers) =>
+        await new LedgerService.LedgerServiceClient(peers["calllog"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel);
+
+    private string CallLogCertificate()
+    {
+        using var certificate = X509CertificateLoader.LoadCertificateFromFile(
+            Path.Combine(_running.Folder, "service", "calllog", "system.pem")
+        );
+        return certificate.SerialNumber;
+    }
+
+    private Task Deny(string serial)
+    {
+        Signing.Next(_running.Folder, next => next.Participants.Single(p => p.Id == "service/calllog").DeniedCertificates.Add(serial));
+        return _running.Agreements.Adopt(_running.Ledger, Running.Cancel);
+    }
+
+    [Fact]
     public async Task A_peer_that_is_not_there_fails_within_the_deadline()
     {
         var settings = Settings(_running) with { Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1") } };

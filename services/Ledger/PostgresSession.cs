@@ -1,4 +1,5 @@
 using System.Data;
+using System.Globalization;
 using Ministries.Ledger.V1;
 using Npgsql;
 
@@ -669,16 +670,18 @@ internal sealed class PostgresSession : Session
         );
 
     // The keys of other kinds are no numbers, and PostgreSQL may read the conditions in any order.
-    public override Task<List<ulong>> ErasedWithShares() =>
+    public override Task<List<SharedRow>> Shared(long after, int count) =>
         Read(
-            r => (ulong)r.GetInt64(0),
+            r => new SharedRow(r.GetInt64(0), ulong.Parse(r.GetString(1), CultureInfo.InvariantCulture), r.GetBoolean(2)),
             """
-            select distinct e.position from streams s
-                join entries e on e.position = case when s.kind = $1 then s.key::bigint end
-                join changes c on c.stream = s.number join entries g on g.position = c.position
-            where s.kind = $1 and e.request is null and g.request is not null
+            with page as (select number, key from streams where kind = $1 and number > $2 order by number limit $3)
+            select p.number, p.key, exists (select from entries e where e.position = p.key::bigint and e.request is null)
+                and exists (select from changes c join entries g on g.position = c.position where c.stream = p.number and g.request is not null)
+            from page p order by p.number
             """,
-            Shares.StreamName
+            Shares.StreamName,
+            after,
+            count
         );
 
     public override async ValueTask DisposeAsync()

@@ -58,6 +58,10 @@ internal sealed record StreamRow(
 /// <summary>One version of a stream: the indices, separated by commas, of the entry's events that made it.</summary>
 internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, string Events);
 
+/// <summary>The number of a stream of shares, the position of the entry whose sealed data they open, and whether that entry's request was
+/// erased while one that opened its data was not.</summary>
+internal sealed record SharedRow(long Stream, ulong Position, bool IsLate);
+
 internal sealed record KeyRow(string Kind, string Token, ulong Stream);
 
 /// <summary>One of the service's own events: its number among all of them and among those of its type, and where it stands.</summary>

@@ -323,13 +323,23 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     /// <summary>Erases what opened sealed data of requests that had been erased before: both can happen at once, and the process can die
-    /// before it erases the second. Returns of how many requests.</summary>
+    /// before it erases the second. Returns of how many requests. It reads 500 at a time, so that no read takes long.</summary>
     public async Task<int> EraseLateShares(CancellationToken cancel)
     {
-        var positions = await Read(session => session.ErasedWithShares(), cancel);
-        foreach (var position in positions)
-            await EraseRequest(position, cancel);
-        return positions.Count;
+        const int page = 500;
+        for (var (last, erased) = (0L, 0); ; )
+        {
+            var after = last;
+            var shared = await Read(session => session.Shared(after, page), cancel);
+            foreach (var late in shared.Where(s => s.IsLate))
+            {
+                await EraseRequest(late.Position, cancel);
+                erased++;
+            }
+            if (shared.Count < page)
+                return erased;
+            last = shared[^1].Stream;
+        }
     }
 
     /// <summary>Ends when nothing is committed any more: normally after <see cref="Drain"/>, or with the fault of the committing thread.

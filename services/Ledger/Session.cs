@@ -84,8 +84,11 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>
     public abstract Task<List<ulong>> SharesOf(ulong position);
 
-    /// <summary>The positions of the entries whose requests were erased, while one that opened their sealed data to others was not.</summary>
-    public abstract Task<List<ulong>> ErasedWithShares();
+    /// <summary>The next streams of shares (<see cref="Shares"/>), each with the position of the entry whose sealed data were opened to others, and
+    /// whether its request was erased while one that opened them was not.</summary>
+    /// <param name="after">The number of the last stream that was read; 0 for the first.</param>
+    /// <param name="count">How many at most.</param>
+    public abstract Task<List<SharedRow>> Shared(long after, int count);
 
     public abstract ValueTask DisposeAsync();
 

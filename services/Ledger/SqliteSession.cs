@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Microsoft.Data.Sqlite;
 using Ministries.Ledger.V1;
@@ -404,15 +405,18 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             Shares.KeyOf(position)
         );
 
-    public override Task<List<ulong>> ErasedWithShares() =>
+    public override Task<List<SharedRow>> Shared(long after, int count) =>
         Read(
-            r => (ulong)r.GetInt64(0),
+            r => new SharedRow(r.GetInt64(0), ulong.Parse(r.GetString(1), CultureInfo.InvariantCulture), r.GetBoolean(2)),
             """
-            select distinct e.position from streams s join entries e on e.position = cast(s.key as integer)
-                join changes c on c.stream = s.number join entries g on g.position = c.position
-            where s.kind = @0 and e.request is null and g.request is not null
+            with page as (select number, key from streams where kind = @0 and number > @1 order by number limit @2)
+            select p.number, p.key, exists (select 1 from entries e where e.position = cast(p.key as integer) and e.request is null)
+                and exists (select 1 from changes c join entries g on g.position = c.position where c.stream = p.number and g.request is not null)
+            from page p order by p.number
             """,
-            Shares.StreamName
+            Shares.StreamName,
+            after,
+            count
         );
 
     public override ValueTask DisposeAsync()

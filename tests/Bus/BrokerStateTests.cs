@@ -116,6 +116,55 @@ public sealed class BrokerStateTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Where_the_broker_delivers_no_messages_a_service_is_not_ready_says_why_and_does_not_end()
+    {
+        await using var proxy = new Proxy(_node.Uri.Port);
+        await using var fixture = new BusFixture(new UriBuilder(_node.Uri) { Port = proxy.Port }.Uri, Quick);
+        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartReady(fixture.Consular);
+        proxy.Swallows = true;
+        await UntilBothSay(fixture, "takes messages and delivers none");
+        await WhileNeitherIsReady(fixture);
+        proxy.Swallows = false;
+        await UntilBothAreReadyAndNoneEnded(fixture);
+    }
+
+    [Fact]
+    public async Task Where_the_broker_refuses_test_messages_a_service_is_not_ready_says_why_and_does_not_end()
+    {
+        await using var fixture = new BusFixture(_node.Uri, Quick);
+        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartReady(fixture.Consular);
+        const string full = """{"max-length":0,"overflow":"reject-publish"}""";
+        await _node.Control("set_policy", "full", "^ministries\\..*\\.canary\\.", full, "--apply-to", "queues");
+        await UntilBothSay(fixture, "takes no test message");
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
+        await WhileNeitherIsReady(fixture);
+        await _node.Control("clear_policy", "full");
+        await UntilBothAreReadyAndNoneEnded(fixture);
+        await fixture.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task Where_the_broker_admits_no_further_connection_a_service_is_not_ready_says_why_and_does_not_end()
+    {
+        await using var fixture = new BusFixture(_node.Uri, Quick);
+        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartReady(fixture.Consular);
+        await _node.Control("set_vhost_limits", "-p", "/", """{"max-connections":0}""");
+        // The connections of the plain client stay.
+        foreach (var line in (await _node.Control("list_connections", "pid", "user_provided_name")).Split('\n'))
+            if (line.Contains('<', StringComparison.Ordinal) && !line.Contains("watchdog", StringComparison.Ordinal))
+                await _node.Control("close_connection", line[..(line.IndexOf('>', StringComparison.Ordinal) + 1)], "the operator says so");
+        await UntilBothSay(fixture, "admits no further connection");
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
+        await WhileNeitherIsReady(fixture);
+        await _node.Control("clear_vhost_limits", "-p", "/");
+        await UntilBothAreReadyAndNoneEnded(fixture);
+        await fixture.UntilEffects(events);
+    }
+
+    [Fact]
     public async Task Exchanges_and_bindings_that_somebody_removes_are_declared_again_and_carry_the_next_events()
     {
         await using var fixture = new BusFixture(_node.Uri, Quick);

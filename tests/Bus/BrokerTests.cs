@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
@@ -584,64 +583,5 @@ public sealed class BrokerTests
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         await BusFixture.Until(async () => await channel.MessageCountAsync("ministries.consular", Cancel) == 0, () => "the queue is empty");
-    }
-
-    /// <summary>A proxy between the services and the broker. When told to stall, it only passes on the watchdog's own connection.</summary>
-    private sealed class Proxy : IAsyncDisposable
-    {
-        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-        private readonly CancellationTokenSource _stop = new();
-        private readonly int _to;
-        private volatile bool _stalled;
-
-        public Proxy(int to)
-        {
-            _to = to;
-            _listener.Start();
-            _ = Serve();
-        }
-
-        public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
-
-        public void Stall() => _stalled = true;
-
-        public async ValueTask DisposeAsync()
-        {
-            await _stop.CancelAsync();
-            _listener.Stop();
-        }
-
-        private async Task Serve()
-        {
-            while (!_stop.IsCancellationRequested)
-            {
-                var client = await _listener.AcceptTcpClientAsync(_stop.Token);
-                _ = Relay(client);
-            }
-        }
-
-        private async Task Relay(TcpClient client)
-        {
-            using (client)
-            using (var server = new TcpClient())
-            {
-                await server.ConnectAsync(IPAddress.Loopback, _to, _stop.Token);
-                var watchdog = false;
-                async Task Copy(Stream from, Stream into, bool first)
-                {
-                    var buffer = new byte[65536];
-                    while (await from.ReadAsync(buffer, _stop.Token) is var read and > 0)
-                    {
-                        // The client's name is in the first properties that it sends.
-                        if (first && buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0)
-                            watchdog = true;
-                        while (_stalled && !watchdog)
-                            await Task.Delay(100, _stop.Token);
-                        await into.WriteAsync(buffer.AsMemory(0, read), _stop.Token);
-                    }
-                }
-                await Task.WhenAny(Copy(client.GetStream(), server.GetStream(), true), Copy(server.GetStream(), client.GetStream(), false));
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ using RabbitMQ.Client.Exceptions;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>What the broker itself says, asked over connections of the plain client: whether it serves the service's queue, whether exchanges
-/// and bindings are there, and what keeps it from taking the service's messages.</summary>
+/// and bindings are there, and what keeps it from taking and delivering the service's messages.</summary>
 internal sealed partial class BrokerInquiry(Service service, Broker broker, BusOptions options, ILogger log)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
@@ -62,8 +62,9 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
     }
 
     /// <summary>
-    /// Why the broker does not take the service's messages although it answers: it has raised an alarm, or the service's user lacks a
-    /// permission. null: it takes them, so what is wrong is here.
+    /// Why the broker does not carry the service's messages although it answers: it has raised an alarm, the service's user lacks a
+    /// permission, or it does not take and deliver a test message over another connection, for whatever reason. null: it delivered one there,
+    /// so what is wrong is here.
     /// </summary>
     /// <remarks>During an alarm, the broker reads no more from a connection that has published, not even its end. So the connection that
     /// found out is kept until the alarm is over: another one for each question would stay open in the broker.</remarks>
@@ -78,16 +79,23 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
             await ClosePublisher();
             var publisher = await broker.Connect(deadline.Token);
             _publisher = publisher;
-            var obstacle = await Permitted(publisher, deadline.Token) ?? await Alarmed(publisher, deadline.Token);
+            var obstacle =
+                await Permitted(publisher, deadline.Token)
+                ?? await Alarmed(publisher, deadline.Token)
+                ?? await Undelivered(publisher, deadline.Token);
+            stop.ThrowIfCancellationRequested();
             if (_alarm is null)
                 await ClosePublisher();
             return obstacle;
         }
-        catch (Exception)
+        catch (Exception e)
         {
             stop.ThrowIfCancellationRequested();
+            var connected = _publisher is not null;
             await ClosePublisher();
-            return null;
+            return connected
+                ? $"it takes no test message over another connection ({e.GetType().Name})"
+                : $"it admits no further connection ({e.GetType().Name})";
         }
     }
 
@@ -117,11 +125,6 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
             new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
             cancel
         );
-        var properties = new BasicProperties
-        {
-            ContentType = Wire.Protobuf.MediaType,
-            Headers = new Dictionary<string, object?> { [Wire.CanaryHeader] = 0.ToString(CultureInfo.InvariantCulture) },
-        };
         for (var message = 0; message < 2; message++)
         {
             var sent = channel
@@ -129,7 +132,7 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
                     Broker.CanaryExchangeOf(service.Name),
                     "",
                     mandatory: false,
-                    properties,
+                    TestMessage(),
                     ReadOnlyMemory<byte>.Empty,
                     cancel
                 )
@@ -141,6 +144,40 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
         }
         return null;
     }
+
+    // The same round as the bus's own canary, by the plain client. A broker that delivers nothing here either would not deliver to a new process.
+    private async Task<string?> Undelivered(IConnection connection, CancellationToken cancel)
+    {
+        var (exchange, queue) = (Broker.CanaryExchangeOf(service.Name), Broker.CanaryQueueOf(service.Name));
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: cancel);
+        await channel.QueueDeclareAsync(queue, durable: false, exclusive: true, autoDelete: true, cancellationToken: cancel);
+        await channel.QueueBindAsync(queue, exchange, "", cancellationToken: cancel);
+        var delivered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var consumer = new AsyncEventingBasicConsumer(channel);
+        consumer.ReceivedAsync += (_, _) =>
+        {
+            delivered.TrySetResult();
+            return Task.CompletedTask;
+        };
+        await channel.BasicConsumeAsync(queue, autoAck: true, consumer, cancel);
+        await channel.BasicPublishAsync(exchange, "", mandatory: false, TestMessage(), ReadOnlyMemory<byte>.Empty, cancel);
+        try
+        {
+            await delivered.Task.WaitAsync(cancel);
+            return null;
+        }
+        catch (OperationCanceledException)
+        {
+            return "it takes messages and delivers none";
+        }
+    }
+
+    private static BasicProperties TestMessage() =>
+        new()
+        {
+            ContentType = Wire.Protobuf.MediaType,
+            Headers = new Dictionary<string, object?> { [Wire.CanaryHeader] = 0.ToString(CultureInfo.InvariantCulture) },
+        };
 
     // Each of these needs one permission, and changes nothing that is as it should be.
     private async Task<string?> Permitted(IConnection connection, CancellationToken cancel)

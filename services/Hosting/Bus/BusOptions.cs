@@ -94,10 +94,12 @@ public sealed record BusOptions
     /// <summary>How long it may take to connect and to declare the topology, before it is tried again.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long the client may stall while the broker answers, before a new client is made.</summary>
+    /// <summary>How long the client may stall while the broker takes and delivers messages over another connection, before a new client is
+    /// made.</summary>
     public TimeSpan RenewAfter { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How long a new client may stall while the broker answers, before the process ends.</summary>
+    /// <summary>How long a new client may stall while the broker takes and delivers messages over another connection, before the process
+    /// ends.</summary>
     public TimeSpan EndAfter { get; init; } = TimeSpan.FromSeconds(18);
 
     /// <summary>Whether a stalled client ends the process at once when an orderly end takes too long. Services that share a process may
@@ -123,8 +125,8 @@ public sealed class BusStatus
     /// </summary>
     public bool BrokerReady { get; internal set; }
 
-    /// <summary>Why the broker takes no messages of this service although it answers: an alarm or a missing permission; null: nothing of the
-    /// kind is known.</summary>
+    /// <summary>Why the broker does not take or deliver messages of this service although it answers, such as an alarm or a missing permission;
+    /// null: nothing of the kind is known.</summary>
     public string? BrokerObstacle { get; internal set; }
 
     /// <summary>The number of events that the relay has not handed to the broker yet.</summary>

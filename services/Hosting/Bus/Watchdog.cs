@@ -7,9 +7,9 @@ namespace Ministries.Hosting.Bus;
 /// <summary>
 /// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have
 /// a consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls
-/// while the broker answers another connection and takes messages there, a new client is made. Where that does not help, the process ends.
-/// A broker that takes no messages, because of an alarm or a missing permission, is a state of its own: the service is not ready, says why,
-/// keeps its connection, and waits.
+/// while the broker takes and delivers messages over another connection, a new client is made. Where that does not help, the process ends.
+/// A broker that takes or delivers no messages there either, for instance because of an alarm or a missing permission, is a state of its own:
+/// the service is not ready, says why, keeps its connection, and waits. A new process would do no better.
 /// </summary>
 internal sealed partial class Watchdog(
     Service service,
@@ -51,7 +51,7 @@ internal sealed partial class Watchdog(
         long? stalledSince = null;
         while (true)
         {
-            // The broker takes no messages: more of them would only wait in its memory and in ours.
+            // The broker takes or delivers no messages: more of them would only wait in its memory and in ours.
             if (_obstacle is null && await GoesRound(++number, stop))
                 lastCanary = Stopwatch.GetTimestamp();
             stop.ThrowIfCancellationRequested();

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net.Security;
+using System.Runtime.ExceptionServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
@@ -183,15 +184,32 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more. Also where
         // it is the same key: what it signs may not have been written before.
         var listed = _inForce is { } before && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow());
-        if (listed)
-            Replace(ledger, key);
+        ExceptionDispatchInfo? unwritten = null;
+        try
+        {
+            if (listed)
+                Replace(ledger, key);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
+        {
+            // The key signs from now on all the same: only the last checkpoint does not bear its signature yet. The next version must not
+            // wait for that, since it may revoke the key of an attacker.
+            unwritten = ExceptionDispatchInfo.Capture(e);
+        }
+        if (!await Take(ledger, text, key, listed, cancel))
+            unwritten?.Throw();
+    }
+
+    // Whether the text is of a version that is in force only now.
+    private async Task<bool> Take(ServiceLedger ledger, byte[] text, CheckpointKey key, bool listed, CancellationToken cancel)
+    {
         var digest = SHA256.HashData(text);
         if (digest.AsSpan().SequenceEqual(_digest))
         {
             // The key may have expired since the file was read.
             if (!listed)
                 throw KeyMissing(key);
-            return;
+            return false;
         }
         var parsed = AgreementFile.Read(text);
         var agreement = parsed.Agreement;
@@ -199,7 +217,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             if (_inForce is null)
                 throw new AgreementRefusedException("it is not valid yet");
-            return;
+            return false;
         }
         // Otherwise the operator could change the key unnoticed, and receipts from then on would prove nothing.
         var keys = LogKeys.Of(agreement, ledger.Service);
@@ -207,10 +225,12 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             throw KeyMissing(key);
         await Record(ledger, agreement, cancel);
         ledger.JudgeWith(keys.Judging(time));
-        Replace(ledger, key);
         // A handshake may still use the authorities of the previous version: the garbage collector disposes them.
         _inForce = parsed;
         _digest = digest;
+        // The version is in force also where this cannot be written. The next look tries it again.
+        Replace(ledger, key);
+        return true;
     }
 
     private static void Replace(ServiceLedger ledger, CheckpointKey key)

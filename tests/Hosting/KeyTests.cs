@@ -143,6 +143,28 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_version_takes_effect_although_what_a_new_key_for_checkpoints_signs_cannot_be_written()
+    {
+        using var fresh = NewKey();
+        await Next(a => Of(a, "service/calllog").SigningKeys.Add(Listed("service/calllog/checkpoint-2", SigningKeyUse.Checkpoints, fresh)));
+        await _running.Log();
+        _running.Ledger.KeepCosigned(await _running.Ledger.ReadCheckpoint(Running.Cancel), enough: true);
+        // No file can be written under the name of a folder. So it is on a full disk.
+        var next = Directory.CreateDirectory(Path.Combine(_running.Folder, "calllog.checkpoint.cosigned.next"));
+        Replace(Path.Combine(_running.Folder, "service/calllog", "checkpoint.key"), fresh);
+        await Running.Until(
+            () => Task.FromResult(_running.Warned.Any(w => w.Contains("the new files are not used", StringComparison.Ordinal))),
+            "the fault is told"
+        );
+        await Next(a => Of(a, "kr/mfa").DeniedCertificates.Add(_running.CertificateOf("kr/mfa").SerialNumber), "kr/mfa");
+        await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => _running.Log());
+        var key = CheckpointKey.FromPublic("ministries.example/calllog", fresh.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        Assert.Null(key.Verify(_running.Ledger.Cosigned!.Text));
+        next.Delete();
+        await Running.Until(() => Task.FromResult(key.Verify(_running.Ledger.Cosigned!.Text) is not null), "it is written");
+    }
+
+    [Fact]
     public async Task A_key_for_checkpoints_that_no_version_lists_is_never_used_and_prevents_a_start()
     {
         using var own = NewKey();

@@ -177,8 +177,13 @@ internal sealed class Passing
     public async Task Pass(HttpContext http, RequestDelegate serve)
     {
         var call = EdgeCall.Of(http) ?? throw new InvalidOperationException("the request has not come through the edge");
-        // While the broker is down, events wait in the ledger; writes are refused when too many wait.
-        if (call.Rpc is { Writes: true } && _bus is { Overloaded: true } && call.Caller.Participant.Kind != ParticipantKind.Operator)
+        // While the broker is down, events wait in the ledger. When too many wait, each participant has a few more writes, and further ones
+        // are refused.
+        if (
+            call.Rpc is { Writes: true }
+            && call.Caller.Participant is { Kind: not ParticipantKind.Operator } participant
+            && _bus?.Takes(participant.Id) == false
+        )
         {
             await Refusals.Answer(http, new Refusal(Reason.Overloaded));
             return;

@@ -57,12 +57,16 @@ public sealed class BrokerStateTests : IAsyncLifetime
     private static async Task UntilBothSay(BusFixture fixture, string what)
     {
         foreach (var service in (Service[])[fixture.CallLog, fixture.Consular])
+        {
+            BusStatus status = fixture.Status(service);
             await BusFixture.Until(
                 () =>
-                    fixture.Status(service) is { BrokerReady: false, BrokerObstacle: { } obstacle }
-                    && obstacle.Contains(what, StringComparison.Ordinal),
-                $"{service.Name} says that {what}"
+                    Task.FromResult(
+                        status is { BrokerReady: false, BrokerObstacle: { } obstacle } && obstacle.Contains(what, StringComparison.Ordinal)
+                    ),
+                () => $"{service.Name} says that {what}; ready: {status.BrokerReady}, {status.BrokerObstacle}"
             );
+        }
     }
 
     private static async Task UntilBothAreReadyAndNoneEnded(BusFixture fixture)
@@ -153,10 +157,10 @@ public sealed class BrokerStateTests : IAsyncLifetime
         await fixture.StartReady(fixture.Consular);
         await _node.Control("set_vhost_limits", "-p", "/", """{"max-connections":0}""");
         // The connections of the plain client stay.
-        foreach (var line in (await _node.Control("list_connections", "pid", "user_provided_name")).Split('\n'))
+        foreach (var line in (await _node.Control("list_connections", "pid", "client_properties")).Split('\n'))
             if (line.Contains('<', StringComparison.Ordinal) && !line.Contains("watchdog", StringComparison.Ordinal))
                 await _node.Control("close_connection", line[..(line.IndexOf('>', StringComparison.Ordinal) + 1)], "the operator says so");
-        await UntilBothSay(fixture, "admits no further connection");
+        await UntilBothSay(fixture, "connection limit (0) is reached");
         List<string> events = [await fixture.Log(), await fixture.Submit()];
         await WhileNeitherIsReady(fixture);
         await _node.Control("clear_vhost_limits", "-p", "/");

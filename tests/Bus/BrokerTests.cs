@@ -465,10 +465,43 @@ public sealed class BrokerTests
                 }
         );
         var host = await fixture.StartReady(fixture.Consular);
-        proxy.Stall();
+        proxy.IsStalled = true;
         var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
         await BusFixture.Until(() => lifecycle.Stopping.IsCancellationRequested, "the process ends");
         Assert.Equal(ServiceHost.Stalled, lifecycle.ExitCode);
+    }
+
+    [Fact]
+    public async Task A_process_whose_clients_never_worked_does_not_end_and_works_once_they_can()
+    {
+        await using var proxy = new Proxy((await Node.Clean()).Port);
+        var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
+        await using var fixture = new BusFixture(
+            builder.Uri,
+            o =>
+                o with
+                {
+                    CanaryDeadline = TimeSpan.FromSeconds(1),
+                    RenewAfter = TimeSpan.FromMilliseconds(100),
+                    EndAfter = TimeSpan.FromSeconds(1),
+                    StartDeadline = TimeSpan.FromSeconds(1),
+                }
+        );
+        proxy.IsStalled = true;
+        var host = await fixture.Start(fixture.Consular);
+        var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
+        // Several times as long as it takes until a process ends whose client had worked.
+        var since = Stopwatch.StartNew();
+        await BusFixture.Until(
+            () =>
+            {
+                Assert.False(lifecycle.Stopping.IsCancellationRequested);
+                return since.Elapsed > TimeSpan.FromSeconds(10);
+            },
+            "the time is over"
+        );
+        proxy.IsStalled = false;
+        await BusFixture.Until(() => fixture.Status(fixture.Consular).BrokerReady, "it works");
     }
 
     [Fact]

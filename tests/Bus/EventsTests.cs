@@ -267,6 +267,60 @@ public abstract class EventsTests
     }
 
     [Fact]
+    public async Task After_one_event_went_on_without_an_answer_those_behind_it_ask_once_each_until_there_is_one()
+    {
+        var patience = TimeSpan.FromMilliseconds(400);
+        await using var fixture = await NewFixture(o =>
+            o with
+            {
+                FirstDelay = TimeSpan.FromMilliseconds(5),
+                MaxDelay = TimeSpan.FromMilliseconds(20),
+                AskPatience = patience,
+            }
+        );
+        var (asked, away) = (0, true);
+        fixture.OnAsk = _ =>
+            Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
+                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
+                : Task.CompletedTask;
+        await fixture.StartBoth();
+        List<string> events = [await fixture.Submit()];
+        await fixture.UntilEffects(events);
+        Assert.True(asked > 1, "the first one was asked for once only");
+        asked = 0;
+        for (var i = 0; i < 10; i++)
+            events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
+        Assert.Equal(10, asked);
+        // Once there was an answer, an event waits for its own as long as ever.
+        Volatile.Write(ref away, false);
+        events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
+        Volatile.Write(ref away, true);
+        asked = 0;
+        events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
+        Assert.True(asked > 1, "the last one was asked for once only");
+    }
+
+    [Fact]
+    public void Past_the_limit_of_waiting_events_each_participant_has_some_writes_of_its_own()
+    {
+        var status = new BusStatus(ownBacklog: 2);
+        Assert.Equal([true, true, true], Tried("a", 3));
+        status.Overloaded = true;
+        Assert.Equal([true, true, false, false], Tried("a", 4));
+        Assert.Equal([true, true, false], Tried("b", 3));
+        status.Overloaded = true;
+        Assert.Equal([false], Tried("a", 1));
+        status.Overloaded = false;
+        status.Overloaded = true;
+        Assert.Equal([true, true, false], Tried("a", 3));
+
+        bool[] Tried(string participant, int times) => [.. Enumerable.Range(0, times).Select(_ => status.Takes(participant))];
+    }
+
+    [Fact]
     public async Task A_trace_goes_from_the_commit_over_the_message_to_the_effect()
     {
         using var spans = new Spans();

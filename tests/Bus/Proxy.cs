@@ -22,8 +22,12 @@ internal sealed class Proxy : IAsyncDisposable
 
     public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
 
-    /// <summary>From now on only the watchdog's own connections go on.</summary>
-    public void Stall() => _stalled = true;
+    /// <summary>Whether only the watchdog's own connections go on.</summary>
+    public bool IsStalled
+    {
+        get => _stalled;
+        set => _stalled = value;
+    }
 
     /// <summary>Whether the broker seems to deliver no message, on any connection, while it answers everything else.</summary>
     public bool Swallows
@@ -52,8 +56,9 @@ internal sealed class Proxy : IAsyncDisposable
         using (client)
         using (var server = new TcpClient())
         {
+            client.NoDelay = server.NoDelay = true;
             await server.ConnectAsync(IPAddress.Loopback, _to, _stop.Token);
-            var watchdog = false;
+            bool? watchdog = null;
             await Task.WhenAny(ToServer(client.GetStream(), server.GetStream()), ToClient(server.GetStream(), client.GetStream()));
 
             async Task ToServer(Stream from, Stream into)
@@ -61,9 +66,8 @@ internal sealed class Proxy : IAsyncDisposable
                 var buffer = new byte[65536];
                 while (await from.ReadAsync(buffer, _stop.Token) is var read and > 0)
                 {
-                    // The client's name is in the first properties that it sends.
-                    if (buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0)
-                        watchdog = true;
+                    // The client's name is in the properties that it sends after the header of the protocol, which has 8 bytes.
+                    watchdog ??= read == 8 ? null : buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0;
                     await MayPass();
                     await into.WriteAsync(buffer.AsMemory(0, read), _stop.Token);
                 }
@@ -87,7 +91,7 @@ internal sealed class Proxy : IAsyncDisposable
 
             async Task MayPass()
             {
-                while (_stalled && !watchdog)
+                while (_stalled && watchdog == false)
                     await Task.Delay(100, _stop.Token);
             }
         }

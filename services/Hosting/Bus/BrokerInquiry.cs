@@ -93,8 +93,8 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
             stop.ThrowIfCancellationRequested();
             var connected = _publisher is not null;
             await ClosePublisher();
-            return connected
-                ? $"it takes no test message over another connection ({e.GetType().Name})"
+            return e is OperationInterruptedException { ShutdownReason.ReplyText: { Length: > 0 } reason } ? $"it refuses: {reason}"
+                : connected ? $"it takes no test message over another connection ({e.GetType().Name})"
                 : $"it admits no further connection ({e.GetType().Name})";
         }
     }

@@ -30,8 +30,12 @@ public sealed record BusOptions
     /// ledger.</summary>
     public TimeSpan ReturnPatience { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED).</summary>
+    /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED), but for <see cref="OwnBacklog"/>.</summary>
     public ulong MaxBacklog { get; init; } = 100_000;
+
+    /// <summary>How many writes of each participant a replica still takes while the backlog is past <see cref="MaxBacklog"/>, so that a
+    /// participant that fills it silences no other: 1,000.</summary>
+    public int OwnBacklog { get; init; } = 1_000;
 
     /// <summary>How many messages, each of up to 256 events, a consumer has in hand at once.</summary>
     public ushort Prefetch { get; init; } = 64;
@@ -53,8 +57,8 @@ public sealed record BusOptions
     /// <summary>How long one question to another service on behalf of an event may take.</summary>
     public TimeSpan AskDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long an event waits for an answer of a service that cannot be asked, before its reaction decides without one.
-    /// </summary>
+    /// <summary>How long an event waits for an answer of a service that cannot be asked, before its reaction decides without one. Events
+    /// behind it do not wait again: each asks once, for a tenth of <see cref="AskDeadline"/>, until a question is answered.</summary>
     public TimeSpan AskPatience { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How long an event waits for missing earlier events to arrive by themselves. After that, they are read from the producer's
@@ -114,7 +118,7 @@ public sealed record BusOptions
 public delegate Task<ListEventsResponse> ReadEvents(string producer, ListEventsRequest request, CancellationToken cancel);
 
 /// <summary>The state of the service's relay, broker and duties, for health checks, limits on writes and operators.</summary>
-public sealed class BusStatus
+public sealed class BusStatus(int ownBacklog = 1_000)
 {
     private readonly ConcurrentDictionary<string, DateTimeOffset> _waiting = new();
     private long _backlog;
@@ -144,7 +148,26 @@ public sealed class BusStatus
     }
 
     /// <summary>Whether so many events are unpublished that writes of participants are refused.</summary>
-    public bool Overloaded { get; internal set; }
+    public bool Overloaded
+    {
+        get => _overloaded;
+        internal set
+        {
+            _overloaded = value;
+            if (!value)
+                _beyond.Clear();
+        }
+    }
+
+    private volatile bool _overloaded;
+
+    // How many writes of each participant were taken while the backlog was past its limit.
+    private readonly ConcurrentDictionary<string, int> _beyond = new();
+
+    /// <summary>Whether another write of a participant is taken.</summary>
+    /// <param name="participant">The participant's id.</param>
+    internal bool Takes(string participant) =>
+        !_overloaded || _beyond.AddOrUpdate(participant, 1, (_, n) => Math.Min(n, ownBacklog) + 1) <= ownBacklog;
 
     /// <summary>Since when an event of another service cannot be taken in, because what it needs is out of reach or its rule fails; null:
     /// none waits.</summary>

@@ -38,7 +38,7 @@ public static class BusRegistration
                 nameof(memory)
             );
         services.AddSingleton(options);
-        services.AddSingleton<BusStatus>();
+        services.AddSingleton(new BusStatus(options.OwnBacklog));
         services.TryAddSingleton<ReadEvents>(provider =>
             (producer, request, cancel) =>
                 new LedgerService.LedgerServiceClient(provider.GetRequiredService<Peers>()[producer])

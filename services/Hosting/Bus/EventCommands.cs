@@ -235,14 +235,15 @@ internal sealed partial class EventCommands(
         if (step.Reaction.Ask is not { } ask)
             return;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        deadline.CancelAfter(options.AskDeadline);
+        var isLast = step.Patience is { } patience && patience <= TimeSpan.Zero;
+        deadline.CancelAfter(isLast ? options.AskDeadline / 10 : options.AskDeadline);
         try
         {
             step.Asked = await ask(step.Message, services, deadline.Token).WaitAsync(deadline.Token);
         }
-        catch (Exception e)
-            when (step.Patience is { } patience && patience <= TimeSpan.Zero && IsTransient(e) && !cancel.IsCancellationRequested)
+        catch (Exception e) when (isLast && IsTransient(e) && !cancel.IsCancellationRequested)
         {
+            step.Unanswered = true;
             LogUnanswered(log, service.Name, step.Recorded.Event.Type, EventTypes.IdOf(step.Recorded.Origin));
         }
     }

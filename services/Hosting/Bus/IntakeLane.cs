@@ -25,6 +25,9 @@ internal sealed partial class IntakeLane(
     /// <summary>Per type the number of the last event that has had its effect.</summary>
     private readonly Dictionary<string, ulong> _taken = [];
 
+    // Since when questions have had no answer, after a first event went on without one (Stopwatch); null: the last one was answered.
+    private long? _unanswered;
+
     /// <summary>How many messages are in hand.</summary>
     public int InHand => _messages.Count;
 
@@ -229,16 +232,25 @@ internal sealed partial class IntakeLane(
             var (step, failure) = await commands.Begin(
                 turn.Recorded,
                 window.Newest,
-                options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(retry.Since) : TimeSpan.Zero),
+                options.AskPatience - Unanswered(retry, tries),
                 span => Describe(span, turn, tries + 1),
                 stop
             );
             if (failure is not null)
                 return (failure, turn);
+            if (step.Reaction.Ask is not null)
+                _unanswered = step.Unanswered ? _unanswered ?? retry.Since : null;
             window.Add(step, turn);
         }
         return null;
     }
+
+    // For how long there has been no answer. A service that did not answer for one event is not waited for as long again for each of those
+    // behind it, since each also holds back events that ask nothing, such as the removal of a party.
+    private TimeSpan Unanswered(Retry retry, int tries) =>
+        _unanswered is { } since ? Stopwatch.GetElapsedTime(since)
+        : tries > 0 ? Stopwatch.GetElapsedTime(retry.Since)
+        : TimeSpan.Zero;
 
     // A question may wait long for its answer, so what is committed already is ended first. And it rests on the effects of earlier events
     // about the same thing, so those are committed first.

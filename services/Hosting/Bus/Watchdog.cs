@@ -7,7 +7,8 @@ namespace Ministries.Hosting.Bus;
 /// <summary>
 /// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have
 /// a consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls
-/// while the broker takes and delivers messages over another connection, a new client is made. Where that does not help, the process ends.
+/// while the broker takes and delivers messages over another connection, a new client is made. Where that does not help, the process ends,
+/// unless no client of it ever worked.
 /// A broker that takes or delivers no messages there either, for instance because of an alarm or a missing permission, is a state of its own:
 /// the service is not ready, says why, keeps its connection, and waits. A new process would do no better.
 /// </summary>
@@ -27,6 +28,10 @@ internal sealed partial class Watchdog(
     private TimeSpan _allowed = options.HoldPatience;
     private string? _obstacle;
     private bool _proven;
+
+    // Whether a client of this process ever worked. If none did, a new process does no better: it is new itself. So it is where the service's
+    // queue has no leader, for instance.
+    private bool _worked;
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
@@ -66,13 +71,13 @@ internal sealed partial class Watchdog(
             {
                 stalledSince ??= Stopwatch.GetTimestamp();
                 var stalled = Stopwatch.GetElapsedTime(stalledSince.Value);
-                if (stalled > options.EndAfter)
+                if (stalled > options.EndAfter && _worked)
                 {
                     LogStalled(log, service.Name, stalled.TotalSeconds);
                     End();
                     return;
                 }
-                if (!renewed && stalled > options.RenewAfter)
+                if (stalled > (renewed ? options.EndAfter : options.RenewAfter))
                 {
                     LogRenewed(log, service.Name);
                     renewed = true;
@@ -153,6 +158,7 @@ internal sealed partial class Watchdog(
         else
             _obstacle = answer.Reached ? await _inquiry.Obstacle(stop) : null;
         _proven |= round && answer.Consumed && _obstacle is null;
+        _worked |= _proven;
         status.BrokerObstacle = _obstacle;
     }
 

@@ -315,6 +315,13 @@ public sealed partial class MinistryClient
             yield return [];
         foreach (var grant in read.Grants.Where(g => !g.Fields.All(has.Contains)))
             yield return [.. grant.Fields];
+        // Whoever is shown a datum can open some of it. A service that shows nothing to open it with proves no more than one that refuses.
+        if (read.Grants.Count == 0 && !read.Sealed.Recipients.Contains(Participant.Id))
+            throw new SealException(
+                SealFault.WrongRecipient,
+                read.Field,
+                "the service shows nothing by which it was opened to this participant."
+            );
 
         (bool Whole, IReadOnlyList<SealedGrant> Grants) OpeningBy(IReadOnlyCollection<SealingIdentity> keys)
         {
@@ -406,12 +413,17 @@ public sealed partial class MinistryClient
     // Where an entry carries something for the participant. If the request is not shown, it may be in any field that is sealed.
     private IEnumerable<(ulong Position, string Field, SealedSign Sign)> PlacesIn(LedgerEntry entry)
     {
+        var part = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request);
+        // The recipient is shown the request until it or the datum is erased, unless the entry is privileged.
+        var sign =
+            part is { Content: not null, Holds: true } ? SealedSign.Named
+            : entry.Privileged ? SealedSign.Opened
+            : SealedSign.Gone;
         foreach (var shared in entry.Published.Select(e => e.Event).OfType<SealedShared>())
             if (shared.Recipient == Participant.Id)
-                yield return (shared.Position, shared.Field, SealedSign.Opened);
+                yield return (shared.Position, shared.Field, sign);
         if (SealingEntry.TypeOf(entry.Header.Method) is not { } type || !Seals.CanBeIn(type) || !entry.Published.Any())
             yield break;
-        var part = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request);
         IEnumerable<string> fields = part is null
             ? PathsIn(type, "").Select(p => p.Path)
             : Seals.WithPaths(part.Content ?? new Empty()).Where(s => s.Sealed.Recipients.Contains(Participant.Id)).Select(s => s.Path);
@@ -436,9 +448,13 @@ internal enum SealedSign
     /// <summary>Nothing: the request is not shown, and may hold something for others alone.</summary>
     None,
 
-    /// <summary>An entry says that it was opened to the participant. It may be erased since.</summary>
+    /// <summary>An entry says that it was opened to the participant, and its request is not shown any more: it or the datum was erased.
+    /// </summary>
+    Gone,
+
+    /// <summary>An entry that shows no request says that it was opened to the participant. It may be erased since.</summary>
     Opened,
 
-    /// <summary>The request is shown, and names the participant among the recipients. So it is not erased.</summary>
+    /// <summary>The request that sealed or opened it is shown, and names the participant as a recipient. So it is not erased.</summary>
     Named,
 }

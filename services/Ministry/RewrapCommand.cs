@@ -121,7 +121,8 @@ internal static class RewrapCommand
     // Whether there is nothing for the caller, as far as the ledger's own entries do not say otherwise. What is destroyed on a wrong word is
     // lost for ever.
     private static bool IsNone(RefusedException refused, SealedSign sign) =>
-        refused.Reason == "NOT_FOUND" && sign == SealedSign.None || refused.Reason == "SEALED_ERASED" && sign != SealedSign.Named;
+        refused.Reason == "NOT_FOUND" && sign is SealedSign.None or SealedSign.Gone
+        || refused.Reason == "SEALED_ERASED" && sign != SealedSign.Named;
 
     // And not of the caller, or of the service at this moment: then the next one is refused, too.
     private static bool IsOfTheDatum(RefusedException refused) =>

@@ -199,7 +199,9 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
     [InlineData(Errors.V1.Reason.NotFound, true)]
     [InlineData(Errors.V1.Reason.NotFound, false)]
     [InlineData(Errors.V1.Reason.SealedErased, false)]
-    public async Task A_datum_that_the_ledger_shows_and_the_service_denies_keeps_the_older_keys(Errors.V1.Reason reason, bool shared)
+    [InlineData(Errors.V1.Reason.SealedErased, true)]
+    [InlineData(null, true)]
+    public async Task A_datum_that_the_ledger_shows_and_the_service_denies_keeps_the_older_keys(Errors.V1.Reason? reason, bool shared)
     {
         var position = shared ? await Register(Hq) : await Sent();
         if (shared)
@@ -210,7 +212,15 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
                 await hq.Share("custody", share, Cancel);
             }
         Services.Later = answer =>
-            answer is GetSealedResponse read && read.Position == position ? throw new Refusal(reason).ToException() : answer;
+        {
+            if (answer is not GetSealedResponse read || read.Position != position)
+                return answer;
+            if (reason is { } denied)
+                throw new Refusal(denied).ToException();
+            // It shows the datum, and nothing by which the caller can open it.
+            read.Grants.Clear();
+            return read;
+        };
         var beside = Path.Combine(Services.Folder, Observer, "sealing-0.key");
         File.Copy(rotating.Older, beside);
         try
@@ -220,13 +230,30 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
             Assert.Equal(ExitCodes.WasRefused, ran.Code);
             Assert.Contains("keep the older keys", ran.Output);
             Assert.Contains($"entry {position} of custody: ", ran.Error);
-            Assert.Contains(Reasons.NameOf(reason), ran.Error);
+            Assert.Contains(reason is { } said ? Reasons.NameOf(said) : "shows nothing by which it was opened", ran.Error);
         }
         finally
         {
             Services.Later = null;
             File.Delete(beside);
         }
+    }
+
+    [UnsupportedOSPlatform("windows")]
+    [Fact]
+    public async Task What_was_opened_and_then_erased_alone_keeps_no_keys()
+    {
+        var position = await Register(Hq);
+        ulong given;
+        using (var hq = Services.As(Hq))
+        {
+            var share = To(Observer, position);
+            share.KeyId = OlderKey;
+            given = (await hq.Share("custody", share, Cancel)).Receipt.Position;
+        }
+        Assert.True(await Services.Hosts["custody"].Services.GetRequiredService<ServiceLedger>().EraseRequest(given, Cancel));
+        var ran = await Command(Observer).Run(Rewrap);
+        Assert.DoesNotContain($"entry {position} of custody: ", ran.Error);
     }
 
     // A request of the observer's own, which it sees, with something sealed to itself.

@@ -238,7 +238,7 @@ internal sealed class LedgerEndpoint(
         if (type == ShareSealedRequest.Descriptor)
             return ShareSealedRequest.Parser.ParseFrom(request.Data) is var share
                 && share.Recipient == reader.Participant.Id
-                && !await SealedData.IsErased(ledger, share.Position, cancel);
+                && !await ledger.IsErased(share.Position, cancel);
         return type.GetOptions()?.GetExtension(OptionsExtensions.Shown) == true
             && await SealedData.OpensAll(ledger, stored.Position, type.Parser.ParseFrom(request.Data), reader.Participant.Id, cancel);
     }

@@ -35,14 +35,9 @@ internal static class SealedData
     /// <summary>Erases what was given of a datum that was erased between the look at it and the commit.</summary>
     public static async Task EraseWith(ServiceLedger ledger, ulong position, CancellationToken cancel)
     {
-        if (await IsErased(ledger, position, cancel))
+        if (await ledger.IsErased(position, cancel))
             await ledger.EraseRequest(position, cancel);
     }
-
-    /// <summary>Whether an entry's request was erased.</summary>
-    public static async Task<bool> IsErased(ServiceLedger ledger, ulong position, CancellationToken cancel) =>
-        await ledger.ReadEntry(position, null, cancel) is { } entry
-        && entry.Entry.Parts.Any(p => p is { Kind: PartKind.Request, Erased: true });
 
     /// <summary>Whether a participant may read a datum: it may know of it, and has a part in the case or sent it.</summary>
     public static bool MayRead(Found found, Participant caller, string field) =>

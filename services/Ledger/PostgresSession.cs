@@ -670,6 +670,9 @@ internal sealed class PostgresSession : Session
         );
 
     // The keys of other kinds are no numbers, and PostgreSQL may read the conditions in any order.
+    public override async Task<bool> IsErased(ulong position) =>
+        (await Read(r => r.GetBoolean(0), "select request is null from entries where position = $1", (long)position)).SingleOrDefault();
+
     public override Task<List<SharedRow>> Shared(long after, int count) =>
         Read(
             r => new SharedRow(r.GetInt64(0), ulong.Parse(r.GetString(1), CultureInfo.InvariantCulture), r.GetBoolean(2)),

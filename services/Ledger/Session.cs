@@ -84,6 +84,9 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>
     public abstract Task<List<ulong>> SharesOf(ulong position);
 
+    /// <summary>Whether the request of an entry was erased.</summary>
+    public abstract Task<bool> IsErased(ulong position);
+
     /// <summary>The next streams of shares (<see cref="Shares"/>), each with the position of the entry whose sealed data were opened to others, and
     /// whether its request was erased while one that opened them was not.</summary>
     /// <param name="after">The number of the last stream that was read; 0 for the first.</param>

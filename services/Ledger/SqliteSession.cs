@@ -405,6 +405,9 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             Shares.KeyOf(position)
         );
 
+    public override async Task<bool> IsErased(ulong position) =>
+        (await Read(r => r.GetBoolean(0), "select request is null from entries where position = @0", (long)position)).SingleOrDefault();
+
     public override Task<List<SharedRow>> Shared(long after, int count) =>
         Read(
             r => new SharedRow(r.GetInt64(0), ulong.Parse(r.GetString(1), CultureInfo.InvariantCulture), r.GetBoolean(2)),

@@ -22,8 +22,10 @@ internal sealed partial class LedgerWatch : SupervisedService
     private readonly ILogger<LedgerWatch> _log;
     private readonly Meter _meter = new(Measures.Name);
     private volatile LedgerCondition _condition = new(true, null, null, false);
-    private string _said = "",
-        _ofAgreement = "";
+    private string _said = "";
+
+    // Which version of the agreement the ledger has, as far as this replica has seen.
+    private ulong? _recorded;
     private bool _saidAsynchronous;
 
     public LedgerWatch(ServiceLedger ledger, Agreements agreements, Lifecycle life, ILogger<LedgerWatch> log)
@@ -68,7 +70,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
         late.CancelAfter(Patience);
         var condition = _condition = await _ledger.Examine(late.Token);
-        var wrong = condition.IsGood ? _ofAgreement = await LaterAgreement(stop) : condition.Wrong;
+        var wrong = condition.IsGood ? await LaterAgreement(stop) : condition.Wrong;
         stop.ThrowIfCancellationRequested();
         _life.Say("ledger", wrong.Length == 0);
         if (wrong != _said)
@@ -93,22 +95,21 @@ internal sealed partial class LedgerWatch : SupervisedService
         late.CancelAfter(Patience);
         try
         {
-            var has = (await _ledger.List(Agreements.Kind, [], null, 0, 1, late.Token)).SingleOrDefault()?.State.Version;
-            var here = _agreements.InForce.Permissions.Agreement.Version;
-            return has > here
-                ? $"the ledger has version {has} of the agreement, and version {here} is in force here: give this replica the file of version {has}"
-                : "";
+            _recorded = (await _ledger.List(Agreements.Kind, [], null, 0, 1, late.Token)).SingleOrDefault()?.State.Version;
         }
         catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException or OperationCanceledException)
         {
-            // It is not known, so the last answer stays. The next look says what is wrong with the ledger.
-            return _ofAgreement;
+            // The last answer stays, because versions only grow. The next look says what is wrong with the ledger.
         }
         catch (Exception)
         {
             // Its record is damaged, or newer software has written it.
             return "the ledger's version of the agreement cannot be read";
         }
+        var here = _agreements.InForce.Permissions.Agreement.Version;
+        return _recorded > here
+            ? $"the ledger has version {_recorded} of the agreement, and version {here} is in force here: give this replica the file of version {_recorded}"
+            : "";
     }
 
     public override void Dispose()

@@ -145,7 +145,7 @@ public sealed partial class ShownTests(Services services) : IClassFixture<Servic
     }
 
     [Theory]
-    [InlineData("spaces"), InlineData("a long word"), InlineData("signs of two columns")]
+    [InlineData("spaces"), InlineData("a long word"), InlineData("signs of two columns"), InlineData("signs that a selector makes wider")]
     public void A_text_of_others_does_not_pose_as_the_next_field(string by)
     {
         const string Forged = "accepted-destinations: KR";
@@ -153,6 +153,7 @@ public sealed partial class ShownTests(Services services) : IClassFixture<Servic
         var fill = by switch
         {
             "spaces" => new string(' ', Columns),
+            "signs that a selector makes wider" => $" {string.Concat(Enumerable.Repeat("©\uFE0F", Columns / 2 - 4))} ",
             "a long word" => $" {new string('x', Columns - 8)} ",
             _ => $" {string.Concat(Enumerable.Repeat("⌚", Columns / 2 - 4))} ",
         };

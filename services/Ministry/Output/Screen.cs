@@ -208,7 +208,10 @@ internal sealed class Screen(TextWriter output, Shell shell)
         };
 
     private static int ColumnsOf(Rune rune) =>
-        Rune.GetUnicodeCategory(rune)
+        // It makes the sign before it two columns wide (UTS 51, presentation as an emoji).
+        rune.Value == 0xFE0F
+            ? 1
+        : Rune.GetUnicodeCategory(rune)
             is UnicodeCategory.NonSpacingMark
                 or UnicodeCategory.EnclosingMark
                 or UnicodeCategory.Format

@@ -101,8 +101,9 @@ public sealed record EdgeLimits
 
     /// <summary>How many writes may ask another service at once, each by at most two calls: 8, and beyond these <see cref="OwnQuestions"/> of
     /// each participant. One more is refused (OVERLOADED) before it asks, whatever its precedence. To the service that is asked, all of them are
-    /// calls of one participant, of which it takes <see cref="MaxCallsBesideOthers"/>. So the greater part is left to reactions to events and
-    /// to the search for missed events (<c>ListEvents</c>), also where three replicas ask one.</summary>
+    /// calls of one participant, of which it takes <see cref="MaxCallsBesideOthers"/>. With five participants that write, one replica asks at
+    /// most 22 at once, so the greater part is left to reactions to events and to the search for missed events (<c>ListEvents</c>). Where
+    /// three replicas ask one that hangs, all places may be taken; reactions then wait, as they would for its answer.</summary>
     public int MaxQuestions { get; init; } = 8;
 
     /// <summary>How many of them may be of one participant: 4.</summary>

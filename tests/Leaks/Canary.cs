@@ -13,6 +13,9 @@ namespace Ministries.Leaks.Tests;
 /// which appear in nothing else, so that one search finds all of them.</summary>
 internal sealed class Canary
 {
+    // A code takes 64 characters, the same that words consist of.
+    private const ulong MostOfCode = 64;
+
     private int _filled;
 
     /// <summary>What all words of this test begin with: 16 letters and digits.</summary>
@@ -24,12 +27,12 @@ internal sealed class Canary
     /// <summary>The word for a field.</summary>
     public string For(string field) => $"{Prefix}-{field}";
 
-    /// <summary>Puts a word into every text and all bytes of a message that has none, however deep; messages that are not set are made for it, with what their contract
-    /// demands.</summary>
+    /// <summary>Puts a word into every text, every code and all bytes of a message that has none, however deep; messages that are not set are made for it, with what
+    /// their contract demands. Dates, numbers, states and languages have no room for a word.</summary>
     public void Fill(IMessage message)
     {
         foreach (var field in message.Descriptor.Fields.InFieldNumberOrder().Where(f => !f.IsMap && f.RealContainingOneof is null))
-            if (field.FieldType == FieldType.String && StringForms.Of(field) == StringForms.Text)
+            if (field.FieldType == FieldType.String && HoldsWords(field))
             {
                 Interlocked.Increment(ref _filled);
                 Set(message, field, WordFor(field));
@@ -56,12 +59,18 @@ internal sealed class Canary
             throw new InvalidOperationException($"{message.Descriptor.Name}: {string.Join(", ", faults)}");
     }
 
+    private static bool HoldsWords(FieldDescriptor field) =>
+        StringForms.Of(field) is { } form && (form == StringForms.Text || form == StringForms.Code || form == StringForms.Official);
+
     // Fields of the same name in two messages are two fields. Where the whole name is too long for the field, a digest stands for it.
     private string WordFor(FieldDescriptor field)
     {
         var word = For(field.FullName);
         var rules = StringForms.RulesOf(field);
-        var most = (field.IsRepeated ? rules?.Repeated?.Items?.String : rules?.String)?.MaxBytes ?? 0;
+        var most =
+            StringForms.Of(field) == StringForms.Text
+                ? (field.IsRepeated ? rules?.Repeated?.Items?.String : rules?.String)?.MaxBytes ?? 0
+                : MostOfCode;
         return most == 0 || (ulong)word.Length <= most ? word : $"{Prefix}{Convert.ToHexString(DigestOf(field))}"[..(int)most];
     }
 

@@ -12,7 +12,7 @@ using RabbitMQ.Client;
 namespace Ministries.FaultHost;
 
 /// <summary>Leaks a word at every call, so that a test can show that its search finds it: into the call's span, the log, the error that
-/// the caller gets, an event for another service, or a letter that the service's own queue sets aside.</summary>
+/// the caller gets, an event for another service, or a letter that the service's own queue sets aside. Each kind has a word of its own.</summary>
 internal sealed partial class Leak(string kind, ILogger<Leak> log, IConfiguration settings) : Interceptor
 {
     private static readonly ActivitySource Spans = new("Ministries");
@@ -42,13 +42,13 @@ internal sealed partial class Leak(string kind, ILogger<Leak> log, IConfiguratio
             case "leak-span":
                 // An attribute that is exported, of a span that is: others are taken out on the way.
                 using (var span = Spans.StartActivity("batch calllog"))
-                    span?.SetTag("ministries.method", Word);
+                    span?.SetTag("ministries.method", $"{Word}-span");
                 break;
             case "leak-log":
-                Say(log, Word);
+                Say(log, $"{Word}-log");
                 break;
             case "leak-exception":
-                throw new RpcException(new Status(StatusCode.Internal, $"something about {Word}"));
+                throw new RpcException(new Status(StatusCode.Internal, $"something about {Word}-exception"));
             case "leak-event":
                 await Publish("ministries.consular", $"{Word}-event");
                 break;

@@ -91,6 +91,9 @@ public sealed class LeakTests
 
         Assert.Empty(ground.Find(canary.Prefix));
         AssertNoSecretIn(ground, story);
+        // A dump of the memory holds the service's own keys.
+        if (embedded)
+            AssertNoKeyIn(ground);
     }
 
     /// <summary>A gateway gets plain data. What it keeps is sealed: nothing in its state folder, its log or its spans is plain by design.</summary>
@@ -121,6 +124,7 @@ public sealed class LeakTests
         // Logs are searched as well, but a gateway whose play goes well has nothing to say.
         Assert.Empty(ground.Find(canary.Prefix));
         AssertNoSecretIn(ground, story);
+        AssertNoKeyIn(ground);
     }
 
     // Who has the secret of a wish makes its commitments, and so reads the wish.
@@ -128,6 +132,16 @@ public sealed class LeakTests
     {
         Assert.NotEmpty(story.WishSecrets);
         Assert.All(story.WishSecrets, secret => Assert.Empty(ground.Find(new Search(secret))));
+    }
+
+    // No private key of a service, a participant, an official or an authority stands in anything but its own file.
+    private static void AssertNoKeyIn(Playground ground)
+    {
+        var keys = PrivateKeys.In(ground.Certificates);
+        Assert.Contains(keys, k => k.File.EndsWith("service/calllog/checkpoint.key", StringComparison.Ordinal));
+        Assert.Contains(keys, k => k.File.EndsWith("service/calllog/system.key", StringComparison.Ordinal));
+        Assert.Contains(keys, k => k.File.EndsWith("kr/mfa/sealing.key", StringComparison.Ordinal));
+        Assert.Empty(ground.Find(Search.ForSecrets(keys.Select(k => k.Secret))));
     }
 
     // The first refusal that leaks: once the service listens, and its broker has the queue for what is set aside.

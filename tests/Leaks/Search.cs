@@ -41,6 +41,12 @@ internal sealed class Search
         ];
     }
 
+    private Search((string Form, byte[] Bytes)[] forms) => _forms = forms;
+
+    /// <summary>Searches for secrets. Each half of one is searched for by itself, because what is written in lines may break within the other.</summary>
+    public static Search ForSecrets(IEnumerable<byte[]> secrets) =>
+        new([.. secrets.SelectMany(s => (byte[][])[s[..(s.Length / 2)], s[(s.Length / 2)..]]).SelectMany(half => new Search(half)._forms)]);
+
     /// <summary>Where the word stands in a file, and in which form; empty if nowhere.</summary>
     public IReadOnlyList<string> In(string name, byte[] bytes) => In(name, bytes, depth: 0);
 

@@ -1,5 +1,7 @@
 using System.IO.Compression;
 using System.Text;
+using Ministries.Client;
+using Ministries.Trust;
 
 namespace Ministries.Leaks.Tests;
 
@@ -54,6 +56,18 @@ public sealed class SearchTests
         };
         Assert.NotEmpty(new Search(secret).In("file", [.. new byte[77], .. written]));
         Assert.Empty(new Search(secret).In("file", new byte[1021]));
+    }
+
+    [Fact]
+    public void A_private_key_is_found_where_its_file_was_copied_whatever_kind_of_key_it_is()
+    {
+        var folder = Directory.CreateTempSubdirectory("ministries-keys-").FullName;
+        Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
+        var keys = PrivateKeys.In(folder);
+        Assert.NotEmpty(keys);
+        Assert.All(keys, k => Assert.NotEmpty(Search.ForSecrets([k.Secret]).In(k.File, File.ReadAllBytes(k.File))));
+        Assert.Empty(Search.ForSecrets([keys[0].Secret]).In(keys[1].File, File.ReadAllBytes(keys[1].File)));
+        Directory.Delete(folder, recursive: true);
     }
 
     private static byte[] Write(string form, string text) =>

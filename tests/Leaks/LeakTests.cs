@@ -65,6 +65,7 @@ public sealed class LeakTests
             };
         var story = new Story(participants, new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), 0));
         await story.Play(Cancel);
+        await story.Return(Cancel);
         await Task.WhenAll(kills);
         Assert.True(canary.Filled > 20, $"only {canary.Filled} personal fields were filled");
         Assert.Equal(Kills, kills.Count);
@@ -114,6 +115,7 @@ public sealed class LeakTests
             participants[id].BeforeSealing = canary.Fill;
         var story = new Story(participants, new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), 0));
         await story.Play(Cancel);
+        await story.Return(Cancel);
         Assert.True(canary.Filled > 20, $"only {canary.Filled} personal fields were filled");
         await gateways.End();
         await ground.Collect(Cancel);

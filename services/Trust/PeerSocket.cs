@@ -30,21 +30,4 @@ public static class PeerSocket
         BitConverter.TryWriteBytes(milliseconds, (int)Silence.TotalMilliseconds);
         socket.SetRawSocketOption(Tcp, UserTimeout, milliseconds);
     }
-
-    /// <summary>Connects such a socket, as <see cref="SocketsHttpHandler.ConnectCallback"/> needs it.</summary>
-    public static async ValueTask<Stream> Connect(SocketsHttpConnectionContext context, CancellationToken cancel)
-    {
-        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
-        try
-        {
-            Limit(socket);
-            await socket.ConnectAsync(context.DnsEndPoint, cancel);
-            return new NetworkStream(socket, ownsSocket: true);
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
 }

@@ -185,10 +185,8 @@ internal static class DeploymentCommand
     {
         /// <summary>The part of a connection string that says where. One that hangs or is gone is noticed by keep-alive.</summary>
         public string Hosts =>
-            Databases is [var one]
-                ? $"Host={one}"
-                : $"Host={string.Join(',', Databases)};Target Session Attributes=primary;Timeout=5;"
-                    + "Tcp Keepalive=true;Tcp Keepalive Time=2;Tcp Keepalive Interval=1";
+            $"Host={string.Join(',', Databases)};{(Databases.Length > 1 ? "Target Session Attributes=primary;" : "")}"
+            + "Timeout=5;Tcp Keepalive=true;Tcp Keepalive Time=2;Tcp Keepalive Interval=1";
 
         /// <summary>The addresses of all nodes of the broker.</summary>
         public string Uri(string scheme, string user, string password, int port) =>

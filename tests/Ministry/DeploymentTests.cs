@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Ministries.Gateway;
+using Npgsql;
 
 namespace Ministries.Ministry.Tests;
 
@@ -148,6 +149,19 @@ public sealed class DeploymentTests : IDisposable
         Assert.Single(brokers.Select(b => new Uri(b).UserInfo).Distinct());
         Assert.Equal(48, File.ReadAllText(In("postgres/replicator.password")).Length);
         Assert.Equal(48, File.ReadAllText(In("rabbitmq/cookie")).Length);
+    }
+
+    [Theory]
+    [InlineData("--database=a")]
+    [InlineData("--database=a", "--database=b")]
+    public void A_database_that_is_silent_is_noticed_whether_it_is_one_server_or_several(params string[] databases)
+    {
+        Init(databases);
+        foreach (var file in (string[])["calllog/settings/Ledger__Connection", "tables/calllog"])
+        {
+            var text = new NpgsqlConnectionStringBuilder(Read(file));
+            Assert.Equal((5, true, 2, 1), (text.Timeout, text.TcpKeepAlive, text.TcpKeepAliveTime, text.TcpKeepAliveInterval));
+        }
     }
 
     [Fact]

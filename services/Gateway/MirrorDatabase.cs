@@ -122,14 +122,14 @@ internal sealed class PostgresMirror : MirrorDatabase
     /// <summary>How many connections may read at a time.</summary>
     private const int Readers = 16;
 
-    // How long a connection may take to open; an answer; a lock that another holds. A server that has gone is noticed by then, too: a machine
-    // that fails says nothing, and its lock would stay.
+    // How long a connection may take to open; an answer; a lock that another holds. A server that has gone is noticed by then, too. The server
+    // notices after 5 s that a gateway's machine is gone or cut off: it says nothing, and its lock would stay.
     private const int OpenSeconds = 5,
         AnswerSeconds = 15;
 
     private const string Limits =
         "-c synchronous_commit=on -c lock_timeout=5000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=15000 "
-        + "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3";
+        + "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3";
 
     private readonly PostgresServers _servers;
     private readonly IReadOnlyList<NpgsqlDataSource> _readers;

@@ -63,6 +63,26 @@ public class MirrorDatabaseTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
+    // Its place as the one that writes is then free for the gateway that takes over.
+    [Fact]
+    public async Task The_server_probes_a_gateway_that_says_nothing_every_2_s()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "only Linux says what it does with a connection");
+        var server = await Postgres.Create();
+        try
+        {
+            var connection = await server.CreateDatabase();
+            await using var gateway = await Start(new MirrorSettings { Connection = connection });
+            await gateway.HasAll(_services);
+            var port = new NpgsqlConnectionStringBuilder(connection).Port;
+            await Until(async () => (await KernelSockets.Probes(port, ofServer: true)).Any(s => s <= 2));
+        }
+        finally
+        {
+            server.Stop();
+        }
+    }
+
     [Fact]
     public async Task A_gateway_starts_without_its_database_and_still_knows_how_old_its_copy_is()
     {

@@ -59,6 +59,35 @@ public sealed class FailoverTests : IAsyncLifetime
         await Assert.ThrowsAsync<NpgsqlException>(async () => await servers.Primary(Cancel));
     }
 
+    [Theory]
+    [InlineData("", 5, true, 2, 1)]
+    [InlineData("Timeout=30", 30, true, 2, 1)]
+    [InlineData("Tcp Keepalive=true;Tcp Keepalive Time=60", 5, true, 60, 0)]
+    [InlineData("Timeout=15;Tcp Keepalive=false", 15, false, 0, 0)]
+    public void A_connection_notices_a_silent_server_as_its_string_says_or_soon(
+        string said,
+        int timeout,
+        bool keepAlive,
+        int time,
+        int interval
+    )
+    {
+        var used = new NpgsqlConnectionStringBuilder(new PostgresServers(new($"Host=one;{said}")).Connections[0]);
+        Assert.Equal(
+            (timeout, keepAlive, time, interval),
+            (used.Timeout, used.TcpKeepAlive, used.TcpKeepAliveTime, used.TcpKeepAliveInterval)
+        );
+    }
+
+    [Fact]
+    public async Task An_idle_connection_to_a_single_server_is_probed_every_2_s()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "only Linux says what it does with a connection");
+        await using var ledger = await ServiceLedger.Open(Options(_connection), Cancel);
+        await ledger.Commit(Add("a", "0", "c"), Cancel);
+        Assert.Contains(await KernelSockets.Probes(PortOf(_connection), ofServer: false), s => s <= 2);
+    }
+
     [Fact]
     public async Task A_commit_that_hangs_is_given_up_once_another_server_is_the_primary_and_the_same_command_succeeds_there()
     {

@@ -34,7 +34,8 @@ public class FaultTests(ITestOutputHelper output)
         Assert.Contains(result.Complaints, c => c.Contains(complaint, StringComparison.Ordinal));
     }
 
-    /// <summary>How often each trouble happens to the whole case: MINISTRIES_ROUNDS; not set: six troubles happen once.</summary>
+    /// <summary>How often each trouble happens to the whole case: MINISTRIES_ROUNDS; not set: six troubles happen once, of which two are
+    /// drawn from two kinds.</summary>
     private static readonly int Rounds = int.TryParse(
         Environment.GetEnvironmentVariable("MINISTRIES_ROUNDS"),
         CultureInfo.InvariantCulture,
@@ -56,6 +57,26 @@ public class FaultTests(ITestOutputHelper output)
             missing.Count == 0,
             $"all that was played is right, but this machine cannot have {string.Join(", ", missing)}: the process may not mount a disk"
         );
+    }
+
+    [Fact]
+    public void A_short_play_has_all_that_fills_up_and_troubles_of_two_other_kinds()
+    {
+        static Trouble Of(string name, string kind) => new(name, kind, (_, _) => Task.CompletedTask);
+        Trouble[] all =
+        [
+            .. Troubles.Always.Select(name => Of(name, "filled up")),
+            .. Enumerable.Range(0, 9).Select(i => Of($"killed {i}", "killed")),
+            Of("paused", "paused"),
+            Of("cut off", "cut off"),
+        ];
+        for (var seed = 0; seed < 100; seed++)
+        {
+            var drawn = Troubles.Draw(all, 2, new Random(seed));
+            Assert.Subset(drawn.Select(t => t.Name).ToHashSet(), Troubles.Always.ToHashSet());
+            Assert.Equal(2, drawn.Where(t => t.Kind != "filled up").Select(t => t.Kind).Distinct().Count());
+            Assert.Equal(Troubles.Always.Count + 2, drawn.Length);
+        }
     }
 
     private void Say(string what)

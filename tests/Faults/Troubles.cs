@@ -3,6 +3,12 @@ using Npgsql;
 
 namespace Ministries.Faults.Tests;
 
+/// <summary>Something that happens while a case is played.</summary>
+/// <param name="Name">What happens.</param>
+/// <param name="Kind">What kind of trouble it is.</param>
+/// <param name="Run">Makes it happen, for some time.</param>
+internal sealed record Trouble(string Name, string Kind, Func<TimeSpan, CancellationToken, Task> Run);
+
 /// <summary>What happens to services, database and broker while a case is played. Each trouble begins, lasts for a time and is over when its
 /// method returns; what it leaves behind is for the services to mend.</summary>
 internal sealed class Troubles(Deployment deployment, Postgres postgres, bool hasOwnDisk, Random random)
@@ -12,30 +18,46 @@ internal sealed class Troubles(Deployment deployment, Postgres postgres, bool ha
         Crowd = "the database has no connection left",
         NoRoom = "the database's disk is full";
 
+    private const string Kill = "killed",
+        Pause = "paused",
+        CutOff = "cut off",
+        Fill = "filled up or closed";
+
     /// <summary>What fills up or closes. It is in every play, where this machine can have it.</summary>
     public static IReadOnlyList<string> Always { get; } = [Alarm, Unwritable, Crowd, NoRoom];
 
-    /// <summary>All that this machine can have, by name.</summary>
-    public IReadOnlyList<(string Name, Func<TimeSpan, CancellationToken, Task> Run)> All { get; } =
+    /// <summary>All that this machine can have.</summary>
+    public IReadOnlyList<Trouble> All { get; } =
     [
-        .. Deployment.Names.Select(name => ($"{name} is killed at a point", Killed(deployment, name, random))),
-        .. Deployment.Names.Select(name => ($"{name} is paused", Paused(deployment, name))),
-        ("all services are killed", (_, _) => Task.WhenAll(deployment.Services.Values.Select(s => s.Kill()))),
-        ("custody is cut off from its database", Cut(deployment.Ways["custody"].Database)),
-        ("consular is cut off from its database", Cut(deployment.Ways["consular"].Database)),
-        ("custody is cut off from the broker", Cut(deployment.Ways["custody"].Broker)),
-        ("consular is cut off from the broker", Cut(deployment.Ways["consular"].Broker)),
-        ("the broker is killed", (_, _) => deployment.RestartBroker()),
-        ("the broker is paused", Both(deployment.Broker.Freeze, deployment.Broker.Thaw)),
-        (Alarm, (time, cancel) => Alarmed(deployment.Broker, time, cancel)),
-        ("the database is killed", (_, _) => Restarted(postgres)),
-        ("the database is paused", Both(postgres.Freeze, postgres.Thaw)),
-        (Unwritable, (time, cancel) => ReadOnly(postgres, time, cancel)),
-        (Crowd, (time, cancel) => Crowded(deployment, time, cancel)),
-        .. hasOwnDisk
-            ? [(NoRoom, (TimeSpan time, CancellationToken cancel) => Full(postgres, time, cancel))]
-            : Array.Empty<(string, Func<TimeSpan, CancellationToken, Task>)>(),
+        .. Deployment.Names.Select(name => new Trouble($"{name} is killed at a point", Kill, Killed(deployment, name, random))),
+        .. Deployment.Names.Select(name => new Trouble($"{name} is paused", Pause, Paused(deployment, name))),
+        new("all services are killed", Kill, (_, _) => Task.WhenAll(deployment.Services.Values.Select(s => s.Kill()))),
+        new("custody is cut off from its database", CutOff, Cut(deployment.Ways["custody"].Database)),
+        new("consular is cut off from its database", CutOff, Cut(deployment.Ways["consular"].Database)),
+        new("custody is cut off from the broker", CutOff, Cut(deployment.Ways["custody"].Broker)),
+        new("consular is cut off from the broker", CutOff, Cut(deployment.Ways["consular"].Broker)),
+        new("the broker is killed", Kill, (_, _) => deployment.RestartBroker()),
+        new("the broker is paused", Pause, Both(deployment.Broker.Freeze, deployment.Broker.Thaw)),
+        new(Alarm, Fill, (time, cancel) => Alarmed(deployment.Broker, time, cancel)),
+        new("the database is killed", Kill, (_, _) => Restarted(postgres)),
+        new("the database is paused", Pause, Both(postgres.Freeze, postgres.Thaw)),
+        new(Unwritable, Fill, (time, cancel) => ReadOnly(postgres, time, cancel)),
+        new(Crowd, Fill, (time, cancel) => Crowded(deployment, time, cancel)),
+        .. hasOwnDisk ? [new Trouble(NoRoom, Fill, (time, cancel) => Full(postgres, time, cancel))] : Array.Empty<Trouble>(),
     ];
+
+    /// <summary>Some troubles in an order by chance: those of <see cref="Always"/>, and of the others some whose kinds differ.</summary>
+    /// <param name="all">All that there are.</param>
+    /// <param name="most">How many of the others.</param>
+    /// <param name="random">The chance.</param>
+    public static Trouble[] Draw(IReadOnlyList<Trouble> all, int most, Random random)
+    {
+        var others = all.Where(t => !Always.Contains(t.Name)).ToArray();
+        random.Shuffle(others);
+        Trouble[] some = [.. all.Where(t => Always.Contains(t.Name)), .. others.DistinctBy(t => t.Kind).Take(most)];
+        random.Shuffle(some);
+        return some;
+    }
 
     private static Func<TimeSpan, CancellationToken, Task> Killed(Deployment deployment, string name, Random random)
     {

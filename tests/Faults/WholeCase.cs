@@ -21,7 +21,7 @@ internal sealed record Verdict(IReadOnlyList<string> Complaints, int Cases, IRea
 internal sealed class WholeCase
 {
     private const int AtOnce = 2,
-        Some = 6,
+        Drawn = 2,
         DiskMegabytes = 320;
 
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3),
@@ -40,7 +40,7 @@ internal sealed class WholeCase
 
     /// <summary>Plays it.</summary>
     /// <param name="seed">The order of the troubles comes from it.</param>
-    /// <param name="rounds">How often each trouble happens; 0: some of them once, what fills up or closes among them.</param>
+    /// <param name="rounds">How often each trouble happens; 0: some of them once (<see cref="Troubles.Draw"/>).</param>
     /// <param name="say">Receives a line about each step.</param>
     /// <param name="cancel">Cancels.</param>
     public static async Task<Verdict> Run(int seed, int rounds, Action<string> say, CancellationToken cancel)
@@ -66,26 +66,24 @@ internal sealed class WholeCase
         }
     }
 
-    private static List<(string Name, Func<TimeSpan, CancellationToken, Task> Run)> Order(Troubles troubles, int rounds, Random random)
+    private static Trouble[] Order(Troubles troubles, int rounds, Random random)
     {
-        var all = Enumerable.Range(0, Math.Max(1, rounds)).SelectMany(_ => troubles.All).ToArray();
+        if (rounds == 0)
+            return Troubles.Draw(troubles.All, Drawn, random);
+        var all = Enumerable.Range(0, rounds).SelectMany(_ => troubles.All).ToArray();
         random.Shuffle(all);
-        if (rounds > 0)
-            return [.. all];
-        var some = all.OrderByDescending(t => Troubles.Always.Contains(t.Name)).Take(Some).ToArray();
-        random.Shuffle(some);
-        return [.. some];
+        return all;
     }
 
-    private async Task<Verdict> Run(List<(string Name, Func<TimeSpan, CancellationToken, Task> Run)> troubles, CancellationToken cancel)
+    private async Task<Verdict> Run(Trouble[] troubles, CancellationToken cancel)
     {
         using var stop = new CancellationTokenSource();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var playing = Task.WhenAll(Enumerable.Range(0, AtOnce).Select(_ => PlayUntil(stop.Token, cancel)));
         var observer = await Join(cancel);
         Follower[] followers = [.. Deployment.Names.Select(service => new Follower(observer, service, end.Token))];
-        var random = new Random(troubles.Count);
-        foreach (var (name, run) in troubles)
+        var random = new Random(troubles.Length);
+        foreach (var (name, _, run) in troubles)
         {
             var time = TimeSpan.FromMilliseconds(random.Next(1000, 2500));
             Say($"{name}, {time.TotalSeconds:F1} s");

@@ -32,7 +32,7 @@ internal sealed class Game(Cluster cluster, Writes writes, Effects effects, Tap 
             fault.Effects
         );
 
-    /// <summary>Plays two faults at once. How long writes may stand still is not judged: two machines may be affected.</summary>
+    /// <summary>Plays two faults at once, both for as long as the longer one lasts. How long writes may stand still is not judged: two machines may be affected.</summary>
     /// <param name="one">The first one.</param>
     /// <param name="other">The second one.</param>
     /// <param name="apart">How much later the second one begins.</param>
@@ -51,7 +51,7 @@ internal sealed class Game(Cluster cluster, Writes writes, Effects effects, Tap 
                 {
                     Console.WriteLine($"  {other.Name} found nothing to hit");
                 }
-                await Task.Delay(one.Lasts);
+                await Task.Delay(one.Lasts > other.Lasts ? one.Lasts : other.Lasts);
             },
             Timeout.InfiniteTimeSpan,
             Timeout.InfiniteTimeSpan

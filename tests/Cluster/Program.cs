@@ -46,7 +46,9 @@ foreach (var fault in Fault.All.Where(f => plan.Faults?.Contains(f.Name) ?? true
 var (random, until) = (new Random(plan.Seed), DateTime.UtcNow + plan.Pairs);
 while (DateTime.UtcNow < until)
 {
-    var pair = random.GetItems([.. Fault.All], 2);
+    // Two that differ: one fault twice is one fault.
+    var pair = Fault.All.ToArray();
+    random.Shuffle(pair);
     await game.Play(pair[0], pair[1], TimeSpan.FromSeconds(random.NextDouble() * 10));
 }
 

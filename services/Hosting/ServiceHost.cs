@@ -66,6 +66,7 @@ public static partial class ServiceHost
     /// <returns>The process's exit code.</returns>
     public static async Task<int> Run(string[] args, Service service, TextWriter? errors = null)
     {
+        ProcessLimits.KeepMemoryOffDisks();
         errors ??= Console.Error;
         var health = args is ["health", ..];
         var asked = args is ["health", Alive or Serving, ..] ? args[1] : Ready;

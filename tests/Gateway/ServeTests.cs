@@ -84,6 +84,15 @@ public sealed class ServeTests(OwnServices own) : IClassFixture<OwnServices>, ID
         Assert.Equal((1, "NOT_READY"), await Health(_state));
     }
 
+    // The keys of its participant are in its memory.
+    [Fact]
+    public async Task The_kernel_writes_no_dump_of_its_memory()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "only Linux is told");
+        var serving = await Serve();
+        Assert.Equal(("0", "0"), KernelLimits.OfDumps(serving.Id));
+    }
+
     // As the settings file in the state folder says, with the address at which it was started.
     private async Task<(int Code, string Said)> Health(string state)
     {

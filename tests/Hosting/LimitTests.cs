@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using Ministries.Fixtures;
 using Ministries.Serving;
 
 namespace Ministries.Hosting.Tests;
@@ -24,4 +26,20 @@ public sealed class LimitTests
     [Fact]
     public void The_process_knows_how_many_descriptors_it_may_have() =>
         Assert.True(!OperatingSystem.IsLinux() || ProcessLimits.Descriptors() is null or > 0);
+
+    [Fact]
+    public void Other_programs_cannot_read_the_memory_of_a_process_that_keeps_it_off_disks()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "only Linux is told");
+        ProcessLimits.KeepMemoryOffDisks();
+        Assert.Equal(0, Control(GetDumpable, 0, 0, 0, 0));
+        Assert.Equal(("0", "0"), KernelLimits.OfDumps(Environment.ProcessId));
+    }
+
+    // prctl(2).
+    private const int GetDumpable = 3;
+
+    [DllImport("libc", EntryPoint = "prctl")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern int Control(int option, nuint a, nuint b, nuint c, nuint d);
 }

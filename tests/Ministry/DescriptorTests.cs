@@ -9,7 +9,7 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>A service as a process of its own, with few descriptors.</summary>
+/// <summary>A service as a process of its own: with few descriptors, and without dumps of its memory.</summary>
 public sealed class DescriptorTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("descriptors").FullName;
@@ -24,7 +24,7 @@ public sealed class DescriptorTests : IDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private Process Start(int port, int descriptors)
+    private Process Start(int port, int descriptors, bool dumps = false)
     {
         var home = Path.Combine(_folder, "service", "calllog");
         string[] settings =
@@ -47,6 +47,7 @@ public sealed class DescriptorTests : IDisposable
                 RedirectStandardError = true,
                 RedirectStandardOutput = true,
                 WorkingDirectory = _folder,
+                Environment = { ["DOTNET_DbgEnableMiniDump"] = dumps ? "1" : "0" },
             }
         )!;
     }
@@ -58,11 +59,10 @@ public sealed class DescriptorTests : IDisposable
         using var service = Start(port, 1024);
         try
         {
-            var said = new StringBuilder();
-            while (!said.ToString().Contains("serves at https", StringComparison.Ordinal))
-                said.AppendLine(await service.StandardOutput.ReadLineAsync(Cancel) ?? throw new InvalidOperationException(said.ToString()));
-            _ = service.StandardOutput.ReadToEndAsync(Cancel);
-            Assert.Contains("may have 1024 descriptors (ulimit -n), so it serves at most 352 connections", said.ToString());
+            Assert.Contains(
+                "may have 1024 descriptors (ulimit -n), so it serves at most 352 connections",
+                await SaidUntilItServes(service)
+            );
             // More than one address may hold, from each of several.
             for (var i = 0; i < 1500; i++)
             {
@@ -88,6 +88,34 @@ public sealed class DescriptorTests : IDisposable
             service.Kill();
             await service.WaitForExitAsync(Cancel);
         }
+    }
+
+    // Its keys are in its memory.
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task The_kernel_writes_no_dump_of_a_service_unless_NET_was_asked_for_dumps(bool dumps)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "only Linux is told");
+        using var service = Start(Ports.Free(), 1024, dumps);
+        try
+        {
+            await SaidUntilItServes(service);
+            var here = KernelLimits.OfDumps(Environment.ProcessId);
+            Assert.Equal(dumps ? here : ("0", "0"), KernelLimits.OfDumps(service.Id));
+        }
+        finally
+        {
+            service.Kill();
+            await service.WaitForExitAsync(Cancel);
+        }
+    }
+
+    private static async Task<string> SaidUntilItServes(Process service)
+    {
+        var said = new StringBuilder();
+        while (!said.ToString().Contains("serves at https", StringComparison.Ordinal))
+            said.AppendLine(await service.StandardOutput.ReadLineAsync(Cancel) ?? throw new InvalidOperationException(said.ToString()));
+        _ = service.StandardOutput.ReadToEndAsync(Cancel);
+        return said.ToString();
     }
 
     [Fact]

@@ -30,6 +30,7 @@ internal sealed record Fault(string Name, string What, Func<Cluster, Task> Begin
         new("standby-killed", "synchronous standby killed", async c => await c[(await c.Roles()).Synchronous].KillDatabase()),
         new("standby-stopped", "synchronous standby stopped", async c => await c[(await c.Roles()).Synchronous].FreezeDatabase()),
         new("etcd-killed", "etcd leader killed", KillEtcd),
+        new("etcd-stopped", "etcd leader stopped (SIGSTOP)", async c => await c[await Database.EtcdLeader()].Etcd.Freeze()),
         new(
             "broker-killed",
             "RabbitMQ node of the queues' leader killed",
@@ -49,8 +50,10 @@ internal sealed record Fault(string Name, string What, Func<Cluster, Task> Begin
         {
             Lasts = Rabbit.Patience + S(20),
         },
+        new("broker-cut-off", "RabbitMQ node of the queues' leader, and the replicas beside it, cut off from the others", CutBrokerOff),
         new("relay-killed", "replica that leads the relay killed", async c => (await Relay(c)).Kill()),
         new("relay-stopped", "replica that leads the relay stopped", async c => await (await Relay(c)).Freeze()),
+        new("relay-cut-off", "replica that leads the relay cut off from the databases", CutRelayOff),
         new("consumer-killed", "replica that takes events in killed", async c => (await Consumer(c)).Kill()),
         new("consumer-stopped", "replica that takes events in stopped", async c => await (await Consumer(c)).Freeze()),
         new("replica-killed", "replica that leads nothing killed", async c => (await Other(c)).Kill()),
@@ -71,6 +74,20 @@ internal sealed record Fault(string Name, string What, Func<Cluster, Task> Begin
     {
         var (primary, first, second) = await cluster.Roles();
         await Network.Cut([cluster[primary].Data], [cluster[first].Data, cluster[second].Data], client: false);
+    }
+
+    // Its node of RabbitMQ and its machine's other replicas are at the same address. All of them still reach the brokers and each other.
+    private static async Task CutRelayOff(Cluster cluster)
+    {
+        var relay = cluster[await LeaderOfRelay(cluster)];
+        await Network.Cut([relay.Services], [.. cluster.Machines.Select(m => m.Data)], client: false);
+    }
+
+    // The databases and the clients still reach what is cut off.
+    private static async Task CutBrokerOff(Cluster cluster)
+    {
+        var leader = cluster[await Rabbit.LeaderOf("consular", cluster[1])];
+        await Network.Cut([leader.Services], [.. cluster.Machines.Except([leader]).Select(m => m.Services)], client: false);
     }
 
     private static async Task StopStandbys(Cluster cluster)

@@ -15,17 +15,17 @@ catch (FormatException e)
     Console.Error.WriteLine(e.Message);
     return 2;
 }
-if (plan.Lists)
-{
-    foreach (var fault in Fault.All)
-        Console.WriteLine($"{fault.Name, -26}{fault.What}");
-    return 0;
-}
 var unknown = plan.Faults?.Where(name => Fault.All.All(f => f.Name != name)).ToList() ?? [];
 if (unknown.Count > 0)
 {
     Console.Error.WriteLine($"there is no fault {string.Join(", ", unknown)}: --list names them");
     return 2;
+}
+if (plan.Lists)
+{
+    foreach (var fault in Fault.All)
+        Console.WriteLine($"{fault.Name, -26}{fault.What}");
+    return 0;
 }
 
 // The command made a folder and a network namespace for this process.

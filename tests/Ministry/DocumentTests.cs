@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.RegularExpressions;
 using Ministries.Fixtures;
 
@@ -186,6 +187,53 @@ public sealed partial class DocumentTests
         Assert.All(named, o => Assert.Contains($"\"{o}\"", source));
     }
 
+    // With --list it builds nothing, but reads the whole line first.
+    [Fact]
+    public async Task Every_line_that_plays_faults_on_a_cluster_is_read_by_the_program_that_plays_them()
+    {
+        const string command = "tests/cluster";
+        var configuration = new DirectoryInfo(AppContext.BaseDirectory).Parent!.Name;
+        var program = Path.Combine(Documents.Root, "tests", "Cluster", "bin", configuration, "net10.0", "Ministries.Cluster.dll");
+        string[] lines =
+        [
+            .. Documents
+                .Files.SelectMany(d => Documents.ShellBlocks(d).SelectMany(b => LinesOf(b.Text)).Concat(Documents.Spans(d)))
+                .Where(l => l == command || l.StartsWith($"{command} ", StringComparison.Ordinal))
+                .Select(l => l[command.Length..]),
+            // A text about it leaves its name out.
+            .. Documents.Spans("tests/Cluster/README.md").Where(s => s.StartsWith("--", StringComparison.Ordinal) && s.Contains(' ')),
+        ];
+        Assert.True(lines.Length > 5, $"only {lines.Length} were found");
+        foreach (var line in lines.Distinct())
+            Assert.Contains(
+                "primary-killed",
+                await Processes.Output(new ProcessStartInfo("dotnet", ["exec", program, .. WordsOf(line), "--list"]))
+            );
+    }
+
+    [Fact]
+    public void The_times_in_the_operators_guide_are_those_that_the_cluster_took()
+    {
+        var table = MeasuredFaults()
+            .Matches(File.ReadAllText(Path.Combine(Documents.Root, "tests", "Cluster", "README.md")))
+            .ToDictionary(m => m.Groups["fault"].Value, m => m.Groups["writes"].Value);
+        var guide = File.ReadAllText(Path.Combine(Documents.Root, "deploy", "README.md"));
+        foreach (
+            var (phrase, faults) in (IReadOnlyList<(string, string[])>)
+                [
+                    ("callers use the others ({0} to {1} s)", ["consumer-killed", "replica-killed"]),
+                    ("callers pass it over after 5 s ({0} to {1} s)", ["consumer-stopped", "relay-stopped"]),
+                    ("({0} s killed, {1} s hanging). Callers' retries", ["primary-killed", "primary-stopped"]),
+                    ("have elected another one ({0} s)", ["primary-cut-off"]),
+                    ("the other one confirms ({0} s killed, {1} s hanging)", ["standby-killed", "standby-stopped"]),
+                    ("the queues' leaders move ({0} s)", ["broker-killed"]),
+                    ("all of this at once ({0} s killed, {1} s cut off)", ["machine-killed", "machine-cut-off"]),
+                    ("{0} s with Patroni", ["switchover"]),
+                ]
+        )
+            Assert.Contains(string.Format(CultureInfo.InvariantCulture, phrase, [.. faults.Select(f => table[f])]), guide);
+    }
+
     private static bool IsTest(string text) => Test().IsMatch(text);
 
     private static void IsThere(string test)
@@ -224,6 +272,9 @@ public sealed partial class DocumentTests
 
     [GeneratedRegex("""(?:'[^']*'|"[^"]*"|[^\s'"])+""")]
     private static partial Regex Word();
+
+    [GeneratedRegex(@"^\| `(?<fault>[a-z-]+)`[^|]*\| (?<writes>\d+\.\d) \|", RegexOptions.Multiline)]
+    private static partial Regex MeasuredFaults();
 
     [GeneratedRegex(@"tests/run(?<names>( [A-Z]\w*)+)")]
     private static partial Regex TestRuns();

@@ -97,7 +97,7 @@ public sealed class FirstVerifier
     /// <summary>A question in JSON.</summary>
     public static byte[] Json(object question) => Encoding.UTF8.GetBytes(JsonSerializer.Serialize(question));
 
-    /// <summary>Asks both verifiers, and says where they differ.</summary>
+    /// <summary>Asks both verifiers, and says where they differ, and where the edge accepts a write that a verifier refuses.</summary>
     public async Task<IReadOnlyList<string>> Compare(
         SecondVerifier second,
         IReadOnlyList<(char Kind, byte[] Asked, string What)> questions,
@@ -112,11 +112,14 @@ public sealed class FirstVerifier
         {
             var (one, two) = (own[i], theirs[i]);
             Holding += one.Holds && two.Holds ? 1 : 0;
-            if (one.Holds == two.Holds && one.Line == two.Line && one.Told == two.Told)
+            var edge = questions[i].Kind == 's' && EdgeAccepts(questions[i].Asked);
+            Accepted += edge ? 1 : 0;
+            if (one.Holds == two.Holds && one.Line == two.Line && one.Told == two.Told && (one.Holds || !edge))
                 continue;
             var asked = questions[i].Asked;
             differences.Add(
-                $"question {i} ({questions[i].Kind}), {questions[i].What}:\n  first: {one}\n  second: {two}\n  "
+                $"question {i} ({questions[i].Kind}), {questions[i].What}:\n  first: {one}\n  second: {two}\n"
+                    + $"  {(edge ? "the edge accepts it" : "the edge does not accept it")}\n  "
                     + (asked.Length <= 3000 ? Encoding.UTF8.GetString(asked) : $"{asked.Length} bytes")
             );
         }
@@ -125,4 +128,21 @@ public sealed class FirstVerifier
 
     /// <summary>How many questions both have answered with yes.</summary>
     public int Holding { get; private set; }
+
+    /// <summary>How many writes of the questions the edge would have accepted.</summary>
+    public int Accepted { get; private set; }
+
+    private bool EdgeAccepts(byte[] asked)
+    {
+        var question = JsonDocument.Parse(asked).RootElement;
+        try
+        {
+            return Edge.Accepts(question, History(question));
+        }
+        // No service takes such an agreement over.
+        catch (KeyHistoryException)
+        {
+            return false;
+        }
+    }
 }

@@ -110,7 +110,13 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ConfirmHandoverResponse> ConfirmHandover(ConfirmHandoverRequest request, ServerCallContext context) =>
-        writes.Run(request, context, Transfers.ConfirmHandover, custody.Ask, CustodyQuestions.IsKept);
+        writes.Run(
+            request,
+            context,
+            Transfers.ConfirmHandover,
+            (r, caller, cancel) => custody.Ask(r, caller, Reads.PermissionsOf(context), cancel),
+            CustodyQuestions.IsKept
+        );
 
     /// <inheritdoc/>
     public override Task<SuspendTransferResponse> SuspendTransfer(SuspendTransferRequest request, ServerCallContext context) =>

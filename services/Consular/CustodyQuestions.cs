@@ -14,9 +14,8 @@ namespace Ministries.Consular;
 /// refusal.</summary>
 /// <param name="peers">The other services.</param>
 /// <param name="reads">The way of reads.</param>
-/// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
-public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreements, TimeProvider time)
+public sealed class CustodyQuestions(Peers peers, Reads reads, TimeProvider time)
 {
     /// <summary>Custody's answer for the transfer request; null where there is none that the caller may see, which its rule then
     /// refuses, or where it is no planned departure. Custody is not asked about what the caller may not see: he would know by the time
@@ -48,9 +47,10 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     /// </summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="caller">Who confirms.</param>
+    /// <param name="permissions">The agreement by which the confirmation is judged.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Participant caller, CancellationToken cancel)
+    public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Participant caller, Permissions permissions, CancellationToken cancel)
     {
         if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, _) || !Departures.IsPlanned(transfer))
             return null;
@@ -60,7 +60,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
             { } check when !caller.ActsFor(transfer.DetainingPower) => ClearanceOf(
                 check,
                 transfer.Destination,
-                Departures.OfAnswer(transfer, check, agreements.InForce.Permissions, time.GetUtcNow().ToTimestamp()).Count == 0
+                Departures.OfAnswer(transfer, check, permissions, time.GetUtcNow().ToTimestamp()).Count == 0
             ),
             var check => check,
         };

@@ -12,17 +12,10 @@ namespace Ministries.Custody;
 /// <param name="writes">The way of writes.</param>
 /// <param name="reads">The way of reads.</param>
 /// <param name="ledger">The ledger, for its number of entries.</param>
-/// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
 /// <param name="secrets">What etags and the basis of answers are made with.</param>
-public sealed class CustodyService(
-    Writes writes,
-    Reads reads,
-    ServiceLedger ledger,
-    Agreements agreements,
-    TimeProvider time,
-    RecordSecrets secrets
-) : V1.CustodyService.CustodyServiceBase
+public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger ledger, TimeProvider time, RecordSecrets secrets)
+    : V1.CustodyService.CustodyServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
     public static Service Definition { get; } =
@@ -122,7 +115,7 @@ public sealed class CustodyService(
         var records = await Records(request.Case, request.Prisoner, context);
         var before = await SaidBefore(records, context);
         var @case = await reads.Peek(Cases.Kind, request.Case, context.CancellationToken);
-        var (permissions, now) = (agreements.InForce.Permissions, time.GetUtcNow());
+        var (permissions, now) = (Reads.PermissionsOf(context), time.GetUtcNow());
         return new CheckStandingResponse
         {
             Position = position,
@@ -140,7 +133,7 @@ public sealed class CustodyService(
     {
         var position = ledger.Size;
         var records = await Records(request.Case, request.Prisoner, context);
-        var answer = Readiness.Of(records, request.Route, request.Destination, time.GetUtcNow(), agreements.InForce.Permissions);
+        var answer = Readiness.Of(records, request.Route, request.Destination, time.GetUtcNow(), Reads.PermissionsOf(context));
         answer.Position = position;
         return answer;
     }
@@ -234,7 +227,7 @@ public sealed class CustodyService(
         await reads.Get(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner));
         var records = await Records(request.Case, request.Prisoner, context);
         var answer = new CheckAttestationResponse();
-        foreach (var opened in Standings.EverAttested(records, request.Destination, request.Openings, agreements.InForce.Permissions))
+        foreach (var opened in Standings.EverAttested(records, request.Destination, request.Openings, Reads.PermissionsOf(context)))
             if (await reads.Peek(Statements.Kind, opened.Statement_, context.CancellationToken) is { } statement)
                 answer.Statements.Add(StatementVisibility.ShowAttested(statement));
         return answer.Statements.Count > 0 ? answer : throw await Reads.NotFound(context);

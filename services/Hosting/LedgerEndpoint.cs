@@ -102,9 +102,7 @@ internal sealed class LedgerEndpoint(
             await Evenly.Wait(context);
             throw new Refusal(Reason.NotFound).ToException();
         }
-        // A sender that left the case still reads what it sent, by any part that it could have.
-        var parts = Cases.PartsOf(caller, found.Case);
-        if (!EdgeCall.Of(context).Granted.CoversAny(parts.Count > 0 ? parts : Cases.PartsEverOf(caller)))
+        if (!NeedToKnow.MayRead(EdgeCall.Of(context).Granted, caller, Cases.PartsOf(caller, found.Case)))
             throw new Refusal(Reason.NotGranted).ToException();
         if (found.Datum.Sealed is null)
             throw new Refusal(Reason.SealedErased).ToException();

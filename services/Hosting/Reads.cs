@@ -143,7 +143,7 @@ public sealed class Reads
                 else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case)
                     cases[id] = @case;
             var reader = Cases.ReaderOf(caller, cases.Values);
-            var reason = NeedToKnow.Judge(record, kind, reader, permissions, cases, method);
+            var reason = NeedToKnow.Judge(record, kind, reader, EdgeCall.Of(context).Granted, cases);
             judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader, reason);
             if (judged.Reason == Reason.NotFound)
             {
@@ -228,7 +228,7 @@ public sealed class Reads
         where T : class, IMessage<T>, new()
     {
         var cancel = context.CancellationToken;
-        var (permissions, caller) = Caller(context);
+        var (caller, granted) = (CallerOf(context), EdgeCall.Of(context).Granted);
         var keys = filters.Where(f => !string.IsNullOrEmpty(f)).Select(f => f!).ToArray();
         var bound = _tokens.Bind(context.NameOf(), caller.Id, kind.Name, keys);
         var size = Value(request, "page_size") is int asked and > 0 ? Math.Min(asked, LargestPage) : DefaultPage;
@@ -242,8 +242,7 @@ public sealed class Reads
         var reader = Cases.ReaderOf(caller, cases.Values);
         T[] shown =
         [
-            .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
-                .Select(r => r.State),
+            .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, granted, cases) == Reason.Unspecified).Select(r => r.State),
         ];
         // A filter may be an id that the caller guessed. That nothing is shown must take as long where something is hidden.
         if (shown.Length == 0 && keys.Length > 0)
@@ -253,6 +252,9 @@ public sealed class Reads
 
     /// <summary>Who calls.</summary>
     public static Participant CallerOf(ServerCallContext context) => Caller(context).Caller;
+
+    /// <summary>The version of the agreement by which the call is judged. A later one may be in force meanwhile.</summary>
+    public static Permissions PermissionsOf(ServerCallContext context) => Caller(context).Permissions;
 
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
     public async Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)

@@ -25,18 +25,16 @@ public static class NeedToKnow
     /// <param name="record">The record.</param>
     /// <param name="kind">Its kind.</param>
     /// <param name="reader">Who reads, with the tokens of these cases.</param>
-    /// <param name="permissions">The agreement in force.</param>
+    /// <param name="granted">The parts to which the agreement grants the RPC by which it is read.</param>
     /// <param name="cases">The cases that the record is about, by id.</param>
-    /// <param name="method">The full name of the RPC by which it is read.</param>
     /// <returns><see cref="Reason.NotFound"/> where it may not see the record, <see cref="Reason.NotGranted"/> where it may see it and not
     /// read it so; unspecified: it may.</returns>
     public static Reason Judge(
         IMessage record,
         StreamKind kind,
         Reader reader,
-        Permissions permissions,
-        IReadOnlyDictionary<string, Case> cases,
-        string method
+        GrantedParts granted,
+        IReadOnlyDictionary<string, Case> cases
     )
     {
         if (!kind.AudienceOf(record).Any(reader.Tokens.Contains))
@@ -46,11 +44,16 @@ public static class NeedToKnow
         IEnumerable<Part> parts = Cases.PartsOf(reader.Participant, @case);
         if (@case is not null && shape.PrisonerOf(record) is { Length: > 0 } prisoner)
             parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
-        // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
-        if (!parts.Any())
-            parts = Cases.PartsEverOf(reader.Participant);
-        return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
+        return MayRead(granted, reader.Participant, parts) ? Reason.Unspecified : Reason.NotGranted;
     }
+
+    /// <summary>Whether a grant covers a reader of a record. The reader may be no party to the record's case, such as its author that has
+    /// left the case: then all parts that it could have count.</summary>
+    /// <param name="granted">The parts to which the agreement grants the RPC.</param>
+    /// <param name="reader">Who reads.</param>
+    /// <param name="parts">The parts that it has in the case.</param>
+    public static bool MayRead(GrantedParts granted, Participant reader, IEnumerable<Part> parts) =>
+        granted.CoversAny(parts.Any() ? parts : Cases.PartsEverOf(reader));
 
     private static Shape Of(IMessage message) => Shapes[message.Descriptor];
 

@@ -119,6 +119,22 @@ public class LayerTests
     public void Reactions_ask_for_what_asks_custody_and_use_nothing_else_of_a_server()
     {
         using var assembly = new Compiled("Consular");
+    /// <summary>A call is judged by one version of the agreement, the one that admitted it, although another may be in force meanwhile.
+    /// </summary>
+    [Theory]
+    [InlineData("CallLog")]
+    [InlineData("Custody")]
+    [InlineData("Consular")]
+    public void A_service_cannot_ask_which_agreement_is_in_force(string service)
+    {
+        const string inForce = "Ministries.Hosting.Agreements";
+        using var assembly = new Compiled(service);
+        Assert.DoesNotContain(inForce, assembly.Types);
+        // It would be seen.
+        Assert.Contains("Ministries.Hosting.Reads", assembly.Types);
+        Assert.NotNull(typeof(Hosting.Reads).Assembly.GetType(inForce));
+    }
+
         Assert.All(
             assembly.UsedByType().Where(t => t.Type == "Ministries.Consular.Reactions").SelectMany(t => t.Used).Where(IsOfAServer),
             used => Assert.StartsWith("Microsoft.Extensions.DependencyInjection.", used)

@@ -79,7 +79,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     private readonly IFieldAccessor? _answeredState;
     private readonly bool _isOfPersons;
     private readonly IReadOnlyList<Enum> _from = [];
-    private ulong _fromBits = ulong.MaxValue;
+    private readonly ulong _fromBits = ulong.MaxValue;
 
     /// <summary>A rule on records of a kind.</summary>
     /// <param name="kind">The kind of record.</param>

@@ -1,7 +1,11 @@
 using System.Collections.Immutable;
+using System.Reflection;
 using System.Reflection.Metadata;
 using System.Reflection.Metadata.Ecma335;
 using System.Reflection.PortableExecutable;
+using System.Runtime.CompilerServices;
+using System.Text.RegularExpressions;
+using Google.Protobuf;
 
 namespace Ministries.Rules.Tests;
 
@@ -115,10 +119,6 @@ public class LayerTests
         Assert.Contains(assembly.UsedByType(), t => Edges.Contains(t.Type) && t.Used.Any(IsOfAServer));
     }
 
-    [Fact]
-    public void Reactions_ask_for_what_asks_custody_and_use_nothing_else_of_a_server()
-    {
-        using var assembly = new Compiled("Consular");
     /// <summary>A call is judged by one version of the agreement, the one that admitted it, although another may be in force meanwhile.
     /// </summary>
     [Theory]
@@ -135,10 +135,78 @@ public class LayerTests
         Assert.NotNull(typeof(Hosting.Reads).Assembly.GetType(inForce));
     }
 
+    [Fact]
+    public void Reactions_ask_for_what_asks_custody_and_use_nothing_else_of_a_server()
+    {
+        using var assembly = new Compiled("Consular");
         Assert.All(
             assembly.UsedByType().Where(t => t.Type == "Ministries.Consular.Reactions").SelectMany(t => t.Used).Where(IsOfAServer),
             used => Assert.StartsWith("Microsoft.Extensions.DependencyInjection.", used)
         );
+    }
+
+    private static readonly System.Reflection.Assembly[] OfRules =
+    [
+        typeof(Rule).Assembly,
+        typeof(CallLog.Calls).Assembly,
+        typeof(Custody.Prisoners).Assembly,
+        typeof(Consular.Transfers).Assembly,
+    ];
+
+    /// <summary>A rule decides by its context alone, so that a replica and a replay decide the same.</summary>
+    [Fact]
+    public void Nothing_in_rules_is_process_wide_and_mutable()
+    {
+        const BindingFlags statics = BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+        var fields = OfRules
+            .SelectMany(a => a.GetTypes())
+            // What the compiler makes for lambdas keeps delegates, which have no state.
+            .Where(t =>
+                !t.IsDefined(typeof(CompilerGeneratedAttribute)) && t.DeclaringType?.IsDefined(typeof(CompilerGeneratedAttribute)) != true
+            )
+            .SelectMany(t => t.GetFields(statics))
+            .Where(f => !f.IsLiteral)
+            .ToArray();
+        Assert.True(fields.Length > 100, $"{fields.Length} fields");
+        var mutable = fields
+            .Where(f => !f.IsInitOnly || !IsFixed(f.FieldType, [], !f.IsPublic))
+            .Select(f => $"{f.DeclaringType}.{f.Name}: {f.FieldType}");
+        Assert.True(!mutable.Any(), string.Join('\n', mutable));
+    }
+
+    // Whether a value of the type stays as it is: it is a number or text, a delegate, a fixed collection of such, or a class whose fields
+    // are all set once. An array is one where only the assembly that made it can reach it, and a contract's message as a declaration.
+    private static bool IsFixed(Type type, HashSet<Type> asked, bool isOwn)
+    {
+        if (!asked.Add(type) || type.IsPrimitive || type.IsEnum || type == typeof(string) || type.IsGenericParameter)
+            return true;
+        if (type.IsAssignableTo(typeof(Delegate)) || type.IsAssignableTo(typeof(IMessage)) || type.IsAssignableTo(typeof(MessageParser)))
+            return true;
+        if (type.IsArray)
+            return isOwn && IsFixed(type.GetElementType()!, asked, isOwn);
+        if (type.Namespace!.StartsWith("Ministries", StringComparison.Ordinal))
+            return AllFields(type)
+                // The compiler makes a field of a primary constructor's parameter, which is set once although it does not say so.
+                .All(f => (f.IsInitOnly || f.Name.EndsWith(">P", StringComparison.Ordinal)) && IsFixed(f.FieldType, asked, !f.IsPublic));
+        if (type.IsGenericType)
+            return (
+                    type.Name.StartsWith("IReadOnly", StringComparison.Ordinal)
+                    || type.Namespace is "System.Collections.Frozen" or "System.Collections.Immutable"
+                    || type.GetGenericTypeDefinition() == typeof(Lazy<>)
+                    || type.IsValueType
+                ) && type.GetGenericArguments().All(a => IsFixed(a, asked, isOwn));
+        return type.IsValueType || type == typeof(Enum) || type == typeof(Regex) || type.Namespace == "Google.Protobuf.Reflection";
+    }
+
+    private static IEnumerable<FieldInfo> AllFields(Type? type)
+    {
+        for (; type is not null && type != typeof(object); type = type.BaseType)
+            foreach (
+                var field in type.GetFields(
+                    BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly
+                )
+            )
+                yield return field;
     }
 
     private static bool IsOfAServer(string type) =>

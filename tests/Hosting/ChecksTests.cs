@@ -1,11 +1,14 @@
+using System.Collections.Concurrent;
 using System.Reflection;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Grpc.Core;
+using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger.V1;
@@ -166,43 +169,105 @@ public sealed class ChecksTests
     }
 
     [Fact]
-    public async Task A_caller_is_identified_once_for_each_call_that_is_answered_at_once()
+    public async Task Each_check_is_made_once_for_each_call_that_is_answered_at_once()
     {
-        var identified = 0;
-        await using var running = new Running
-        {
-            Register = services =>
-                services.AddSingleton<Checks>(p => new Counting(
-                    () => Interlocked.Increment(ref identified),
-                    p.GetRequiredService<Service>(),
-                    p.GetRequiredService<Admission>(),
-                    p.GetRequiredService<TimeProvider>()
-                )),
-        };
+        var made = new ConcurrentQueue<string>();
+        await using var running = new Running { Register = services => Replace(services, null, made.Enqueue) };
         await running.InitializeAsync();
         var ledger = new LedgerService.LedgerServiceClient(running.As("ua/mfa"));
-        (string Name, Func<Task> Call)[] calls =
+        string[] ofRead =
         [
-            ("GetEntry", async () => await ledger.GetEntryAsync(new() { AgreementVersion = 1 }, cancellationToken: Running.Cancel)),
-            ("GetCheckpoint", async () => await ledger.GetCheckpointAsync(new(), cancellationToken: Running.Cancel)),
-            ("ListCalls", async () => await running.Calling("ua/mfa").ListCallsAsync(new(), cancellationToken: Running.Cancel)),
+            nameof(Checks.Forwarded),
+            nameof(Checks.Identity),
+            nameof(Checks.Granted),
+            nameof(Checks.Enter),
+            nameof(Checks.Frame),
+            nameof(Checks.Bytes),
+            nameof(Checks.Fields),
         ];
-        foreach (var (name, call) in calls)
+        string[] ofWrite = [.. ofRead, nameof(Checks.Signature), nameof(Checks.Approved), nameof(Checks.Named), nameof(Checks.Sealed)];
+        Assert.Equal(Names.Select(n => n.Data).Order(), ofWrite.Order());
+        (string Name, string[] Checks, Func<Task> Call)[] calls =
+        [
+            ("GetEntry", ofRead, async () => await ledger.GetEntryAsync(new() { AgreementVersion = 1 }, cancellationToken: Running.Cancel)),
+            ("GetCheckpoint", ofRead, async () => await ledger.GetCheckpointAsync(new(), cancellationToken: Running.Cancel)),
+            ("ListCalls", ofRead, async () => await running.Calling("ua/mfa").ListCallsAsync(new(), cancellationToken: Running.Cancel)),
+            ("LogCall", ofWrite, () => running.Log()),
+        ];
+        foreach (var (name, checks, call) in calls)
         {
-            identified = 0;
+            made.Clear();
             await call();
-            Assert.True(identified == 1, $"{name}: {identified} times");
+            Assert.True(checks.SequenceEqual(made), $"{name}: {string.Join(", ", made)}");
         }
     }
 
-    private sealed class Counting(Action identifies, Service service, Admission admission, TimeProvider time)
-        : Checks(service, admission, time)
+    /// <summary>Methods that say whether they were reached.</summary>
+    private sealed class Reached : CustodyService.CustodyServiceBase
     {
-        public override Identified Identity(Peer? peer, ParsedAgreement agreement)
+        public ConcurrentQueue<string> By { get; } = [];
+
+        public override Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context)
         {
-            identifies();
-            return base.Identity(peer, agreement);
+            By.Enqueue(nameof(GetCase));
+            return Task.FromResult(new GetCaseResponse());
         }
+
+        public override Task<CloseCaseResponse> CloseCase(CloseCaseRequest request, ServerCallContext context)
+        {
+            By.Enqueue(nameof(CloseCase));
+            return Task.FromResult(new CloseCaseResponse());
+        }
+    }
+
+    /// <summary>Whoever maps a service with its policies and forgets the rest of the edge serves nothing by it.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_method_whose_call_did_not_pass_the_edge_is_not_reached(bool passes)
+    {
+        var reached = new Reached();
+        await using var running = new Running
+        {
+            Map = endpoints =>
+            {
+                var services = endpoints.ServiceProvider;
+                var guarded = new Guarded(services.GetRequiredService<Guard>(), services.GetRequiredService<Reads>());
+                CustodyService.BindService(guarded, reached);
+                var mapped = endpoints.MapGrpcService(guarded.Definition);
+                if (passes)
+                    mapped.Guarded(endpoints);
+                else
+                    mapped.Add(endpoint =>
+                    {
+                        endpoint.Metadata.Add(Passage.Of(endpoint));
+                        endpoint.Metadata.Add(new AuthorizeAttribute());
+                        endpoint.Metadata.Add(Access.Granted(Passage.Of(endpoint).Rpc!));
+                    });
+            },
+        };
+        await running.InitializeAsync();
+        var size = running.Ledger.Size;
+        var custody = new CustodyService.CustodyServiceClient(running.As("kr/mfa"));
+        var close = new CloseCaseRequest
+        {
+            RequestId = Guid.NewGuid().ToString(),
+            Actor = Running.Request().Actor,
+            Etag = "x",
+            Case = Running.Case,
+        };
+        Func<Task>[] calls =
+        [
+            async () => await custody.GetCaseAsync(new() { Case = Running.Case }, cancellationToken: Running.Cancel),
+            async () => await custody.CloseCaseAsync(close, cancellationToken: Running.Cancel),
+        ];
+        foreach (var call in calls)
+            if (passes)
+                await call();
+            else
+                Assert.Equal(StatusCode.Internal, (await Assert.ThrowsAsync<RpcException>(call)).StatusCode);
+        Assert.Equal(passes ? [nameof(Reached.GetCase), nameof(Reached.CloseCase)] : [], reached.By);
+        Assert.Equal(size, running.Ledger.Size);
     }
 
     private static async Task<Running> Start(Attack attack, string? without)
@@ -213,17 +278,21 @@ public sealed class ChecksTests
             Register = services =>
             {
                 if (without is not null)
-                    services.AddSingleton<Checks>(p => new Without(
-                        without,
-                        p.GetRequiredService<Service>(),
-                        p.GetRequiredService<Admission>(),
-                        p.GetRequiredService<TimeProvider>()
-                    ));
+                    Replace(services, without, static _ => { });
             },
         };
         await running.InitializeAsync();
         return running;
     }
+
+    private static void Replace(IServiceCollection services, string? without, Action<string> made) =>
+        services.AddSingleton<Checks>(p => new Without(
+            without,
+            made,
+            p.GetRequiredService<Service>(),
+            p.GetRequiredService<Admission>(),
+            p.GetRequiredService<TimeProvider>()
+        ));
 
     private static async Task Write(Running running, params (string Name, string Value)[] headers)
     {
@@ -240,23 +309,25 @@ public sealed class ChecksTests
             throw status.ToRpcException();
     }
 
-    /// <summary>The checks, one of which lets everything pass.</summary>
-    private sealed class Without(string check, Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
+    /// <summary>The checks, one of which lets everything pass. It tells which check is made.</summary>
+    private sealed class Without(string? check, Action<string> made, Service service, Admission admission, TimeProvider time)
+        : Checks(service, admission, time)
     {
-        public override Refusal? Forwarded(HttpContext http) => check == nameof(Forwarded) ? null : base.Forwarded(http);
+        private bool IsOut(string name)
+        {
+            made(name);
+            return check == name;
+        }
+
+        public override Refusal? Forwarded(HttpContext http) => IsOut(nameof(Forwarded)) ? null : base.Forwarded(http);
 
         public override Identified Identity(Peer? peer, ParsedAgreement agreement) =>
-            check == nameof(Identity)
-                ? base.Identity(peer, agreement) with
-                {
-                    Refused = Reason.Unspecified,
-                }
-                : base.Identity(peer, agreement);
+            IsOut(nameof(Identity)) ? base.Identity(peer, agreement) with { Refused = Reason.Unspecified } : base.Identity(peer, agreement);
 
-        public override bool Granted(GrantedParts granted, Participant caller) => check == nameof(Granted) || base.Granted(granted, caller);
+        public override bool Granted(GrantedParts granted, Participant caller) => IsOut(nameof(Granted)) || base.Granted(granted, caller);
 
         public override ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) =>
-            check == nameof(Enter) ? default : base.Enter(call, http);
+            IsOut(nameof(Enter)) ? default : base.Enter(call, http);
 
         public override void Leave(EdgeCall call)
         {
@@ -266,7 +337,7 @@ public sealed class ChecksTests
 
         public override async ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(EdgeCall call, HttpContext http, int limit)
         {
-            if (check != nameof(Frame))
+            if (!IsOut(nameof(Frame)))
                 return await base.Frame(call, http, limit);
             using var whole = new MemoryStream();
             await http.Request.Body.CopyToAsync(whole);
@@ -274,21 +345,21 @@ public sealed class ChecksTests
         }
 
         public override IReadOnlyList<FieldFault> Bytes(Rpc rpc, ReadOnlySpan<byte> message) =>
-            check == nameof(Bytes) ? [] : base.Bytes(rpc, message);
+            IsOut(nameof(Bytes)) ? [] : base.Bytes(rpc, message);
 
-        public override IReadOnlyList<FieldFault> Fields(IMessage request) => check == nameof(Fields) ? [] : base.Fields(request);
+        public override IReadOnlyList<FieldFault> Fields(IMessage request) => IsOut(nameof(Fields)) ? [] : base.Fields(request);
 
         public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
             EdgeCall call,
             RequestSignature? signature,
             string requestId
-        ) => check == nameof(Signature) ? default : base.Signature(call, signature, requestId);
+        ) => IsOut(nameof(Signature)) ? default : base.Signature(call, signature, requestId);
 
         public override (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
-            check == nameof(Approved) ? (new HashSet<string>(), null) : base.Approved(call, approvals);
+            IsOut(nameof(Approved)) ? (new HashSet<string>(), null) : base.Approved(call, approvals);
 
-        public override Refusal? Named(EdgeCall call) => check == nameof(Named) ? null : base.Named(call);
+        public override Refusal? Named(EdgeCall call) => IsOut(nameof(Named)) ? null : base.Named(call);
 
-        public override Refusal? Sealed(EdgeCall call) => check == nameof(Sealed) ? null : base.Sealed(call);
+        public override Refusal? Sealed(EdgeCall call) => IsOut(nameof(Sealed)) ? null : base.Sealed(call);
     }
 }

@@ -323,7 +323,7 @@ internal sealed class StateLock : IDisposable
         var path = Path.Combine(folder, "lock");
         try
         {
-            _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            _file = PrivateFiles.Open(path, FileMode.OpenOrCreate);
         }
         catch (IOException e)
         {

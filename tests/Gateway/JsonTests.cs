@@ -7,6 +7,7 @@ using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
+using Ministries.Ledger;
 using Ministries.Ministry.Tests;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
@@ -33,6 +34,7 @@ public class JsonTests(Services services)
         };
 
     [Fact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
     public async Task A_call_is_logged_in_JSON_with_a_receipt_that_is_kept()
     {
         await using var gateway = await RunningGateway.Start(services, "kr/mfa");
@@ -44,6 +46,10 @@ public class JsonTests(Services services)
         var position = (string?)logged["receipt"]!["position"];
         var kept = Path.Combine(gateway.State, "receipts", $"calllog-{position}.json");
         await Until(() => Task.FromResult(File.Exists(kept)));
+        // The outbox, the mirror, the token and the receipt, whatever the umask.
+        var files = Directory.GetFiles(gateway.State, "*", SearchOption.AllDirectories);
+        Assert.True(files.Length > 3, string.Join(", ", files));
+        Assert.All(files, f => Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode(f)));
         // What showed the entry to the gateway goes no further.
         foreach (var receipt in (JsonNode[])[logged["receipt"]!, JsonNode.Parse(await File.ReadAllTextAsync(kept, Cancel))!])
             Assert.Equal(

@@ -4,6 +4,7 @@ using Grpc.Core;
 using Grpc.Health.V1;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
+using Ministries.Ledger;
 using OpenTelemetry;
 using OpenTelemetry.Trace;
 
@@ -130,6 +131,19 @@ public class TelemetryTests
 
 public class HostTests
 {
+    [Fact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+    public async Task Only_its_owner_can_read_and_write_a_services_files()
+    {
+        await using var running = new Running();
+        await running.InitializeAsync();
+        await running.Log();
+        string[] files = Directory.GetFiles(running.Folder, "calllog.*");
+        foreach (var name in (string[])["calllog.db", "calllog.db-wal", "calllog.checkpoint"])
+            Assert.Contains(Path.Combine(running.Folder, name), files);
+        Assert.All(files, f => Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode(f)));
+    }
+
     [Fact]
     public async Task Readiness_differs_from_liveness_and_a_stop_finishes_the_running_call()
     {

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using static Ministries.Ministry.Tests.Services;
 
@@ -83,6 +84,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
     public async Task The_evidence_of_a_case_or_a_request_is_exported_to_a_file_and_verified_from_it_alone()
     {
         var call = services.Call();
@@ -96,6 +98,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
                 var file = Path.Combine(folder, $"{subject}.jsonl");
                 var told = (await Succeed("kr/mfa", "evidence", "export", subject, "--out", file)).Error;
                 Assert.Contains("entries of calllog", told);
+                Assert.Equal(PrivateFiles.Mode, System.IO.File.GetUnixFileMode(file));
                 var report = EvidenceVerification.Verify(await System.IO.File.ReadAllBytesAsync(file, Services.Cancel));
                 Assert.Null(report.Break);
                 Assert.Contains(report.Entries, e => e.Header.RequestId == id && e.Key == "kr/mfa/requests-1");

@@ -7,6 +7,7 @@ using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;
@@ -414,6 +415,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
         string[] again = ["calllog", "log-call", "--request-id", IdIn(ended), "--receipts", receipts];
         Assert.Contains($"at position {recorded}\n", (await Kr.Succeed(again)).Output);
         Assert.Equal([$"calllog-{recorded}.json"], Directory.GetFiles(receipts).Select(Path.GetFileName));
+        Assert.All(Directory.GetFiles(receipts), f => Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode(f)));
     }
 
     [Fact]

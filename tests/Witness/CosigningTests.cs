@@ -26,6 +26,7 @@ public sealed class CosigningTests
         await hub.Write(5);
         var cosigned = await hub.Cosigned();
         Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(cosigned.Text, hub.Agreement));
+        Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode($"{hub.Checkpoint}.cosigned"));
 
         var shown = await LedgerOf(hub).GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Hub.Cancel);
         Assert.Equal((cosigned.Text, cosigned.Size), (shown.CosignedCheckpoint, shown.CosignedTreeSize));

@@ -2,6 +2,7 @@ using System.Net;
 using System.Text.RegularExpressions;
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 
 namespace Ministries.Hosting.Tests;
 
@@ -92,14 +93,41 @@ public sealed partial class MetricsTests
         await using var running = new Running();
         await running.InitializeAsync();
         using var plain = new HttpClient();
-        foreach (var path in new[] { "/", "/metrics/x", "/ministries.calllog.v1.CallLogService/LogCall", "/grpc.health.v1.Health/Check" })
-            using (var response = await plain.PostAsync(new Uri(running.MetricsAddress, path), null, Running.Cancel))
-                Assert.Equal(HttpStatusCode.NotFound, response.StatusCode);
+        string[] others = ["/checkpoint", "/ministries.calllog.v1.CallLogService/LogCall", "/grpc.health.v1.Health/Check"];
+        foreach (var path in others.Append(Metrics.Path))
+        foreach (var variant in PathVariant.Of(Metrics.Path, "application/grpc").Append(new("exact", p => p, null, "application/grpc")))
+        {
+            var (status, text) = await Ask(plain, running, variant.Path(path), variant.Verb ?? (path == Metrics.Path ? "GET" : "POST"));
+            // Another spelling of the path of metrics may give metrics, and nothing else.
+            var scraped = path == Metrics.Path && status == HttpStatusCode.OK;
+            Assert.True(
+                scraped ? text.Length == 0 || text.StartsWith("# ", StringComparison.Ordinal) : text.Length == 0,
+                $"{variant.Name} of {path}: {text}"
+            );
+            Assert.True(scraped || status is HttpStatusCode.NotFound or HttpStatusCode.BadRequest, $"{variant.Name} of {path}: {status}");
+            Assert.True(scraped || path != Metrics.Path || variant.Name != "exact", $"{status}");
+        }
 
         using var response2 = await running
             .Http(running.CertificateOf("operator"))
             .GetAsync(new Uri(running.Address, "/metrics"), Running.Cancel);
         Assert.DoesNotContain("ministries_", await response2.Content.ReadAsStringAsync(Running.Cancel), StringComparison.Ordinal);
+    }
+
+    private static async Task<(HttpStatusCode Status, string Text)> Ask(HttpClient plain, Running running, string path, string verb)
+    {
+        var uri = new Uri(
+            running.MetricsAddress.GetLeftPart(UriPartial.Authority) + path,
+            new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }
+        );
+        using var request = new HttpRequestMessage(new HttpMethod(verb), uri);
+        if (verb is "POST" or "PUT")
+        {
+            request.Content = new ByteArrayContent(Running.FrameOf([]));
+            request.Content.Headers.ContentType = new("application/grpc");
+        }
+        using var response = await plain.SendAsync(request, Running.Cancel);
+        return (response.StatusCode, await response.Content.ReadAsStringAsync(Running.Cancel));
     }
 
     private static async Task<string> Scrape(Running running)

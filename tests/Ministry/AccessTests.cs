@@ -92,10 +92,16 @@ public sealed class AccessTests : IAsyncLifetime
             grpc?.Method.Type is MethodType.ServerStreaming && Methods.At(path) is null
         );
 
+    // A listener of their own serves metrics. To participants they are no endpoint.
+    private IEnumerable<Target> WithMetrics() =>
+        Targets().Concat(_services.Hosts.Keys.Select(s => new Target(s, Metrics, "GET", null, Streams: false)));
+
+    private const string Metrics = "/metrics";
+
     [Fact]
     public async Task No_spelling_of_a_path_gives_what_the_exact_path_refuses_and_each_is_counted()
     {
-        var targets = Targets().ToArray();
+        var targets = WithMetrics().ToArray();
         Assert.True(targets.Length > 100, $"{targets.Length} endpoints");
         var counted = await Refusals();
         var refused = 0;
@@ -109,8 +115,10 @@ public sealed class AccessTests : IAsyncLifetime
                 async (target, _) =>
                 {
                     var exact = await Ask(http, target, Exact);
+                    var served = target.Path != Metrics;
                     var granted =
-                        target.Rpc is null || _permissions.PartsGranted(target.Rpc.Name).CoversAny(Cases.PartsEverOf(participant));
+                        served
+                        && (target.Rpc is null || _permissions.PartsGranted(target.Rpc.Name).CoversAny(Cases.PartsEverOf(participant)));
                     Judge(
                         Exact,
                         exact,
@@ -118,7 +126,7 @@ public sealed class AccessTests : IAsyncLifetime
                             // A tile that is not full yet does not exist.
                             ? exact is not ("NOT_GRANTED" or "CALLER_UNKNOWN" or "UNIMPLEMENTED")
                                 && (exact != "404" || target.Verb == "GET")
-                            : exact == "NOT_GRANTED"
+                            : exact == (served ? "NOT_GRANTED" : "404")
                     );
                     foreach (var variant in Variants)
                     {
@@ -156,7 +164,7 @@ public sealed class AccessTests : IAsyncLifetime
         using var http = With(
             authority.Issue("x", new CertificateTerms(["spiffe://ministries.example/kr/mfa/system"], now.AddHours(-1), now.AddHours(1)))
         );
-        foreach (var target in Targets().DistinctBy(t => t.Path))
+        foreach (var target in WithMetrics().DistinctBy(t => t.Path))
         foreach (
             var variant in (PathVariant[])
                 [Exact, .. Variants.Where(v => v.Name is "trailing slash" or "lower case" or "doubled slash before" or "GET" or "JSON")]
@@ -191,7 +199,7 @@ public sealed class AccessTests : IAsyncLifetime
         );
         var outcomes = new System.Collections.Concurrent.ConcurrentQueue<(string What, string Outcome)>();
         await Parallel.ForEachAsync(
-            Targets().Where(t => t.Service == "custody").DistinctBy(t => t.Path),
+            WithMetrics().Where(t => t.Service == "custody").DistinctBy(t => t.Path),
             new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel },
             async (target, _) =>
             {

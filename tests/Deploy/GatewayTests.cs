@@ -7,7 +7,7 @@ using YamlDotNet.Serialization;
 namespace Ministries.Deploy.Tests;
 
 /// <summary>The gateways of <c>docker-compose.yml</c>: each participant that the played case calls by one has one, with its own keys, in
-/// networks that nobody else needs.</summary>
+/// networks that nobody else needs. And the networks of the services.</summary>
 public sealed class GatewayTests : IDisposable
 {
     private static readonly Dictionary<object, object> Base = Read("docker-compose.yml");
@@ -55,6 +55,23 @@ public sealed class GatewayTests : IDisposable
         Assert.Empty(MembersOf(Production, systems));
         foreach (var own in (string[])[systems, $"metrics-{name}"])
             Assert.Equal("true", (string)Map(Map(Base, "networks"), own)["internal"]);
+    }
+
+    [Theory]
+    [InlineData("calllog")]
+    [InlineData("custody")]
+    [InlineData("consular")]
+    public void A_service_shares_its_database_its_broker_and_its_metrics_with_no_other_service(string name)
+    {
+        string[] own = [$"broker-{name}", $"database-{name}", $"metrics-{name}"];
+        Assert.Equal(own.Concat(["services", "traces"]).Order(), Map(Container(Base, name), "networks").Keys.Cast<string>().Order());
+        Assert.Equal([name, "rabbitmq"], MembersOf(Base, own[0]));
+        Assert.Equal([name, "postgres"], MembersOf(Base, own[1]));
+        Assert.Equal([name], MembersOf(Base, own[2]));
+        Assert.Equal([$"{name}-metrics"], AliasesOf(name, own[2]));
+        Assert.Equal(["prometheus"], MembersOf(Production, own[2]));
+        Assert.All(own[..2], n => Assert.Empty(MembersOf(Production, n)));
+        Assert.All(own, n => Assert.Equal("true", (string)Map(Map(Base, "networks"), n)["internal"]));
     }
 
     [Theory]

@@ -104,14 +104,14 @@ public sealed partial class MinistryClient
     /// <param name="key">The official's key.</param>
     /// <param name="vouched">The participant's word for that key; null: the client vouches for it.</param>
     internal void Attest(AttestStatementRequest request, ByteString digest, Signer key, OfficialKey? vouched = null) =>
-        Attestations.Sign(request, digest, Agreement.TrustDomain, Participant.Id, key, vouched ?? Vouch(request.Actor.Official, key));
+        Attestations.Sign(request, digest, Agreement.TrustDomain, Participant.Id, key, vouched ?? CertifyKey(request.Actor.Official, key));
 
-    private OfficialKey Vouch(string official, Signer key)
+    private OfficialKey CertifyKey(string official, Signer key)
     {
         var now = _time.GetUtcNow();
         var own = _key ?? throw new FormatException("the participant's key for requests is needed to vouch for an official's key");
         return own.Use(requests =>
-            Attestations.Vouch(
+            Attestations.CertifyKey(
                 Agreement.TrustDomain,
                 Listed(Participant.Id) ?? Participant,
                 requests.Key,

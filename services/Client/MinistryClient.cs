@@ -639,7 +639,7 @@ public sealed partial class MinistryClient : IDisposable
         public bool Repeated => Volatile.Read(ref _count) > 1;
 
         /// <summary>Notes in what the call ends with that an earlier one may have arrived.</summary>
-        public void Tell(RpcException e)
+        public void NoteEarlierAttempt(RpcException e)
         {
             // The last one is not counted where whoever answered is not the service.
             var last = e.Status.DebugException is { } fault && ServiceChannel.IsUnproved(fault) ? 0 : 1;
@@ -828,7 +828,7 @@ public sealed partial class MinistryClient : IDisposable
         private static RefusedException? Refused(RpcException e, SentWrite? sent, Sendings sendings)
         {
             if (sent is not null)
-                sendings.Tell(e);
+                sendings.NoteEarlierAttempt(e);
             return RefusedException.From(e);
         }
     }

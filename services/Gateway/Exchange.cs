@@ -88,7 +88,7 @@ internal sealed class Exchange
     )
     {
         DemandApprover(request, caller, wish);
-        Act(request, caller);
+        FillActor(request, caller);
         Identify(request);
         var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(service, method, request, wish);
@@ -128,7 +128,7 @@ internal sealed class Exchange
     public async Task<IMessage> Prepare(string service, IMessage request, Caller caller, WishToShow? wish, CancellationToken cancel)
     {
         DemandApprover(request, caller, wish);
-        Act(request, caller);
+        FillActor(request, caller);
         Identify(request);
         await Complete(service, request, wish, cancel);
         return request;
@@ -194,7 +194,7 @@ internal sealed class Exchange
             );
     }
 
-    private static void Act(IMessage request, Caller caller)
+    private static void FillActor(IMessage request, Caller caller)
     {
         if (caller.Official is null || request.Descriptor.FindFieldByName("actor") is not { } field)
             return;

@@ -349,9 +349,9 @@ internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks,
             ["certificate_until"] = JsonEndpoints.Time(certificate.Until),
             ["outbox"] = new JsonObject
             {
-                ["waiting"] = outbox.Waiting,
-                ["waiting_bytes"] = outbox.WaitingBytes,
-                ["waiting_since"] = outbox.WaitingSince is { } since ? JsonEndpoints.Time(since) : null,
+                ["waiting"] = outbox.PendingCount,
+                ["waiting_bytes"] = outbox.PendingBytes,
+                ["waiting_since"] = outbox.PendingSince is { } since ? JsonEndpoints.Time(since) : null,
                 ["hindrances"] = new JsonArray([
                     .. outbox.Hindrances.Select(h => new JsonObject
                     {
@@ -381,7 +381,7 @@ internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks,
                 ["why"] = mirror.Store.Away?.Why,
                 ["times_put_back"] = mirror.Store.TimesPutBack,
             },
-            ["webhooks"] = new JsonObject(webhooks.Waiting.Select(w => KeyValuePair.Create(w.Key, (JsonNode?)w.Value))),
+            ["webhooks"] = new JsonObject(webhooks.Pending.Select(w => KeyValuePair.Create(w.Key, (JsonNode?)w.Value))),
             ["dead_letters"] = webhooks.Dead,
         };
 }

@@ -240,7 +240,7 @@ internal sealed partial class Mirror : SupervisedService
             var put = Store.TimesPutBack;
             var opening = await Store.Open(cancel);
             // A commit whose answer was lost is found here.
-            Tell();
+            WakeReaders();
             if (Store.TimesPutBack > put)
                 LogPutBack(_log);
             if (_away)
@@ -383,12 +383,12 @@ internal sealed partial class Mirror : SupervisedService
         finally
         {
             // It may be committed although it failed.
-            Tell();
+            WakeReaders();
         }
     }
 
     // However an event came to be known: whoever waits for it does so once.
-    private void Tell()
+    private void WakeReaders()
     {
         lock (_telling)
         {

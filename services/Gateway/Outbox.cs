@@ -167,13 +167,13 @@ internal sealed partial class Outbox : SupervisedService
     }
 
     /// <summary>How many writes wait for an answer.</summary>
-    public int Waiting => _waiting.Count;
+    public int PendingCount => _waiting.Count;
 
     /// <summary>How many bytes of writes wait.</summary>
-    public long WaitingBytes => Volatile.Read(ref _bytes);
+    public long PendingBytes => Volatile.Read(ref _bytes);
 
     /// <summary>Since when the oldest has waited; null: none waits.</summary>
-    public DateTimeOffset? WaitingSince =>
+    public DateTimeOffset? PendingSince =>
         _database.Read(c => Database.Scalar(c, "select min(accept_time) from writes where state = 0") as long?) is { } time
             ? Database.Time(time)
             : null;

@@ -182,13 +182,13 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
     {
         meter.CreateObservableGauge(
             "ministries.gateway.outbox.waiting",
-            () => outbox.Waiting,
+            () => outbox.PendingCount,
             description: "Writes that wait for an answer."
         );
-        meter.CreateObservableGauge("ministries.gateway.outbox.waiting_bytes", () => outbox.WaitingBytes, description: "Their bytes.");
+        meter.CreateObservableGauge("ministries.gateway.outbox.waiting_bytes", () => outbox.PendingBytes, description: "Their bytes.");
         meter.CreateObservableGauge(
             "ministries.gateway.outbox.waiting_seconds",
-            () => outbox.WaitingSince is { } since ? (time.GetUtcNow() - since).TotalSeconds : 0,
+            () => outbox.PendingSince is { } since ? (time.GetUtcNow() - since).TotalSeconds : 0,
             description: "How long the oldest has waited."
         );
         meter.CreateObservableGauge(
@@ -220,7 +220,7 @@ internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mir
         );
         meter.CreateObservableGauge(
             "ministries.gateway.webhook.waiting",
-            () => webhooks.Waiting.Select(w => new Measurement<long>(w.Value, Of("webhook", w.Key))),
+            () => webhooks.Pending.Select(w => new Measurement<long>(w.Value, Of("webhook", w.Key))),
             description: "Events that wait for a webhook."
         );
         meter.CreateObservableGauge("ministries.gateway.dead_letters", () => webhooks.Dead, description: "Events that no webhook took.");

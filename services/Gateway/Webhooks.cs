@@ -74,7 +74,7 @@ internal sealed partial class Webhooks : SupervisedService
     }
 
     /// <summary>How many events wait for a webhook, by its name.</summary>
-    public IReadOnlyDictionary<string, long> Waiting =>
+    public IReadOnlyDictionary<string, long> Pending =>
         _targets.Keys.ToDictionary(n => n, n => Math.Max(0, _mirror.Store.LastEvent - CursorOf(n).Sequence));
 
     /// <summary>How many dead letters there are.</summary>

@@ -123,7 +123,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
             Signal();
         }
 
-        public (Told[] Waiting, bool Lost) Take()
+        public (Told[] Pending, bool Lost) Take()
         {
             Told[] taken = [.. _waiting];
             _waiting.Clear();
@@ -195,9 +195,9 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
     }
 
     /// <summary>What has come for a stream.</summary>
-    /// <returns><c>Waiting</c>: the entries for it. <c>Before</c>: every earlier entry is among these or not for it. <c>Lost</c>: some were
+    /// <returns><c>Pending</c>: the entries for it. <c>Before</c>: every earlier entry is among these or not for it. <c>Lost</c>: some were
     /// dropped, so it must read from the database.</returns>
-    public (Told[] Waiting, ulong Before, bool Lost) Take(Inbox inbox)
+    public (Told[] Pending, ulong Before, bool Lost) Take(Inbox inbox)
     {
         lock (_lock)
         {

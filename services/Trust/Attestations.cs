@@ -40,7 +40,7 @@ public static class Attestations
     /// <param name="from">From when it holds, in whole seconds.</param>
     /// <param name="until">Until when it holds, in whole seconds; at most <see cref="AttestationChecks.LongestLife"/> later.</param>
     /// <exception cref="FormatException">The agreement lists no such key for requests of the participant.</exception>
-    public static OfficialKey Vouch(
+    public static OfficialKey CertifyKey(
         string trustDomain,
         Participant owner,
         Signer requests,

@@ -55,7 +55,7 @@ internal sealed class Effects : IAsyncDisposable
             try
             {
                 foreach (var way in Ways.Where(w => w.Consumer == consumer))
-                    Saw(way, await Last(machine, way, stop));
+                    NotePosition(way, await Last(machine, way, stop));
             }
             catch (Exception e) when (e is NpgsqlException or TimeoutException or IOException or InvalidOperationException)
             {
@@ -69,7 +69,7 @@ internal sealed class Effects : IAsyncDisposable
         }
     }
 
-    private void Saw((string, string) way, ulong position)
+    private void NotePosition((string, string) way, ulong position)
     {
         var (silence, last) = _seen[way];
         lock (last)

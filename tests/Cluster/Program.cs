@@ -57,9 +57,9 @@ await Task.WhenAll(running);
 var last = await Audit.Make(cluster, [.. writes.Answered], TimeSpan.FromMinutes(1));
 foreach (var complaint in last.Lost.Concat(last.Doubled).Concat(writes.Wrong).Take(10))
     Console.WriteLine(complaint);
-var well = game.Failed == 0 && last.None && writes.Wrong.Count == 0 && writes.Waiting == 0;
+var well = game.Failed == 0 && last.None && writes.Wrong.Count == 0 && writes.Pending == 0;
 Console.WriteLine(
     $"{(well ? "passed" : "FAILED")}: {game.Played - game.Failed} of {game.Played} faults as they should; {writes.Answered.Count} answers, "
-        + $"{last.Lost.Count} lost, {last.Doubled.Count} doubled, {writes.Waiting} never answered"
+        + $"{last.Lost.Count} lost, {last.Doubled.Count} doubled, {writes.Pending} never answered"
 );
 return well ? 0 : 1;

@@ -55,7 +55,7 @@ internal sealed class Writes : IDisposable
     public IReadOnlyCollection<string> Wrong => _wrong;
 
     /// <summary>How many writes wait for their answer.</summary>
-    public int Waiting => _waiting.Count;
+    public int Pending => _waiting.Count;
 
     /// <summary>The longest time without an answer of one of the two services that are written to.</summary>
     public Outage Outage => _silences.Values.Select(s => s.Longest).MaxBy(o => o.Time)!;

@@ -240,7 +240,7 @@ public class AttestationTests
         using var key = CaseFixture.KeyOf($"{CaseFixture.Icrc} {keyOf}");
         using var requests = CaseFixture.KeyOf(by);
         var now = _fixture.RuleRunner.Now;
-        var vouched = Attestations.Vouch(
+        var vouched = Attestations.CertifyKey(
             permissions.Agreement.TrustDomain,
             permissions.Participant(by)!,
             requests,

@@ -397,7 +397,7 @@ internal sealed class CaseFixture
         using var requests = KeyOf(who);
         var owner = RuleRunner.Permissions.Participant(who)!;
         var (from, until) = (RuleRunner.Now.AddDays(-1), RuleRunner.Now.AddDays(30));
-        var vouched = Attestations.Vouch(domain, owner, requests, official, key.PublicKey, from, until);
+        var vouched = Attestations.CertifyKey(domain, owner, requests, official, key.PublicKey, from, until);
         Attestations.Sign(request, StatementDigests.Of(statement, statement.Content.Digest), domain, who, key, vouched);
     }
 

@@ -395,7 +395,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             using var key = Key.Create(SignatureAlgorithm.Ed25519);
             using var requests = Ministries.Keys.KeySource.Open(Path.Combine(_folder, CaseFixture.Icrc, "requests.key"));
             var (owner, now) = (agreement.Participants.Single(p => p.Id == CaseFixture.Icrc), DateTimeOffset.UtcNow);
-            var vouched = Attestations.Vouch(
+            var vouched = Attestations.CertifyKey(
                 agreement.TrustDomain,
                 owner,
                 requests,

@@ -540,7 +540,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         Database.Run(other, "rollback");
         await resuming;
         Assert.Equal(OutboxState.Answered, (await waiting).State);
-        Assert.Equal(0, outbox.Waiting);
+        Assert.Equal(0, outbox.PendingCount);
     }
 
     [Fact]
@@ -560,7 +560,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         try
         {
             await outbox.Resume(outbox.Find(key)!.Item);
-            Assert.True(outbox.WaitingSince > DateTimeOffset.UtcNow.AddHours(2), $"{outbox.WaitingSince}");
+            Assert.True(outbox.PendingSince > DateTimeOffset.UtcNow.AddHours(2), $"{outbox.PendingSince}");
         }
         finally
         {

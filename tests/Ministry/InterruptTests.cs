@@ -134,7 +134,7 @@ public sealed class InterruptTests(Services services) : IClassFixture<Services>
         await terminal.Until("starting");
         await terminal.Interrupt();
         await Ends(terminal, Local.Run.Interrupted, "");
-        Assert.Equal(styled, terminal.Shown.Contains("\x1b[1m", StringComparison.Ordinal));
+        Assert.Equal(styled, terminal.Output.Contains("\x1b[1m", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -195,9 +195,9 @@ public sealed class InterruptTests(Services services) : IClassFixture<Services>
     private static async Task Ends(PseudoTerminal terminal, int code, string saying)
     {
         var ended = await terminal.End();
-        Assert.True(ended == code, $"{ended}: {terminal.Shown}");
-        Assert.Contains(saying, terminal.Shown);
-        Assert.DoesNotContain(terminal.Shown.Split('\n'), l => l.StartsWith("   at ", StringComparison.Ordinal));
+        Assert.True(ended == code, $"{ended}: {terminal.Output}");
+        Assert.Contains(saying, terminal.Output);
+        Assert.DoesNotContain(terminal.Output.Split('\n'), l => l.StartsWith("   at ", StringComparison.Ordinal));
     }
 
     private static Process Start(params string[] arguments) =>

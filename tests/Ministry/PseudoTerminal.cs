@@ -48,7 +48,7 @@ internal sealed class PseudoTerminal : IDisposable
     public static string Program => Path.Combine(AppContext.BaseDirectory, "ministry.dll");
 
     /// <summary>All that was shown so far.</summary>
-    public string Shown
+    public string Output
     {
         get
         {
@@ -74,7 +74,7 @@ internal sealed class PseudoTerminal : IDisposable
                     return;
                 more = _more.Task;
             }
-            Assert.False(_reading.IsCompleted, $"{text} was not shown:\n{Shown}");
+            Assert.False(_reading.IsCompleted, $"{text} was not shown:\n{Output}");
             await Task.WhenAny(more, _reading).WaitAsync(deadline.Token);
         }
     }

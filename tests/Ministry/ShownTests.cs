@@ -187,7 +187,7 @@ public sealed partial class ShownTests(Services services) : IClassFixture<Servic
         await terminal.Until("Approve it as");
         await terminal.Type("n\n");
         await terminal.End();
-        var rows = Rows().Split(terminal.Shown);
+        var rows = Rows().Split(terminal.Output);
         Assert.All(rows, r => Assert.True(Screen.ColumnsOf(r) <= 80, r));
         Assert.DoesNotContain(rows, r => r.TrimStart().StartsWith(Forged, StringComparison.Ordinal));
         Assert.Contains(rows, r => r.Contains(Forged, StringComparison.Ordinal));

@@ -588,7 +588,7 @@ public class VerbTests(Services services) : IClassFixture<Services>
         await terminal.Until("[y/N]");
         await terminal.Type("n\n");
         Assert.Equal(ExitCodes.Declined, await terminal.End());
-        Assert.Contains("nothing was sent", terminal.Shown);
+        Assert.Contains("nothing was sent", terminal.Output);
         Assert.Equal(before + 1, await Calls());
     }
 
@@ -602,10 +602,10 @@ public class VerbTests(Services services) : IClassFixture<Services>
             ("MINISTRIES_ZONE", "Asia/Seoul")
         );
         await terminal.Until("[y/N]");
-        Assert.Contains("telephone", terminal.Shown);
+        Assert.Contains("telephone", terminal.Output);
         await terminal.Type("n\n");
         Assert.Equal(ExitCodes.Declined, await terminal.End());
-        Assert.Contains("nothing was sent", terminal.Shown);
+        Assert.Contains("nothing was sent", terminal.Output);
         Assert.Equal(before, await Calls());
     }
 

@@ -55,7 +55,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             return await Attest(attest, key, cancel);
         NameRequest(request);
         Check(request, []);
-        return await Shown(request)
+        return await ShowOnly(request)
             ?? (await Confirmed(request, Sending, "nothing was sent", cancel) ? await Send(request, cancel) : ExitCodes.Declined);
     }
 
@@ -81,7 +81,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             throw new FormatException(
                 $"{id} waits and is sent as it was: leave out {string.Join(", ", ignored)}, or forget it with `ministry sent drop {id}`"
             );
-        var code = await Shown(sent);
+        var code = await ShowOnly(sent);
         if (code is null && await Confirmed(sent, Sending, "it was not sent again", cancel))
             return await Send(sent, cancel);
         SayAgain(id);
@@ -234,7 +234,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             return ExitCodes.Declined;
         connection.Client.Attest(request, digest, official, request.OfficialKey);
         Check(request, []);
-        return await Shown(request) ?? await Send(request, cancel);
+        return await ShowOnly(request) ?? await Send(request, cancel);
     }
 
     private void ShowAttested(Screen screen)
@@ -248,7 +248,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     // ---- what becomes of it ------------------------------------------------------------------------------------------------------
 
     // Where it is only to be shown or put into a file, the exit code; null: it is to be sent.
-    private async Task<int?> Shown(IMessage request) =>
+    private async Task<int?> ShowOnly(IMessage request) =>
         result.GetValue(Options.Out) is { Length: > 0 } file ? await WriteOut(request, file)
         : result.GetValue(Options.DryRun) ? DryRun.Show(connection, verb, request)
         : null;

@@ -240,7 +240,7 @@ public sealed partial class MinistryClient
             using var http = Open(
                 ServiceChannel.Handler(
                     service,
-                    () => client._certificate.Current.Certificate,
+                    () => client.Certificate,
                     () => client._agreement.Current.Authorities,
                     ConnectTimeout,
                     client._time
@@ -451,7 +451,7 @@ public sealed partial class MinistryClient
                     using var http = Open(
                         ServiceChannel.HandlerOf(
                             witness.Participant,
-                            () => client._certificate.Current.Certificate,
+                            () => client.Certificate,
                             () => client._agreement.Current.Authorities,
                             ConnectTimeout,
                             client._time

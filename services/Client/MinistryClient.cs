@@ -277,6 +277,9 @@ public sealed partial class MinistryClient : IDisposable
     /// <summary>The key that signs the participant's requests, with its id in the agreement; null: it has none.</summary>
     internal (string Id, Signer Key)? RequestsKey => _key?.Current is { } own ? (own.Id, own.Key) : null;
 
+    /// <summary>The certificate that it shows.</summary>
+    internal X509Certificate2 Certificate => _certificate.Current.Certificate;
+
     /// <summary>The call log.</summary>
     public CallLogService.CallLogServiceClient CallLog => new(this["calllog"]);
 
@@ -495,13 +498,7 @@ public sealed partial class MinistryClient : IDisposable
     {
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
-        var sender = ServiceChannel.Handler(
-            service,
-            () => _certificate.Current.Certificate,
-            () => _agreement.Current.Authorities,
-            ConnectTimeout,
-            _time
-        );
+        var sender = ServiceChannel.Handler(service, () => Certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
         // It is called once the service has proved who it is, and before anything of a call is sent.
         var proves = sender.PlaintextStreamFilter!;
         sender.PlaintextStreamFilter = (connection, cancel) =>

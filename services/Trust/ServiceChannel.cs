@@ -10,8 +10,9 @@ using Ministries.Errors.V1;
 namespace Ministries.Trust;
 
 /// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must prove that it is the one of that name,
-/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for. A connection that is open proves it anew with each version
-/// of the agreement, and as long as the certificate is valid: nothing is sent on it afterwards.</summary>
+/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for. A connection that is open proves it anew with each
+/// version of the agreement, and as long as the certificate is valid: nothing is sent on it afterwards. Nor is anything sent on it once the
+/// caller has another certificate of its own, because the one before may be denied.</summary>
 public static class ServiceChannel
 {
     /// <summary>Repeats calls that a service did not decide because it was unavailable. Safe for every method of the contracts: reads
@@ -42,7 +43,7 @@ public static class ServiceChannel
 
     /// <summary>Makes the handler of a channel to a service.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
-    /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
+    /// <param name="own">The caller's certificate with its key, asked for at each connection and at each write on it.</param>
     /// <param name="authorities">Who vouches for the service, asked for at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
@@ -56,7 +57,7 @@ public static class ServiceChannel
 
     /// <summary>Makes the handler of a channel to a system of any participant, such as its witness.</summary>
     /// <param name="participant">The participant's id, such as <c>kr/mfa</c>.</param>
-    /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
+    /// <param name="own">The caller's certificate with its key, asked for at each connection and at each write on it.</param>
     /// <param name="authorities">Who vouches for the other, asked for at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
@@ -69,6 +70,7 @@ public static class ServiceChannel
     )
     {
         var accepted = new ConditionalWeakTable<object, PeerCertificate>();
+        var shown = new ConditionalWeakTable<object, X509Certificate2>();
         return new()
         {
             SslOptions = new SslClientAuthenticationOptions
@@ -76,7 +78,12 @@ public static class ServiceChannel
                 EnabledSslProtocols = SslProtocols.Tls13,
                 AllowTlsResume = false,
                 CertificateChainPolicy = Offline(),
-                LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
+                LocalCertificateSelectionCallback = (connection, _, _, _, _) =>
+                {
+                    var certificate = own();
+                    shown.AddOrUpdate(connection, certificate);
+                    return certificate;
+                },
                 RemoteCertificateValidationCallback = (connection, certificate, chain, errors) =>
                 {
                     if (PeerCertificate.Accept(participant, certificate, chain, errors, authorities(), time) is not { } peer)
@@ -87,7 +94,18 @@ public static class ServiceChannel
             },
             PlaintextStreamFilter = (connection, _) =>
                 accepted.TryGetValue(connection.PlaintextStream, out var peer)
-                    ? ValueTask.FromResult<Stream>(new JudgedStream(connection.PlaintextStream, () => peer.Check(authorities())))
+                && shown.TryGetValue(connection.PlaintextStream, out var before)
+                    ? ValueTask.FromResult<Stream>(
+                        new JudgedStream(
+                            connection.PlaintextStream,
+                            () =>
+                            {
+                                peer.Check(authorities());
+                                if (!ReferenceEquals(before, own()))
+                                    throw new IOException("the caller has another certificate than at the start of the connection");
+                            }
+                        )
+                    )
                     : throw new AuthenticationException($"{participant} has not proved who it is"),
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,

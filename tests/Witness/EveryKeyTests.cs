@@ -45,6 +45,21 @@ public sealed class EveryKeyTests
             s => s.Agree([Writer], next => KeyChanges.Ministry("revoke-key", next, $"{Writer}/requests-1")),
             async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)
         ),
+        ["requests, replaced under a client that stays"] = new(
+            async s =>
+            {
+                await s.Stay();
+                await s.Agree(
+                    [Writer],
+                    next => KeyChanges.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
+                );
+                File.Move(s.File("new.key"), s.File("own-requests.key"), overwrite: true);
+                await Hub.Until(() => s.Current.RequestsKey?.Id != $"{Writer}/requests-1", "the client signs with its new key");
+                await s.Agree([Writer], next => KeyChanges.Ministry("end-key", next, $"{Writer}/requests-1"));
+            },
+            s => s.Agree([Writer], next => KeyChanges.Ministry("revoke-key", next, $"{Writer}/requests-1")),
+            async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)
+        ),
         ["approvals"] = new(
             async s =>
             {
@@ -159,6 +174,26 @@ public sealed class EveryKeyTests
             {
                 s.Issue(Writer, "authority", "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
+            },
+            s =>
+                s.Agree(
+                    [Writer],
+                    next => KeyChanges.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)
+                ),
+            s => s.Closed(m => m)
+        ),
+        ["certificate of a client, replaced under one that stays"] = new(
+            async s =>
+            {
+                await s.Stay();
+                s.Issue(Writer, "authority", "new", client: true);
+                File.Move(s.File("new.key"), s.File("own.key"), overwrite: true);
+                File.Move(s.File("new.pem"), s.File("own.pem"), overwrite: true);
+                await Hub.Until(
+                    () => s.Current.Certificate.SerialNumber == KeyChanges.SerialOf(s.File("own.pem")),
+                    "the client shows its new certificate"
+                );
+                await s.Going();
             },
             s =>
                 s.Agree(
@@ -293,6 +328,8 @@ public sealed class EveryKeyTests
         private volatile MinistryClient _current;
         private volatile string _official;
         private long _done;
+        private long _followed;
+        private bool _stays;
 
         public KeyChanges(Hub hub)
         {
@@ -352,13 +389,46 @@ public sealed class EveryKeyTests
             await client.Custody.OpenCaseAsync(request, cancellationToken: Hub.Cancel);
         }
 
+        /// <summary>From now on one client makes all calls and follows the ledger, with copies of the writer's files that are replaced under
+        /// it.</summary>
+        public async Task Stay()
+        {
+            var home = Path.Combine(Hub.Folder, Writer);
+            foreach (var (from, to) in new[] { ("system.pem", "own.pem"), ("system.key", "own.key"), ("requests.key", "own-requests.key") })
+                System.IO.File.Copy(Path.Combine(home, from), File(to));
+            await Use(m =>
+                m with
+                {
+                    Certificate = File("own.pem"),
+                    CertificateKey = File("own.key"),
+                    RequestsKey = File("own-requests.key"),
+                }
+            );
+            _stays = true;
+            _load.Add(Task.Run(() => Follow(_current)));
+            await Going();
+        }
+
+        private async Task Follow(MinistryClient client)
+        {
+            try
+            {
+                await foreach (var _ in client.Follow("custody", cancel: _enough.Token))
+                    Interlocked.Increment(ref _followed);
+            }
+            catch (OperationCanceledException) when (_enough.IsCancellationRequested)
+            {
+                // The test has seen enough.
+            }
+        }
+
         /// <summary>Returns when calls have gone on for a while. A failed call ends the test.</summary>
         public async Task Going()
         {
-            var from = Interlocked.Read(ref _done);
+            var (from, read) = (Interlocked.Read(ref _done), Interlocked.Read(ref _followed));
             using var late = CancellationTokenSource.CreateLinkedTokenSource(Hub.Cancel);
             late.CancelAfter(TimeSpan.FromSeconds(60));
-            while (Interlocked.Read(ref _done) < from + 10)
+            while (Interlocked.Read(ref _done) < from + 10 || _stays && Interlocked.Read(ref _followed) < read + 10)
             {
                 foreach (var ended in _load.Where(l => l.IsCompleted))
                     await ended;
@@ -412,7 +482,13 @@ public sealed class EveryKeyTests
                 () => Hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version,
                 $"version {version} in force"
             );
-            await Use(_settings);
+            if (_stays)
+            {
+                await Hub.Until(() => _current.Agreement.Version == version, $"the client has version {version}");
+                await Going();
+            }
+            else
+                await Use(_settings);
         }
 
         /// <summary>Replaces the clients by new ones, which read their files again.</summary>

@@ -6,6 +6,9 @@ namespace Ministries.CallLog;
 /// <summary>What the call log records when duties fall due.</summary>
 public static class Duties
 {
+    /// <summary>The duty to keep a commitment in time.</summary>
+    public const string Commitment = "commitment-overdue";
+
     /// <summary>All of them: commitments fall overdue.</summary>
     public static readonly IReadOnlyList<Duty> All = [new Duty(Calls.Kind, FallDue)];
 
@@ -20,7 +23,7 @@ public static class Duties
             return Decision.Accept(call?.Case ?? "", [], []);
         var fell = new DutyFellDue
         {
-            Duty = "commitment-overdue",
+            Duty = Commitment,
             DueTime = due.Min(Commitments.DueOf)!.Value.ToTimestamp(),
             Commitments = { due.Select(c => c.Id) },
         };

@@ -73,21 +73,6 @@ public static class Duties
             .Select(d => (DateTimeOffset?)d.ToDateTimeOffset())
             .Min();
 
-    /// <summary>The records of the present power that name a trial of which there is no notice: none that says in time what he is charged
-    /// with, and none that is marked. One trial may be named more than once.</summary>
-    internal static IEnumerable<Proceedings> UnnoticedTrials(Prisoner prisoner) =>
-        OfPower(prisoner)
-            .Where(p => p.TrialTime is not null)
-            .GroupBy(p => p.TrialTime)
-            .Where(trial => !trial.Any(p => IsNotice(p) || p.Breaches.Contains(Invariant.D12)))
-            .SelectMany(trial => trial);
-
-    /// <summary>When the notice of a trial is due that a record names.</summary>
-    internal static Timestamp NoticeDue(Proceedings trial) => (trial.TrialTime.ToDateTimeOffset() - Prisoners.TrialNotice).ToTimestamp();
-
-    // What is told later than that is no notice, whatever was told before and corrected since.
-    private static bool IsNotice(Proceedings trial) => trial.NotifiesTrial && trial.Time <= NoticeDue(trial);
-
     private static IEnumerable<string> NotJoined(Prisoner prisoner) => prisoner.Duplicates.Except(prisoner.JoinedDuplicates);
 
     private static Prisoner[] UnjoinedOf(Prisoner prisoner, RuleContext context) =>
@@ -141,12 +126,13 @@ public static class Duties
         if (prisoner.DuplicateOf.Length == 0)
         {
             if (
-                OfPower(prisoner).Any(p => p is { ConfinedSinceTime: not null, ConfinementOverdue: false })
-                && ConfinementDue(prisoner) is { } end
+                ProceedingsClocks.OfPower(prisoner).Any(p => p is { ConfinedSinceTime: not null, ConfinementOverdue: false })
+                && ProceedingsClocks.ConfinementDue(prisoner) is { } end
             )
                 yield return (Confinement, end.ToTimestamp());
-            foreach (var trial in UnnoticedTrials(prisoner).GroupBy(p => p.TrialTime).Where(t => !t.Any(p => p.TrialNoticeOverdue)))
-                yield return (TrialNotice, NoticeDue(trial.First()));
+            var trials = ProceedingsClocks.UnnoticedTrials(prisoner).GroupBy(p => p.TrialTime);
+            foreach (var trial in trials.Where(t => !t.Any(p => p.TrialNoticeOverdue)))
+                yield return (TrialNotice, ProceedingsClocks.NoticeDue(trial.First()));
         }
         foreach (
             var expires in prisoner
@@ -158,57 +144,4 @@ public static class Duties
             if (prisoner.ValidityReportedTime is null || expires > prisoner.ValidityReportedTime)
                 yield return (Validity, expires);
     }
-
-    /// <summary>When the present power will have confined him for three months in all while he awaits trial (GC III 103); null: what is
-    /// recorded has ended before. Spells are added up, those under linked references, too; what two of them have in common counts once.
-    /// </summary>
-    private static DateTimeOffset? ConfinementDue(Prisoner prisoner)
-    {
-        var told = OfPower(prisoner).ToArray();
-        var spells = told.GroupBy(p => p.RecordedUnder).SelectMany(p => Spells([.. p], told)).OrderBy(s => s.Start).ToArray();
-        if (spells.Length == 0)
-            return null;
-        var begun = spells[0].Start;
-        var (left, until) = (begun.AddMonths(Prisoners.ConfinementMonths) - begun, DateTimeOffset.MinValue);
-        foreach (var (start, end) in spells)
-        {
-            var from = start < until ? until : start;
-            if (end <= from)
-                continue;
-            if (end - from >= left)
-                return from + left;
-            (left, until) = (left - (end - from), end);
-        }
-        return null;
-    }
-
-    // The spells of confinement that are recorded under one reference. One lasts from the earliest beginning that is recorded until an end
-    // that is, whatever was recorded first. What was recorded under the kept reference since the link may be the end of either.
-    private static IEnumerable<(DateTimeOffset Start, DateTimeOffset End)> Spells(
-        IReadOnlyList<Proceedings> under,
-        IEnumerable<Proceedings> all
-    )
-    {
-        var joined = under[0].RecordedUnder.Length > 0 ? under[0].JoinedPosition : ulong.MaxValue;
-        var ends = under
-            .Concat(all.Where(p => p.RecordedUnder.Length == 0 && p.Position > joined))
-            .SelectMany(p => (Timestamp?[])[p.ConfinementEndTime, p.CustodyPassTime])
-            .OfType<Timestamp>()
-            .Select(t => t.ToDateTimeOffset())
-            .Order()
-            .ToArray();
-        var until = DateTimeOffset.MinValue;
-        foreach (var start in under.Select(p => p.ConfinedSinceTime).OfType<Timestamp>().Select(t => t.ToDateTimeOffset()).Order())
-        {
-            // A beginning within a spell begins none.
-            if (start < until)
-                continue;
-            until = ends.FirstOrDefault(e => e > start, DateTimeOffset.MaxValue);
-            yield return (start, until);
-        }
-    }
-
-    // Another power's confinement is that power's to answer for.
-    private static IEnumerable<Proceedings> OfPower(Prisoner prisoner) =>
-        prisoner.Proceedings.Where(p => !p.Corrected && p.RecordedFor == prisoner.LastDetainingPower);
 }

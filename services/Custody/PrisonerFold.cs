@@ -520,7 +520,7 @@ internal static class PrisonerFold
         }
         if (e.Duty == Duties.TrialNotice)
         {
-            foreach (var trial in Duties.UnnoticedTrials(state).Where(p => Duties.NoticeDue(p) <= e.DueTime))
+            foreach (var trial in ProceedingsClocks.UnnoticedTrials(state).Where(p => ProceedingsClocks.NoticeDue(p) <= e.DueTime))
                 trial.TrialNoticeOverdue = true;
             return;
         }

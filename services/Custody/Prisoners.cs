@@ -49,17 +49,11 @@ public static class Prisoners
     /// <summary>After what time a decision to withhold data is reviewed at the latest: 180 days.</summary>
     public static readonly TimeSpan LongestReview = TimeSpan.FromDays(180);
 
-    /// <summary>How long before it opens a trial is notified (GC III 104): three weeks.</summary>
-    public static readonly TimeSpan TrialNotice = TimeSpan.FromDays(21);
-
     /// <summary>How long after he came to a camp he has been able to write to his family (GC III 70): a week.</summary>
     public static readonly TimeSpan CardWithin = TimeSpan.FromDays(7);
 
     /// <summary>How far ahead a move is announced at most: 90 days. What remains to be done after it would never fall due otherwise.</summary>
     public static readonly TimeSpan LongestBeforeMove = TimeSpan.FromDays(90);
-
-    /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>
-    public const int ConfinementMonths = 3;
 
     /// <summary>How long a record of fitness may hold: 90 days.</summary>
     public static readonly TimeSpan LongestFitness = TimeSpan.FromDays(90);
@@ -464,7 +458,7 @@ public static class Prisoners
             .Where(p => !p.Corrected && p.TrialTime == trial && p.RecordedFor == prisoner.LastDetainingPower)
             .Select(p => p.Time.ToDateTimeOffset())
             .Append(context.Now)
-            .Any(known => known + TrialNotice <= trial.ToDateTimeOffset());
+            .Any(known => known + ProceedingsClocks.TrialNotice <= trial.ToDateTimeOffset());
 
     // Whether the particulars of a trial, where there are any, are for somebody who is to know of it before it opens (GC III 104).
     private static bool ReachesObserver(RecordProceedingsRequest request, RuleContext context) =>

@@ -45,7 +45,7 @@ internal static class CaseCommand
             .OrderBy(e => e.Entry.Header.CommitTime)
             .ToArray();
         var records = await NextCommand.RecordsOf(connection, id, cancel);
-        Duty[] duties = [.. Duties.InOrder(Duties.Of(records))];
+        Duty[] duties = [.. Duties.InOrder(Duties.Of(records, connection.Shell.Time.GetUtcNow()))];
         var data = new JsonObject
         {
             ["case"] = Answers.InJson(answer.Case),

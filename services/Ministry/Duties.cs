@@ -12,13 +12,20 @@ internal static class Duties
 {
     /// <summary>The duties that follow from records.</summary>
     /// <param name="records">Records of any kinds.</param>
-    public static IEnumerable<Duty> Of(IReadOnlyCollection<IMessage> records) =>
+    /// <param name="now">The time. What can no longer be done is not asked.</param>
+    public static IEnumerable<Duty> Of(IReadOnlyCollection<IMessage> records, DateTimeOffset now) =>
         records.SelectMany(r =>
             r switch
             {
                 Call call => OfCall(call),
-                Prisoner prisoner => OfPrisoner(prisoner, [.. records.OfType<Transfer>().Where(t => t.Prisoner == prisoner.Prisoner_)]),
-                Transfer transfer => OfTransfer(transfer),
+                Prisoner prisoner =>
+                [
+                    .. OfPrisoner(prisoner),
+                    .. OfStatements(prisoner),
+                    .. OfProceedings(prisoner, now),
+                    .. DepartureDuties.OfCustody(prisoner, records),
+                ],
+                Transfer transfer => DepartureDuties.Of(transfer),
                 Access access => OfAccess(access),
                 PlaceVisit visit => OfPlaceVisit(visit),
                 _ => [],
@@ -61,7 +68,9 @@ internal static class Duties
             yield return new(
                 commitment.Id,
                 $"keep the commitment: {kind}",
-                commitment.Terms.Kind == CommitmentKind.RequestTransfer ? "consular submit-transfer-request" : "calllog get-call",
+                commitment.Terms.Kind == CommitmentKind.RequestTransfer
+                    ? "consular submit-transfer-request"
+                    : $"calllog get-call --call {Shell.Word(call.Id)}",
                 commitment.Terms.Participant,
                 "commitment",
                 Printable.At(commitment.Terms.DueTime),
@@ -81,7 +90,7 @@ internal static class Duties
         }
     }
 
-    private static IEnumerable<Duty> OfPrisoner(Prisoner prisoner, IReadOnlyList<Transfer> transfers)
+    private static IEnumerable<Duty> OfPrisoner(Prisoner prisoner)
     {
         var (id, of) = (prisoner.Prisoner_, Of(prisoner));
         var position = prisoner.Entries.Select(e => (ulong?)e.Position).Max();
@@ -119,6 +128,13 @@ internal static class Duties
                 Printable.At(review.ReviewTime),
                 review.Position
             );
+    }
+
+    /// <summary>The options that name a prisoner.</summary>
+    internal static string Of(Prisoner prisoner) => $"--case {Shell.Word(prisoner.Case)} --prisoner {Shell.Word(prisoner.Prisoner_)}";
+
+    private static IEnumerable<Duty> OfStatements(Prisoner prisoner)
+    {
         foreach (var statement in prisoner.Statements.Where(s => s.Interview is not null && s.State != StatementState.Corrected))
         foreach (var attendant in statement.Interview.Attendants)
             if (statement.Attestations.All(a => a.Role != attendant.Role || a.RevokeTime is not null || a.Corrected))
@@ -130,129 +146,51 @@ internal static class Duties
                     "GC III 126, D7",
                     Position: statement.Position
                 );
-        foreach (var duty in ForDeparture(prisoner, transfers, position))
-            yield return duty;
     }
 
-    // What a departure needs of custody, once somebody asked for it.
-    private static IEnumerable<Duty> ForDeparture(Prisoner prisoner, IReadOnlyList<Transfer> transfers, ulong? position)
+    // The clocks run on the record that is kept, while somebody holds him. What can no longer be done is not asked: once a trial has opened
+    // there is no notice of it.
+    private static IEnumerable<Duty> OfProceedings(Prisoner prisoner, DateTimeOffset now)
     {
         if (
             !prisoner.Held
-            || prisoner.Withheld.Count > 0
-            || transfers.All(t => t.State is not (TransferState.Submitted or TransferState.UnderReview))
+            || prisoner.DuplicateOf.Length > 0
+            || ProceedingsClocks.OfPower(prisoner).SelectMany(Times).Any(t => Printable.At(t) is null)
         )
             yield break;
-        var (id, of, holder) = (prisoner.Prisoner_, Of(prisoner), prisoner.DetainingPower);
-        if (prisoner.Statements.All(s => s.Interview is null || s.State == StatementState.Corrected))
+        var record = $"custody record-proceedings {Of(prisoner)}";
+        if (ProceedingsClocks.IsConfined(prisoner))
             yield return new(
-                id,
-                "hear what he wants, without witnesses",
-                $"custody record-statement {of}",
-                holder,
-                "GC III 126, D9",
-                Position: position
+                prisoner.Prisoner_,
+                "end his confinement before trial",
+                record,
+                prisoner.DetainingPower,
+                "GC III 103, D12",
+                ProceedingsClocks.ConfinementDue(prisoner),
+                ProceedingsClocks.OfPower(prisoner).Where(p => p.ConfinedSinceTime is not null).Max(p => p.Position)
             );
-        if (prisoner.Fitness.All(f => f.Corrected))
-            yield return new(
-                id,
-                "have a physician say whether he may travel",
-                $"custody record-fitness {of}",
-                holder,
-                "GC III 109, D10",
-                Position: position
-            );
-        foreach (var destination in transfers.Select(t => t.Destination).Distinct())
-            if (prisoner.RiskAssessments.All(r => r.Destination != destination || r.Corrected))
-                yield return new(
-                    id,
-                    $"assess what awaits him in {destination}",
-                    $"custody record-risk-assessment {of} --destination {Shell.Word(destination)}",
-                    holder,
-                    "GC III 12, D11",
-                    Position: position
-                );
-    }
-
-    private static string Of(Prisoner prisoner) => $"--case {Shell.Word(prisoner.Case)} --prisoner {Shell.Word(prisoner.Prisoner_)}";
-
-    private static IEnumerable<Duty> OfTransfer(Transfer t)
-    {
-        var position = t.Acts.Select(a => (ulong?)a.Position).Max();
-        var (holder, of) = (t.DetainingPower, $"--transfer {Shell.Word(t.Id)}");
-        switch (t.State)
+        foreach (var trial in ProceedingsClocks.UnnoticedTrials(prisoner).GroupBy(p => p.TrialTime))
         {
-            case TransferState.Drafted:
-                yield return Do("submit the drafted request, or discard it", "submit-transfer-request", t.Participant);
-                break;
-            case TransferState.Submitted:
-                yield return Do("review the request", "begin-review", holder);
-                break;
-            case TransferState.UnderReview:
-                if (!t.Withheld.Contains("assurance") && (t.Assurance is null || t.Assurance.Corrected || t.Assurance.Expired))
-                    yield return Do("give the receiving state's assurance", "give-assurance", t.AcceptingPower, "GC III 12(2), D2");
-                if (
-                    !t.Withheld.Contains("assessment")
-                    && t.Route is Types.V1.Route.Article12Transfer or Types.V1.Route.NeutralAccommodation
-                    && (t.Assessment is null || t.Assessment.Corrected || t.Assessment.Expired)
-                )
-                    yield return Do(
-                        "assess whether the receiving state is willing and able",
-                        "record-transferee-assessment",
-                        holder,
-                        "GC III 12(2), D2"
-                    );
-                yield return Do("decide on the request", "decide-transfer", holder, "GC III 12");
-                break;
-            case TransferState.Agreed:
-                yield return Do("schedule the hand-over", "schedule-handover", holder);
-                break;
-            case TransferState.Scheduled:
-                yield return Do("begin the transit", "begin-transit", holder, due: t.Plan?.WindowStartTime);
-                break;
-            case TransferState.InTransit:
-                if (t.Confirmations.All(c => c.Side != HandoverSide.Giving))
-                    yield return Do("confirm the hand-over", "confirm-handover", holder, "GC III 12, D1", t.SecondConfirmationDueTime);
-                if (t.Confirmations.All(c => c.Side != HandoverSide.Taking))
-                    yield return Do(
-                        "confirm the hand-over",
-                        "confirm-handover",
-                        t.AcceptingPower,
-                        "GC III 12, D1",
-                        t.SecondConfirmationDueTime
-                    );
-                break;
-            case TransferState.Suspended:
-                yield return Do("resume or decline what is suspended", "resume-transfer", holder);
-                break;
-            // The request was withdrawn. What the other side said of it can still be answered.
-            case TransferState.Monitored when t.SecondConfirmationDueTime is not null:
-                yield return Do("confirm the return", "confirm-return", holder, "GC III 12, D1", t.SecondConfirmationDueTime);
-                break;
-            // Nobody returns one whom nobody holds.
-            case TransferState.ReturnRequested when t.ReturnDueTime is not null:
-                yield return Do("confirm the return", "confirm-return", t.ReturningPower, "GC III 12(3)", t.ReturnDueTime);
-                break;
+            if (trial.Key.ToDateTimeOffset() <= now)
+                continue;
+            var due = ProceedingsClocks.NoticeDue(trial.First()).ToDateTimeOffset();
+            // What is told later is no notice: the trial then opens later.
+            var time = due < now ? "" : $" --trial-time {Shell.Word(JsonFormatter.ToDiagnosticString(trial.Key).Trim('"'))}";
+            yield return new(
+                prisoner.Prisoner_,
+                "give notice of his trial three weeks before it opens",
+                record + time,
+                prisoner.DetainingPower,
+                "GC III 104, D12",
+                due,
+                trial.Max(p => p.Position)
+            );
         }
-        // A power that has him back answers for him itself, and to request return is to do something about a failure.
-        if (t.State is TransferState.ReturnRequested || t.ReturnTime is not null)
-            yield break;
-        foreach (var failure in t.Failures.Where(f => !f.Corrected && f.Measures.All(m => m.Corrected)))
-            yield return Do(
-                "record measures, or request return",
-                "record-corrective-measures",
-                holder,
-                "GC III 12(3)",
-                failure.MeasuresDueTime
-            ) with
-            {
-                Command = $"consular record-corrective-measures {of} --failure {Shell.Word(failure.Id)}",
-                Position = failure.Position,
-            };
-
-        Duty Do(string what, string verb, string who, string law = "", Timestamp? due = null) =>
-            new(t.Id, what, $"consular {verb} {of}", who, law, Printable.At(due), position);
     }
+
+    // A service that was broken into may answer with times that are none.
+    private static IEnumerable<Timestamp> Times(Proceedings p) =>
+        ((Timestamp?[])[p.Time, p.ConfinedSinceTime, p.ConfinementEndTime, p.CustodyPassTime, p.TrialTime]).OfType<Timestamp>();
 
     private static IEnumerable<Duty> OfAccess(Access access)
     {

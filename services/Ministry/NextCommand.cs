@@ -31,7 +31,9 @@ internal static class NextCommand
             async (result, connection, cancel) =>
             {
                 var records = await RecordsOf(connection, result.GetValue(@case) ?? "", cancel);
-                var duties = Duties.Of(records).Where(d => result.GetValue(everybody) || d.IsFor(connection.Client.Participant));
+                var duties = Duties
+                    .Of(records, connection.Shell.Time.GetUtcNow())
+                    .Where(d => result.GetValue(everybody) || d.IsFor(connection.Client.Participant));
                 duties = Duties.InOrder(await WithPrecedence(connection, [.. duties], cancel));
                 Write(connection, [.. duties]);
                 return ExitCodes.Done;

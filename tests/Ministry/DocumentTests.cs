@@ -171,6 +171,30 @@ public sealed partial class DocumentTests
         Assert.All(named, n => Assert.NotEmpty(Directory.GetFiles(Path.Combine(Documents.Root, "tests", n), "*.Tests.csproj")));
     }
 
+    [Fact]
+    public void Every_filter_that_a_document_puts_behind_tests_run_selects_a_test()
+    {
+        var named = Documents
+            .Files.SelectMany(d => Documents.Spans(d).Concat(Documents.ShellBlocks(d).SelectMany(b => LinesOf(b.Text))))
+            // What it says of itself.
+            .Concat(File.ReadLines(Path.Combine(Documents.Root, "tests", "run")).Where(l => l.StartsWith('#')))
+            .SelectMany(t => Filters().Matches(t))
+            .ToArray();
+        Assert.True(named.Length >= 3, $"only {named.Length} were found");
+        Assert.All(
+            named,
+            filter =>
+            {
+                // As the test programs read it, but without the names of spaces and classes.
+                var pattern = Regex.Escape(filter.Groups["pattern"].Value).Replace(@"\*", @"\w*", StringComparison.Ordinal);
+                Assert.Contains(
+                    Directory.GetFiles(Path.Combine(Documents.Root, "tests", filter.Groups["name"].Value), "*.cs"),
+                    f => Regex.IsMatch(File.ReadAllText(f), $@"\bpublic (async )?(void|Task) {pattern}\(")
+                );
+            }
+        );
+    }
+
     [Theory]
     [InlineData("tests/bench", "Benchmarks")]
     [InlineData("tests/cluster", "Cluster")]
@@ -278,4 +302,7 @@ public sealed partial class DocumentTests
 
     [GeneratedRegex(@"tests/run(?<names>( [A-Z]\w*)+)")]
     private static partial Regex TestRuns();
+
+    [GeneratedRegex(@"tests/run (?<name>[A-Z]\w*) +-- --filter-method '(?<pattern>[^']+)'")]
+    private static partial Regex Filters();
 }

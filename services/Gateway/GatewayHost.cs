@@ -212,7 +212,10 @@ public static partial class GatewayHost
             (string?)headers["Sec-Fetch-Site"] is { } site and not ("same-origin" or "none")
             || (string?)headers.Origin is { } origin && origin != $"https://{http.Request.Host}"
         )
-            return Problems.Answer(http, Problems.New(403, "ORIGIN_FOREIGN", "a page of another site may not call the gateway"));
+            return Problems.Answer(
+                http,
+                Problems.Of(new GatewayRefusedException(GatewayReason.OriginForeign, "a page of another site may not call the gateway"))
+            );
         if (
             HttpMethods.IsPost(http.Request.Method)
             && http.Request.ContentType?.Split(';')[0].Trim().ToLowerInvariant()

@@ -160,6 +160,66 @@ public sealed record GatewayReason(string Name, int Status, StatusCode Code, str
         "the gateway, when other calls end",
         "Try again after a second."
     );
+
+    /// <summary>The caller has shown nothing that counts.</summary>
+    public static readonly GatewayReason CallerUnknown = new(
+        "CALLER_UNKNOWN",
+        401,
+        StatusCode.Unauthenticated,
+        "a token or certificate that counts",
+        "whoever gives out the gateway's tokens",
+        "Send a token that is in force in the header Authorization, or show a client certificate that the gateway accepts."
+    );
+
+    /// <summary>The address takes another method.</summary>
+    public static readonly GatewayReason MethodNotAllowed = new(
+        "METHOD_NOT_ALLOWED",
+        405,
+        StatusCode.Unimplemented,
+        "the method that the address takes",
+        "the caller",
+        "Send what changes nothing as a GET or POST, and a write as a POST. The document at /openapi.json says it at each operation."
+    );
+
+    /// <summary>The body is of another type.</summary>
+    public static readonly GatewayReason ContentTypeWrong = new(
+        "CONTENT_TYPE_WRONG",
+        415,
+        StatusCode.InvalidArgument,
+        "a body in JSON that says that it is JSON",
+        "the caller",
+        "Send the header Content-Type: application/json."
+    );
+
+    /// <summary>The request cannot be read or served. The status says which of the ways it is.</summary>
+    public static readonly GatewayReason RequestInvalid = new(
+        "REQUEST_INVALID",
+        400,
+        StatusCode.InvalidArgument,
+        "a request that HTTP allows and that is no longer than the gateway takes",
+        "the caller",
+        "Correct what the status says of the request, such as its length. The document at /openapi.json says what the address takes."
+    );
+
+    /// <summary>A page of another site called.</summary>
+    public static readonly GatewayReason OriginForeign = new(
+        "ORIGIN_FOREIGN",
+        403,
+        StatusCode.PermissionDenied,
+        "a call of a program, or of the gateway's own page",
+        "the caller",
+        "Call from a program, or from the page at the gateway's own address."
+    );
+
+    /// <summary>The service answered nothing that proves what became of the write.</summary>
+    public static readonly GatewayReason AnswerUnproved = new(
+        "ANSWER_UNPROVED",
+        502,
+        StatusCode.DataLoss,
+        "an answer that proves what became of the write",
+        "the service's operator",
+        "Send the same request under the same key: the gateway sends the same bytes again and so learns whether they were recorded."
+    );
 }
 
 /// <summary>The gateway refused.</summary>

@@ -261,7 +261,7 @@ internal static class JsonEndpoints
     {
         var problem =
             status.State == OutboxState.Unproved
-                ? Problems.New(502, "ANSWER_UNPROVED", System.Text.Encoding.UTF8.GetString(status.Answer))
+                ? Problems.Of(new GatewayRefusedException(GatewayReason.AnswerUnproved, System.Text.Encoding.UTF8.GetString(status.Answer)))
                 : Problems.Of(status.Refusal)!;
         problem["request_id"] = status.Item.RequestId;
         return problem;

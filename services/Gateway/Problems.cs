@@ -22,7 +22,9 @@ internal static class Problems
             RpcException rpc => Of(
                 new GatewayRefusedException(GatewayReason.ServiceUnreachable, $"the service did not answer ({rpc.StatusCode})")
             ),
-            BadHttpRequestException bad => New(bad.StatusCode, "REQUEST_INVALID", "the request cannot be read"),
+            BadHttpRequestException bad => Of(
+                new GatewayRefusedException(GatewayReason.RequestInvalid with { Status = bad.StatusCode }, "the request cannot be read")
+            ),
             _ => null,
         };
 
@@ -58,8 +60,8 @@ internal static class Problems
         return problem;
     }
 
-    /// <summary>A problem without more than its reason.</summary>
-    public static JsonObject New(int status, string reason, string detail) =>
+    // A problem without more than its reason.
+    private static JsonObject New(int status, string reason, string detail) =>
         new()
         {
             ["type"] = $"urn:ministries:reason:{reason}",
@@ -86,15 +88,23 @@ internal static class Problems
     public static Task Answer(HttpContext http) =>
         Answer(
             http,
-            http.Response.StatusCode switch
-            {
-                401 => New(401, "CALLER_UNKNOWN", "the caller has shown no token or certificate that counts"),
-                403 => Of(new GatewayRefusedException(GatewayReason.RoleMissing, "the caller has no role that may do it")),
-                404 => Of(new GatewayRefusedException(GatewayReason.NotFound, "there is nothing at this address")),
-                405 => New(405, "METHOD_NOT_ALLOWED", "the address takes another method"),
-                415 => New(415, "CONTENT_TYPE_WRONG", "the body must be application/json"),
-                var status => New(status, "REQUEST_INVALID", "the request cannot be served"),
-            }
+            Of(
+                http.Response.StatusCode switch
+                {
+                    401 => new(GatewayReason.CallerUnknown, "the caller has shown no token or certificate that counts"),
+                    403 => new(GatewayReason.RoleMissing, "the caller has no role that may do it"),
+                    404 => new(GatewayReason.NotFound, "there is nothing at this address"),
+                    405 => new(GatewayReason.MethodNotAllowed, "the address takes another method"),
+                    415 => new(GatewayReason.ContentTypeWrong, "the body must be application/json"),
+                    var status => new GatewayRefusedException(
+                        GatewayReason.RequestInvalid with
+                        {
+                            Status = status,
+                        },
+                        "the request cannot be served"
+                    ),
+                }
+            )
         );
 
     // The answer is JSON and nothing else reads it, so letters of every script may stand as they are.

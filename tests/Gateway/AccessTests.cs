@@ -2,11 +2,13 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
+using System.Reflection;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -488,6 +490,48 @@ public class AccessTests(Services services)
         Assert.Equal(Dns.GetHostAddresses(Dns.GetHostName()).Select(a => new IPEndPoint(a, 7120)), own);
         Assert.DoesNotContain(own, e => e.Address.Equals(IPAddress.Any));
         Assert.Throws<FormatException>(() => GatewayHost.AddressesOf(new Uri("https://nowhere.invalid:7120")));
+    }
+
+    [Fact]
+    public void Nobody_on_another_machine_reaches_it_where_nothing_is_said_of_it()
+    {
+        var settings = new GatewaySettings
+        {
+            Participant = "kr/mfa",
+            Folder = services.Folder,
+            State = services.Folder,
+        };
+        Assert.Equal([new IPEndPoint(IPAddress.Loopback, 7120)], GatewayHost.AddressesOf(settings.Listen));
+        // A file that says nothing of it.
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        File.WriteAllText(file, """{ "participant": "kr/mfa", "folder": "certificates", "state": "state" }""");
+        Assert.Equal([new IPEndPoint(IPAddress.Loopback, 7120)], GatewayHost.AddressesOf(GatewaySettings.Read(file).Listen));
+    }
+
+    [Fact]
+    public async Task Every_problem_says_what_is_missing_who_supplies_it_and_what_mends_it()
+    {
+        var reasons = typeof(GatewayReason)
+            .GetFields(BindingFlags.Public | BindingFlags.Static)
+            .Select(f => (GatewayReason)f.GetValue(null)!)
+            .ToArray();
+        Assert.All(reasons, r => Assert.All((string[])[r.Name, r.Missing, r.Supplier, r.Remedy], Assert.NotEmpty));
+        Assert.Equal(reasons.Length, reasons.DistinctBy(r => r.Name).Count());
+        for (var status = 400; status < 600; status++)
+        {
+            // As the framework gives it, and as a request that cannot be read does.
+            var answered = new DefaultHttpContext { Response = { StatusCode = status, Body = new MemoryStream() } };
+            await Problems.Answer(answered);
+            answered.Response.Body.Position = 0;
+            foreach (
+                var problem in (JsonNode?[])
+                    [JsonNode.Parse(answered.Response.Body), Problems.Of(new BadHttpRequestException("it is too long", status))]
+            )
+            {
+                Assert.Equal(status, (int)problem!["status"]!);
+                Assert.All((string[])["reason", "missing", "supplier", "remedy"], m => Assert.NotEmpty((string)problem[m]!));
+            }
+        }
     }
 
     private static X509Certificate2 Authority(string name)

@@ -681,6 +681,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         var (_, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
         _services.Later = null;
         Assert.Equal("ANSWER_UNPROVED", (string?)problem["reason"]);
+        Assert.StartsWith("Send the same request under the same key", (string?)problem["remedy"]);
         await Until(async () => (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]! == 0);
     }
 

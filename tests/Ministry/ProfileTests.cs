@@ -42,6 +42,15 @@ public sealed class ProfileTests(Services services) : IClassFixture<Services>, I
         Assert.StartsWith("kr/mfa at ", said);
     }
 
+    /// <summary>Its settings name an address of this machine alone, if they name none.</summary>
+    [Fact]
+    public void A_gateway_listens_where_its_settings_do_if_the_command_names_no_address()
+    {
+        var serve = CommandLine.Create().Parse(["serve", "--state", "state"]);
+        Assert.Empty(serve.Errors);
+        Assert.Null(serve.GetValue<Uri?>("--listen"));
+    }
+
     [Fact]
     public async Task A_witness_is_that_of_the_profile()
     {

@@ -375,6 +375,20 @@ public sealed class AgreementTests : IAsyncLifetime
         Assert.True(e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded, e.Status.ToString());
     }
 
+    [Fact]
+    public async Task A_peer_is_called_at_its_second_address_if_nobody_answers_at_the_first()
+    {
+        var settings = Settings(_running) with
+        {
+            Peers = new Dictionary<string, Uri> { ["calllog"] = new($"https://127.0.0.1:{Ports.Free()}") },
+            FurtherPeers = new Dictionary<string, IReadOnlyList<Uri>> { ["calllog"] = [_running.Address] },
+        };
+        using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
+        var ledger = new LedgerService.LedgerServiceClient(peers["calllog"]);
+        for (var call = 0; call < 3; call++)
+            Assert.NotNull((await ledger.GetCheckpointAsync(new(), cancellationToken: Running.Cancel)).Checkpoint);
+    }
+
     private static Settings Settings(Running running) =>
         (Settings)running.Host.Services.GetService(typeof(Settings))! with
         {

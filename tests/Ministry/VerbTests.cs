@@ -234,6 +234,13 @@ public class VerbTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task A_verb_passes_over_an_address_at_which_nobody_answers()
+    {
+        var addresses = $"https://127.0.0.1:{Ports.Free()},{services.Addresses["custody"]}".TrimEnd('/');
+        Assert.Contains(services.Case, (await Kr.Succeed("list", "cases", "--address", $"custody={addresses}")).Output);
+    }
+
+    [Fact]
     public async Task A_write_is_asked_about_on_a_terminal_and_no_sends_nothing()
     {
         var before = await Calls();

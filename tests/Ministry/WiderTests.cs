@@ -1,8 +1,10 @@
 using System.Runtime.Versioning;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;

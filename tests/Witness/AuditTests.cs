@@ -1,6 +1,9 @@
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.Logging;
 using Ministries.Client;
+using Ministries.Gateway;
 using Ministries.Ledger;
 using Ministries.Ministry;
 
@@ -202,17 +205,7 @@ public sealed class AuditTests
         // no witness has seen.
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         var victim = hub.As(Writer, Remembering(hub));
-        await hub.Write(3);
-        await hub.Cosigned();
-        await hub.StopService();
-        // The second service starts while no witness can be asked, and gives them no time to answer.
-        await hub.StopWitness("icrc");
-        await hub.StopWitness("kr/mfa");
-        await hub.StartService(
-            Path.Combine(hub.Folder, "other.db"),
-            Path.Combine(hub.Folder, "other.checkpoint"),
-            new() { Patience = TimeSpan.FromTicks(1) }
-        );
+        await Split(hub);
         await hub.StartWitness("icrc");
         await hub.StartWitness("kr/mfa");
         await hub.Write(6, victim);
@@ -220,6 +213,73 @@ public sealed class AuditTests
         // The service signed both checkpoints: the one that the witnesses cosigned, and the one that the victim was shown.
         Assert.NotEmpty(Trust.Cosigners.Of(e.One!, hub.Agreement));
         Assert.Empty(Trust.Cosigners.Of(e.Other!, hub.Agreement));
+    }
+
+    /// <summary>All that the gateway has seen itself is consistent: the database is one that was never changed.</summary>
+    [Fact]
+    public async Task A_gateways_copy_stops_at_a_split_view_that_only_a_witness_shows()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await Split(hub);
+        await hub.Write(6);
+        var state = Directory.CreateDirectory(Path.Combine(hub.Folder, "gateway")).FullName;
+        // While no witness can be asked, it copies the log that it is shown.
+        Assert.Null(await Alarm(until: m => (ulong)m["tree_size"]! >= 6 && (ulong)m["next_position"]! > 0));
+        await hub.StartWitness("icrc");
+        await hub.Write();
+
+        var alarm = await Alarm(until: m => m["alarm"] is not null);
+
+        Assert.StartsWith("the log of custody is broken", alarm);
+
+        async Task<string?> Alarm(Func<JsonNode, bool> until)
+        {
+            var settings = new GatewaySettings
+            {
+                Participant = Writer,
+                Folder = hub.Folder,
+                State = state,
+                Services = new Dictionary<string, IReadOnlyList<Uri>> { ["custody"] = [hub.Address] },
+                Listen = new Uri($"https://127.0.0.1:{Fixtures.Ports.Free()}"),
+            };
+            await using var gateway = GatewayHost.Build(settings, logging: l => l.ClearProviders());
+            await gateway.StartAsync(Hub.Cancel);
+            var policy = new X509ChainPolicy
+            {
+                TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck,
+            };
+            policy.CustomTrustStore.ImportFromPemFile(Path.Combine(state, "gateway.pem"));
+            using var http = new HttpClient(new SocketsHttpHandler { SslOptions = new() { CertificateChainPolicy = policy } });
+            var token = (await File.ReadAllTextAsync(Path.Combine(state, "local.token"), Hub.Cancel)).Trim();
+            http.DefaultRequestHeaders.Authorization = new("Bearer", token);
+            using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(50));
+            JsonNode custody;
+            do
+            {
+                await timer.WaitForNextTickAsync(Hub.Cancel);
+                var status = JsonNode.Parse(await http.GetStringAsync(new Uri(settings.Listen, "/status"), Hub.Cancel))!;
+                custody = status["mirror"]!.AsArray().Single(m => (string?)m!["service"] == "custody")!;
+            } while (!until(custody));
+            await gateway.StopAsync(CancellationToken.None);
+            return (string?)custody["alarm"];
+        }
+    }
+
+    // The witnesses cosign one history, and stop. Then a second service with the same key shows another one, which they have not seen: it
+    // starts while none of them can be asked, and gives them no time to answer.
+    private static async Task Split(Hub hub)
+    {
+        await hub.Write(3);
+        await hub.Cosigned();
+        await hub.StopService();
+        await hub.StopWitness("icrc");
+        await hub.StopWitness("kr/mfa");
+        await hub.StartService(
+            Path.Combine(hub.Folder, "other.db"),
+            Path.Combine(hub.Folder, "other.checkpoint"),
+            new() { Patience = TimeSpan.FromTicks(1) }
+        );
     }
 
     [Fact]

@@ -87,13 +87,12 @@ internal static class EvidenceCommand
         };
         CallCommands.SetRun(
             command,
-            (result, connection, _) =>
-                Task.FromResult(Verify(connection, result.GetRequiredValue(file).FullName, result.GetValue(agreement)))
+            (result, connection, _) => Verify(connection, result.GetRequiredValue(file).FullName, result.GetValue(agreement))
         );
         return command;
     }
 
-    private static int Verify(Connection connection, string file, string? agreement)
+    private static async Task<int> Verify(Connection connection, string file, string? agreement)
     {
         if (agreement is null && connection.ValueOf("folder") is { Length: > 0 } folder)
         {
@@ -110,7 +109,10 @@ internal static class EvidenceCommand
             agreement is null or "none" ? null
             : IsDigest(agreement) ? Convert.FromHexString(agreement)
             : AgreementVersions.DigestOf(EvidenceFile.ReadAgreement(File.ReadAllBytes(agreement)));
-        var report = EvidenceVerification.Verify(File.ReadAllBytes(file), own);
+        var report = await connection.Error.While(
+            $"verifying {Path.GetFileName(file)}",
+            () => Task.Run(() => EvidenceVerification.Verify(File.ReadAllBytes(file), own))
+        );
         if (!Answers.WriteData(connection, EvidenceText.ToJson(report)))
             EvidenceText.Write(report, connection.Screen);
         return report.Break is null ? ExitCodes.Done : ExitCodes.WasRefused;

@@ -72,50 +72,15 @@ internal static class RewrapCommand
             )
         )
             return ExitCodes.Declined;
-        var (done, left, data) = (0, 0, new JsonArray());
+        var work = new Work(connection, actor, basis);
         foreach (var service in connection.Client.Services.Order(StringComparer.Ordinal))
-        foreach (var ((position, field), sign) in await Found(connection, service, @case, cancel))
-            try
-            {
-                var entries = await connection.Reach(
-                    service,
-                    () => connection.Client.WrapAnew(service, position, field, actor, basis, cancel),
-                    $"entry {position} of {service}",
-                    cancel
-                );
-                done += entries.Count;
-                foreach (var entry in entries)
-                    data.Add(Line(service, position, field, "entry", entry));
-            }
-            // Another's, which the ledger does not tell from one's own before it is asked for; or erased.
-            catch (RefusedException refused) when (IsNone(refused, sign)) { }
-            // The caller has left the case, it was erased just now, or the service does not tell the truth.
-            catch (RefusedException refused) when (IsNone(refused, SealedSign.None))
-            {
-                Leave(service, position, field, "reason", refused.Reason, $"its ledger shows what it denies now: {refused.ToText()}");
-            }
-            catch (Sealing.SealException fault)
-            {
-                Leave(service, position, field, "fault", fault.Fault.ToString(), fault.Message);
-            }
-            // Another participant may have made the datum so that it is refused. That keeps none of the others from being wrapped.
-            catch (RefusedException refused) when (IsOfTheDatum(refused))
-            {
-                Leave(service, position, field, "reason", refused.Reason, refused.ToText());
-            }
-        if (!Answers.WriteData(connection, data))
+            await work.Wrap(service, await Found(connection, service, @case, cancel), cancel);
+        if (!Answers.WriteData(connection, work.Data))
             connection.Screen.Line(
-                new Span($"{done} wrapped for {newest?.Id}", Style.Good),
-                left == 0 ? " · nothing else is sealed to an older key" : $" · {left} not: keep the older keys"
+                new Span($"{work.Done} wrapped for {newest?.Id}", Style.Good),
+                work.Left == 0 ? " · nothing else is sealed to an older key" : $" · {work.Left} not: keep the older keys"
             );
-        return left == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
-
-        void Leave(string service, ulong position, string field, string name, string value, string why)
-        {
-            left++;
-            data.Add(Line(service, position, field, name, value));
-            connection.Error.Line(new Span($"entry {position} of {service}: {Terminal.Line(why)}", Style.Warning));
-        }
+        return work.Left == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
     }
 
     // Whether there is nothing for the caller, as far as the ledger's own entries do not say otherwise. What is destroyed on a wrong word is
@@ -148,6 +113,88 @@ internal static class RewrapCommand
             $"entries of {service}",
             cancel
         );
+
+    // The data of all services, one after the other.
+    private sealed class Work(Connection connection, Actor actor, string basis)
+    {
+        private readonly List<string> _warnings = [];
+
+        public int Done { get; private set; }
+
+        public int Left { get; private set; }
+
+        public JsonArray Data { get; } = [];
+
+        // Each call is short, and there may be thousands of them: how many of them are over is said while they last, and what was left
+        // is said after that, so that the two do not mix on one line.
+        public async Task Wrap(
+            string service,
+            IReadOnlyDictionary<(ulong Position, string Field), SealedSign> found,
+            CancellationToken cancel
+        )
+        {
+            var over = 0;
+            try
+            {
+                await connection.Error.While(
+                    () => $"wrapping what is sealed in {service}, {over} of {found.Count}",
+                    async () =>
+                    {
+                        foreach (var ((position, field), sign) in found)
+                        {
+                            await Wrap(service, position, field, sign, cancel);
+                            over++;
+                        }
+                        return over;
+                    }
+                );
+            }
+            finally
+            {
+                _warnings.ForEach(w => connection.Error.Line(new Span(w, Style.Warning)));
+                _warnings.Clear();
+            }
+        }
+
+        private async Task Wrap(string service, ulong position, string field, SealedSign sign, CancellationToken cancel)
+        {
+            try
+            {
+                var entries = await connection.Reach(
+                    service,
+                    () => connection.Client.WrapAnew(service, position, field, actor, basis, cancel),
+                    "",
+                    cancel
+                );
+                Done += entries.Count;
+                foreach (var entry in entries)
+                    Data.Add(Line(service, position, field, "entry", entry));
+            }
+            // Another's, which the ledger does not tell from one's own before it is asked for; or erased.
+            catch (RefusedException refused) when (IsNone(refused, sign)) { }
+            // The caller has left the case, it was erased just now, or the service does not tell the truth.
+            catch (RefusedException refused) when (IsNone(refused, SealedSign.None))
+            {
+                Leave(service, position, field, "reason", refused.Reason, $"its ledger shows what it denies now: {refused.ToText()}");
+            }
+            catch (Sealing.SealException fault)
+            {
+                Leave(service, position, field, "fault", fault.Fault.ToString(), fault.Message);
+            }
+            // Another participant may have made the datum so that it is refused. That keeps none of the others from being wrapped.
+            catch (RefusedException refused) when (IsOfTheDatum(refused))
+            {
+                Leave(service, position, field, "reason", refused.Reason, refused.ToText());
+            }
+        }
+
+        private void Leave(string service, ulong position, string field, string name, string value, string why)
+        {
+            Left++;
+            Data.Add(Line(service, position, field, name, value));
+            _warnings.Add($"entry {position} of {service}: {Terminal.Line(why)}");
+        }
+    }
 
     private static JsonObject Line(string service, ulong position, string field, string name, JsonNode value) =>
         new()

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
 
@@ -31,6 +32,9 @@ public class DailyTests(Services services) : IClassFixture<Services>
                         ["list", "prisoners"],
                         ["list", "calls"],
                         ["list", "transfers"],
+                        ["list", "accesses"],
+                        ["list", "statements"],
+                        ["list", "place-visits"],
                         ["get", "case", services.Case],
                         ["get", "prisoner", services.Case, services.Prisoners[0]],
                         ["get", call],
@@ -52,11 +56,7 @@ public class DailyTests(Services services) : IClassFixture<Services>
                     ]
             )
             {
-                var (_, output, error) = await runner.Succeed(verb);
-                Assert.All(
-                    $"{output}\n{error}".Split('\n').Where(l => !IsWhole(l)),
-                    l => Assert.True(Screen.ColumnsOf(l) <= columns, $"{string.Join(' ', verb)} in {columns}: {l}")
-                );
+                Fits(runner, verb, await runner.Succeed(verb));
             }
         }
         var own = await new CommandRunner(services) { As = "kr/mfa" }.Succeed("get", transfer);
@@ -64,6 +64,68 @@ public class DailyTests(Services services) : IClassFixture<Services>
         var stranger = await new CommandRunner(services) { As = "kr/mfa", Columns = 120 }.Succeed("list", "prisoners");
         Assert.Contains(" · ", stranger.Output);
         Assert.Contains("state: ·", (await new CommandRunner(services) { As = "kr/mfa" }.Succeed("get", services.Prisoners[0])).Output);
+    }
+
+    /// <summary>What is not for everybody, or changes something.</summary>
+    [Fact]
+    public async Task What_is_written_wrapped_opened_and_compared_fits_these_terminals_too()
+    {
+        var actor = new Dictionary<string, string>
+        {
+            ["MINISTRIES_OFFICE"] = "consular-department",
+            ["MINISTRIES_OFFICIAL"] = "o-17",
+            ["MINISTRIES_AUTHORITY"] = "order-12",
+        };
+        var (previous, next) = (Path.Combine(services.Folder, "agreement.json"), Path.Combine(services.Folder, Path.GetRandomFileName()));
+        var altered = JsonNode.Parse(await File.ReadAllTextAsync(previous, Cancel))!;
+        altered["participants"]!.AsArray().Single(p => (string)p!["id"]! == "kr/mfa")!["deniedCertificates"] = new JsonArray("0A", "0B");
+        await File.WriteAllTextAsync(next, altered.ToJsonString(), Cancel);
+        string[] draft = ["consular", "draft-transfer-request", "--case", services.Case, "--prisoner", services.Prisoners[0]];
+        draft = [.. draft, "--route", "article-12-transfer", "--destination", "KR"];
+        foreach (var columns in Widths)
+        {
+            var kr = new CommandRunner(services)
+            {
+                As = "kr/mfa",
+                Columns = columns,
+                Variables = actor,
+            };
+            // A write that nobody answered is among those that were sent.
+            var nobody = new Dictionary<string, string>(actor)
+            {
+                ["MINISTRIES_CONSULAR"] = $"https://127.0.0.1:{Ports.Free()}",
+                ["MINISTRIES_TIMEOUT"] = "1",
+            };
+            var lost = await (kr with { Variables = nobody }).Run(draft);
+            Assert.Equal(ExitCodes.NotReached, lost.Code);
+            var evidence = Path.Combine(services.Folder, Path.GetRandomFileName());
+            foreach (
+                var verb in (string[][])
+                    [
+                        draft,
+                        ["sent"],
+                        ["log", "verify", "custody"],
+                        ["log", "verify", "custody", "--entries"],
+                        ["evidence", "export", services.Case, "--out", evidence],
+                        ["rewrap", "--legal-basis", "gc3-126"],
+                    ]
+            )
+                Fits(kr, verb, await kr.Succeed(verb));
+            string[] diff = ["agreement", "diff", previous, next];
+            var nameless = kr with { As = "" };
+            Fits(nameless, diff, await nameless.Succeed(diff));
+            string[] open = ["open", services.Prisoners[0]];
+            var observer = kr with { As = "icrc" };
+            Fits(observer, open, await observer.Succeed(open));
+        }
+    }
+
+    private static void Fits(CommandRunner runner, string[] verb, Ran ran)
+    {
+        Assert.All(
+            $"{ran.Output}\n{ran.Error}".Split('\n').Where(l => !IsWhole(l)),
+            l => Assert.True(Screen.ColumnsOf(l) <= runner.Columns, $"{string.Join(' ', verb)} in {runner.Columns}: {l}")
+        );
 
         // What a person copies stands in one piece: a path, an address, a command.
         static bool IsWhole(string line) =>
@@ -186,22 +248,38 @@ public class DailyTests(Services services) : IClassFixture<Services>
     public async Task What_takes_long_is_named_on_a_terminal_until_it_is_there()
     {
         var work = new TaskCompletionSource<int>();
-        var writer = new Told(work);
+        var (writer, clock) = (new Told(work), new SteppedClock());
         var shell = new Shell
         {
             Variable = _ => null,
             Input = () => TextReader.Null,
             IsErrorTerminal = true,
             ErrorColumns = 80,
-            Time = new Hasty(),
+            Time = clock,
         };
-        Assert.Equal(7, await new Screen(writer, shell.ForErrors).While("entries of custody", () => work.Task));
-        Assert.StartsWith("\r\x1b[Kentries of custody: ", writer.ToString());
+        var waiting = new Screen(writer, shell.ForErrors).While("entries of custody", () => work.Task);
+        clock.Step(TimeSpan.FromSeconds(1.9));
+        Assert.False(waiting.IsCompleted);
+        Assert.Empty(writer.ToString());
+        clock.Step(TimeSpan.FromSeconds(0.1));
+        Assert.Equal(7, await waiting);
+        Assert.StartsWith("\r\x1b[Kentries of custody: 2 s", writer.ToString());
         Assert.EndsWith("\r\x1b[K", writer.ToString());
         var script = new StringWriter();
         var only = shell with { IsTerminal = true, IsErrorTerminal = false };
         await new Screen(script, only.ForErrors).While("entries of custody", () => Task.FromResult(7));
         Assert.Empty(script.ToString());
+    }
+
+    /// <summary>It calls no service, and takes minutes where the file is long.</summary>
+    [Fact]
+    public async Task That_evidence_is_verified_is_said_where_it_takes_long()
+    {
+        var evidence = Path.Combine(services.Folder, Path.GetRandomFileName());
+        var runner = new CommandRunner(services) { As = "kr/mfa" };
+        await runner.Succeed("evidence", "export", services.Case, "--out", evidence);
+        var slow = runner with { IsErrorTerminal = true, Columns = 80, Time = new HastyClock() };
+        Assert.Contains($"\r\x1b[Kverifying {Path.GetFileName(evidence)}: ", (await slow.Succeed("evidence", "verify", evidence)).Error);
     }
 
     [Fact]
@@ -559,13 +637,6 @@ public class DailyTests(Services services) : IClassFixture<Services>
             base.Write(value);
             work.TrySetResult(7);
         }
-    }
-
-    // A clock on which every wait is over at once.
-    private sealed class Hasty : TimeProvider
-    {
-        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
-            base.CreateTimer(callback, state, dueTime == Timeout.InfiniteTimeSpan ? dueTime : TimeSpan.Zero, period);
     }
 
     private async Task<string> Draft(Precedence precedence = Precedence.Routine)

@@ -152,15 +152,20 @@ internal sealed class Screen(TextWriter output, Shell shell)
     /// <summary>Waits for something, and says what for once that takes longer than two seconds.</summary>
     /// <param name="what">What is waited for, in a few words; empty: it is not said.</param>
     /// <param name="work">What is waited for.</param>
-    public async Task<T> While<T>(string what, Func<Task<T>> work)
+    public Task<T> While<T>(string what, Func<Task<T>> work) => While(() => what, work);
+
+    /// <summary>As the other, for work of which one says how far it is.</summary>
+    /// <param name="what">What is waited for now, in a few words; empty: it is not said.</param>
+    /// <param name="work">What is waited for. It writes nothing to the same output meanwhile.</param>
+    public async Task<T> While<T>(Func<string> what, Func<Task<T>> work)
     {
         var task = work();
-        if (what.Length == 0 || !shell.IsTerminal)
+        if (what().Length == 0 || !shell.IsTerminal)
             return await task;
         var (start, shown) = (shell.Time.GetTimestamp(), false);
         while (await Task.WhenAny(task, Task.Delay(TimeSpan.FromSeconds(shown ? 1 : 2), shell.Time)) != task)
         {
-            Terminal.Overwrite(output, Cut($"{what}: {shell.Time.GetElapsedTime(start).TotalSeconds:0} s", shell.TextColumns - 1));
+            Terminal.Overwrite(output, Cut($"{what()}: {shell.Time.GetElapsedTime(start).TotalSeconds:0} s", shell.TextColumns - 1));
             shown = true;
         }
         if (shown)

@@ -357,9 +357,9 @@ public static class Transfers
         },
     };
 
-    /// <summary>Withdraws a request. If he is on the way, the power that holds him calls the hand-over off first; once he has passed
-    /// elsewhere, nobody can. What the other side says of a hand-over binds nobody to the request: it stays, and can be confirmed still.
-    /// </summary>
+    /// <summary>Withdraws a request. If he set out by it, the power that answers for him, or did last, calls the hand-over off first:
+    /// custody ends no journey of his otherwise. Once he has passed elsewhere, nobody can. What the other side says of a hand-over binds
+    /// nobody to the request: it stays, and can be confirmed still.</summary>
     public static readonly Rule<Transfer, WithdrawTransferRequestRequest, WithdrawTransferRequestResponse> WithdrawTransferRequest = new(
         Record
     )
@@ -367,7 +367,7 @@ public static class Transfers
         From = [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
         By = Requesting,
         Decide = (transfer, _, context) =>
-            transfer.SuspendedFrom == State.InTransit && InCase(context, transfer)?.DetainingPower == transfer.DetainingPower
+            transfer.SuspendedFrom == State.InTransit && InCase(context, transfer)?.LastDetainingPower == transfer.DetainingPower
                 ? Record.NotAllowed(transfer)
             : transfer.Confirmations.Any(c => PowerOf(transfer, c) == transfer.RequestingState) ? Reason.ConfirmedByOneSide
             : Accept(new TransferRequestWithdrawn()),

@@ -729,6 +729,33 @@ public sealed class InvariantTests
         _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
     }
 
+    /// <summary>Otherwise custody has him on a journey that nobody can call off any more (D1).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_hand_over_of_one_who_is_held_no_more_on_the_way_is_called_off_and_only_then_withdrawn(bool linked)
+    {
+        var transfer = _fixture.To(State.InTransit);
+        if (linked)
+        {
+            _fixture.Happen(new StatusRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+            _fixture.Link();
+        }
+        else
+            _fixture.Change(ended: true);
+        var withdraw = new WithdrawTransferRequestRequest { Transfer = transfer };
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawTransferRequest));
+        _fixture.Do(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
+        _fixture.Do(CaseFixture.Kr, withdraw, Transfers.WithdrawTransferRequest);
+    }
+
+    [Fact]
+    public void A_request_is_withdrawn_though_he_passed_elsewhere_on_the_way()
+    {
+        var transfer = _fixture.To(State.InTransit);
+        _fixture.Pass("UA", "RU");
+        _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
+    }
+
     // -------------------- forms and limits
 
     [Fact]

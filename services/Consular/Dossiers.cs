@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        6,
+        7,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -176,6 +176,7 @@ public static class Dossiers
     {
         var transfer = Find(dossier, e.Transfer);
         (transfer.StateBeforeHandover, transfer.HandoverTime) = (transfer.State, e.HandoverTime);
+        transfer.ToPower = TransferFold.PowerTakingCustody(e.Route, e.ToPower);
         Move(dossier, e.Transfer, TransferState.HandedOver, begins: true);
     }
 
@@ -190,10 +191,17 @@ public static class Dossiers
         }
         string[] relieved = [.. e.RelievedPowers, e.ToPower];
         foreach (var transfer in dossier.Transfers)
+        {
+            if (IsUnrecordedReturn(transfer) && TransferFold.IsHandedOn(e, transfer.ReturningPower, transfer.DetainingPower))
+                Restore(dossier, transfer);
             switch (transfer.State)
             {
-                case TransferState.HandedOver when e.PassTime is null:
+                case TransferState.HandedOver
+                    when e.PassTime is null && TransferFold.IsHandover(e, transfer.DetainingPower, transfer.ToPower):
                     Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
+                    break;
+                case TransferState.HandedOver when e.PassTime is null && IsUnrecordedHandover(transfer, e.ToPower):
+                    CallOff(dossier, transfer);
                     break;
                 case TransferState.Monitored
                 or TransferState.ReturnRequested
@@ -208,12 +216,17 @@ public static class Dossiers
                     (transfer.ReturnTime, transfer.ReturningPower) = (null, "");
                     break;
             }
+        }
         CallOff(dossier);
     }
 
     private static void Departed(Dossier dossier, DepartureRecorded e, FoldedEntry entry)
     {
-        foreach (var transfer in dossier.Transfers.Where(t => t.State == TransferState.HandedOver && e.HandoverTime is null))
+        foreach (
+            var transfer in dossier.Transfers.Where(t =>
+                t.State == TransferState.HandedOver && t.ToPower.Length == 0 && e.HandoverTime is null
+            )
+        )
             Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
         CallOff(dossier);
     }
@@ -249,7 +262,7 @@ public static class Dossiers
     {
         var before = transfer.StateBeforeHandover == TransferState.InTransit ? TransferState.Agreed : transfer.StateBeforeHandover;
         (transfer.State, transfer.Suspended) = (before, !TransferFold.IsFinal(before));
-        (transfer.StateBeforeHandover, transfer.HandoverTime) = (TransferState.Unspecified, null);
+        (transfer.StateBeforeHandover, transfer.HandoverTime, transfer.ToPower) = (TransferState.Unspecified, null, "");
         StandAside(dossier, transfer.Transfer);
     }
 

@@ -3,6 +3,7 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
 using State = Ministries.Consular.V1.TransferState;
 
 namespace Ministries.Consular;
@@ -212,12 +213,14 @@ internal static class TransferFold
             PassedBack(transfer, e);
             return;
         }
-        if (IsUnrecordedReturn(transfer))
+        if (transfer.BeforeReturn is { Prisoner.Length: 0 } before)
         {
             // Custody records the return, and he is back.
             if (e.ToPower == transfer.DetainingPower)
                 transfer.BeforeReturn = null;
-            return;
+            if (!IsHandedOn(e, transfer.ReturningPower, transfer.DetainingPower))
+                return;
+            Restore(transfer, before);
         }
         // If he was handed over after it, it was no end of custody, or a new custody began.
         if (!e.Ended)
@@ -234,8 +237,10 @@ internal static class TransferFold
             return;
         }
         // What was recorded of another reference before is no answer to what both sides confirmed since.
-        if (e.PassTime is null)
+        if (e.PassTime is null && IsHandover(e, transfer.DetainingPower, PowerTakingCustody(transfer.Route, transfer.Destination)))
             Monitored(transfer, e.Breaches);
+        else if (e.PassTime is null && IsUnrecordedHandover(transfer, e.ToPower))
+            Back(transfer);
         // A power that gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
         if (IsOvertaken(transfer))
             Back(transfer);
@@ -243,6 +248,21 @@ internal static class TransferFold
             CustodyEnded(transfer);
         ReturnedBy(transfer, e.ToPower);
     }
+
+    /// <summary>The power to which custody passes by a hand-over; empty: by that route to none.</summary>
+    internal static string PowerTakingCustody(Route route, string destination) => route.PassesCustody() ? destination : "";
+
+    /// <summary>Whether a passing of custody is the hand-over between these powers. A return is none: the power that gave him back does not
+    /// answer for it as for a transfer of its own.</summary>
+    internal static bool IsHandover(CustodyTransferred e, string from, string to) => !e.Returned && e.FromPower == from && e.ToPower == to;
+
+    /// <summary>Whether he passed to another power than a return led to that both sides confirmed. Custody cannot record that return any
+    /// more, unless he came to the power that gave him back.</summary>
+    /// <param name="e">The passing of custody.</param>
+    /// <param name="returning">The power that gave him back.</param>
+    /// <param name="back">The power that has him back.</param>
+    internal static bool IsHandedOn(CustodyTransferred e, string returning, string back) =>
+        e.PassTime is null && e.ToPower != back && e.ToPower != returning;
 
     /// <summary>Whether a passing of custody that is recorded anew, once a link is undone, was before a hand-over. If he was handed over
     /// again after he had come back, that return relieves nobody of the later hand-over.</summary>
@@ -426,7 +446,8 @@ internal static class TransferFold
 
     private static void Departed(Transfer transfer, DepartureRecorded e, FoldedEntry entry)
     {
-        if (e.HandoverTime is null)
+        // A hand-over to another power custody can still record after it.
+        if (e.HandoverTime is null && !transfer.Route.PassesCustody())
             Monitored(transfer, e.Breaches);
         CustodyEnded(transfer);
     }

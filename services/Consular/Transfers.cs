@@ -48,7 +48,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        8,
+        9,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,

@@ -520,6 +520,97 @@ public sealed class ReturnTests
         Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
     }
 
+    // ------------------------------------------------------------------------------- what custody records of what both sides confirmed
+
+    /// <summary>He went one way. Custody refuses the other hand-over, because another power answers for him by then (D1, D3).</summary>
+    [Fact]
+    public void Of_two_hand_overs_that_both_sides_confirmed_the_one_is_monitored_that_custody_records()
+    {
+        var (first, second) = (_fixture.To(State.InTransit), Submitted(CaseFixture.Ru, "RU"));
+        ConfirmBothSides(first);
+        Confirm(second, CaseFixture.Ua, CaseFixture.Ru);
+        Assert.Equal(second, ActiveOf(CaseFixture.First));
+        _fixture.Pass("UA", "KR");
+        Assert.Equal((State.Monitored, State.Suspended), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+        Assert.Equal(State.Submitted, _fixture.Transfer(second).SuspendedFrom);
+        Assert.Empty(_fixture.Transfer(second).Confirmations);
+        Assert.Equal("", ActiveOf(CaseFixture.First));
+    }
+
+    /// <summary>Custody can record the hand-over after it, as one of a man who was free (D1).</summary>
+    [Fact]
+    public void A_departure_is_no_hand_over_to_another_power()
+    {
+        var (first, second) = (_fixture.To(State.InTransit, route: Route.Release), Submitted(CaseFixture.Ru, "RU"));
+        ConfirmBothSides(first);
+        Confirm(second, CaseFixture.Ua, CaseFixture.Ru);
+        _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        Assert.Equal((State.Monitored, State.HandedOver), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+        Assert.Equal(second, ActiveOf(CaseFixture.First));
+        _fixture.Pass("UA", "RU");
+        Assert.Equal((State.Monitored, ""), (_fixture.Transfer(second).State, ActiveOf(CaseFixture.First)));
+    }
+
+    /// <summary>The power that gave him back answers for no transfer of its own (D3).</summary>
+    [Fact]
+    public void A_return_is_no_hand_over_by_which_he_was_transferred_back()
+    {
+        var (first, second) = (_fixture.To(State.Monitored), Submitted(CaseFixture.Ua, "UA"));
+        Confirm(second, CaseFixture.Kr, CaseFixture.Ua);
+        _fixture.Pass("KR", "UA", returned: true);
+        Assert.Equal((State.Returned, State.Suspended), (_fixture.Transfer(first).State, _fixture.Transfer(second).State));
+        Assert.Equal("", ActiveOf(CaseFixture.First));
+    }
+
+    /// <summary>Custody has him elsewhere, and the power that transferred him answers for that as before (12(3)).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_return_that_custody_cannot_record_because_he_was_handed_on_ends_no_duty(bool requested)
+    {
+        var first = _fixture.To(State.Monitored);
+        if (requested)
+        {
+            _fixture.Report(first);
+            Request(first);
+        }
+        var (due, second) = (Due(first), Submitted(CaseFixture.Ru, "RU"));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Confirm(second, CaseFixture.Kr, CaseFixture.Ru);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ua])
+            _fixture.Do(side, _fixture.ReturnConfirmation(first, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
+        Assert.Equal((State.Returned, second), (_fixture.Transfer(first).State, ActiveOf(CaseFixture.First)));
+        _fixture.Pass("KR", "RU");
+        var after = _fixture.Transfer(first);
+        Assert.Equal(
+            (requested ? State.ReturnRequested : State.Monitored, State.Monitored),
+            (after.State, _fixture.Transfer(second).State)
+        );
+        Assert.Equal((null, due), (after.ReturnTime, Due(first)));
+        if (!requested)
+        {
+            _fixture.Report(first);
+            Request(first);
+        }
+        Assert.Equal(("RU", first), (_fixture.Transfer(first).ReturningPower, ActiveOf(CaseFixture.First)));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ru, CaseFixture.Ua])
+            _fixture.Do(side, _fixture.ReturnConfirmation(first, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
+    }
+
+    private string Submitted(string participant, string destination)
+    {
+        var transfer = _fixture.Draft(participant, destination: destination);
+        _fixture.Do(participant, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
+        return transfer;
+    }
+
+    private void Confirm(string transfer, params string[] sides)
+    {
+        foreach (var side in sides)
+            _fixture.Do(side, _fixture.Confirmation(transfer, [Invariant.D1, Invariant.D2, .. AllOfHim]), Transfers.ConfirmHandover);
+        Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
+    }
+
     [Fact]
     public void Who_came_back_himself_before_a_link_is_back_once_it_is_undone()
     {

@@ -161,13 +161,20 @@ public static class Departures
         Unusable(asked, dossier) is { } unusable ? [(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)] : [];
 
     // Whether another transfer of the person stands, under whichever of his references: he goes one way at a time.
-    private static bool AnotherStands(Transfer transfer, RuleContext context) =>
-        Dossiers
-            .PersonOf(context.Find(Dossiers.Links, transfer.Case), transfer.Prisoner)
-            .Any(r =>
-                context.Find(Dossiers.Kind, Dossiers.Key(transfer.Case, r)) is { ActiveTransfer: { Length: > 0 } active }
-                && active != transfer.Id
-            );
+    private static bool AnotherStands(Transfer transfer, RuleContext context)
+    {
+        var references = Dossiers.PersonOf(context.Find(Dossiers.Links, transfer.Case), transfer.Prisoner);
+        var dossiers = references.Select(r => context.Find(Dossiers.Kind, Dossiers.Key(transfer.Case, r))).OfType<Dossier>().ToArray();
+        return dossiers.Any(d => d.ActiveTransfer.Length > 0 && d.ActiveTransfer != transfer.Id)
+            || dossiers.SelectMany(d => d.Transfers).Any(IsGivenBack);
+
+        // Both sides said so, and custody is about to record it. It does so if the power that has him back is in his chain.
+        bool IsGivenBack(DossierTransfer other) =>
+            Dossiers.IsUnrecordedReturn(other)
+            && context
+                .Find(Cases.Kind, transfer.Case)!
+                .Prisoners.Any(p => references.Contains(p.Prisoner) && p.FormerPowers.Contains(other.DetainingPower));
+    }
 
     // Whether somebody is party to the case who can accept the prisoner for the power.
     private static bool IsPresent(string power, Case? @case, Permissions permissions) =>

@@ -269,7 +269,8 @@ public static class Dossiers
     private static bool IsUnrecordedHandover(DossierTransfer transfer, string power) =>
         transfer.State == TransferState.HandedOver && transfer.DetainingPower != power;
 
-    private static bool IsUnrecordedReturn(DossierTransfer transfer) => transfer.ReturningPower.Length > 0;
+    /// <summary>Whether both sides confirmed that he is back, and custody has not recorded it.</summary>
+    internal static bool IsUnrecordedReturn(DossierTransfer transfer) => transfer.ReturningPower.Length > 0;
 
     // A request that is made again may be overdue from the start. It is owed, but stands in nobody's way.
     private static void ReturnAsked(Dossier dossier, ReturnRequested e, FoldedEntry entry)

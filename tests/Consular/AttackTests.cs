@@ -51,6 +51,28 @@ public sealed class AttackTests
     }
 
     [Fact]
+    public void Nobody_sets_out_while_custody_has_not_recorded_that_he_was_given_back()
+    {
+        var (first, next) = AgreedOnward();
+        _fixture.Do(CaseFixture.Kr, _fixture.Schedule(next), Transfers.ScheduleHandover);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ua])
+            _fixture.Do(
+                side,
+                _fixture.ReturnConfirmation(first, Invariant.D1, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
+                Transfers.ConfirmReturn
+            );
+        Assert.Equal(
+            Reason.AnotherTransferStands,
+            _fixture.Try(CaseFixture.Kr, new BeginTransitRequest { Transfer = next }, Transfers.BeginTransit)
+        );
+        // It stands in the way of no journey from there.
+        _fixture.Pass("KR", "UA", returned: true);
+        _fixture.Custody = CaseFixture.Answer();
+        _fixture.To(State.InTransit);
+    }
+
+    [Fact]
     public void A_request_for_return_ends_when_he_is_back_by_another_way()
     {
         var first = _fixture.To(State.Monitored);

@@ -250,7 +250,7 @@ public static class Accesses
         // answers after the last one.
         var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
         var due = e.Ended ? null : DecisionDue(context);
-        foreach (var access in AllOf(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering, context)))
+        foreach (var access in AllOf(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering, context) || CameBack(a, e)))
             // What is recorded of another reference than before took nothing from the power that has held him since.
             if (OwnAfter(access, e, answering, passed) is { } own)
                 yield return GiveBack(access, own, due);
@@ -308,6 +308,12 @@ public static class Accesses
                     .Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner))
                     ?.Accesses.Last(a => a.Asker == access.RequestingState)
                     .Access == access.Id;
+
+    // Whether it passed back to the power that holds him together with another man, and nothing was decided on it since.
+    private static bool CameBack(Access access, CustodyTransferred e) =>
+        e is { Undone: true, PassTime: not null }
+        && access is { Decision: null, State: not State.Closed }
+        && access.DetainingPower == e.ToPower;
 
     // The custody of the power that answers for him once a link is undone, if it was said to have passed from that power and did not; null:
     // custody passed. Where the same power had him again meanwhile, what it decided last counts.

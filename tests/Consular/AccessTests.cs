@@ -1021,6 +1021,42 @@ public sealed class AccessTests
         _fixture.Do(CaseFixture.Xx, Visit(access), Accesses.RecordVisit);
     }
 
+    /// <summary>The other man was handed over and came back. This one was with the same power all along (D4, D18, D22).</summary>
+    [Theory]
+    [InlineData(State.Granted), InlineData(State.Denied), InlineData(State.Requested)]
+    public void Once_a_link_is_undone_what_the_power_decided_counts_though_the_other_man_came_back(State decided)
+    {
+        var (access, visits) = (Request(CaseFixture.Ru, CaseFixture.Second), Notify(prisoner: CaseFixture.Second));
+        if (decided == State.Granted)
+            _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        else if (decided == State.Denied)
+            Deny(access, days: 20);
+        var before = _fixture.Access(access).Clone();
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Do(CaseFixture.Ru, Visit(access, Invariant.D18), Accesses.RecordVisit);
+        _fixture.Do(CaseFixture.Icrc, Visit(visits), Accesses.RecordVisit);
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        _fixture.Undo(link, "UA");
+        _fixture.Happen(NotHandedOver("UA", passed));
+        var after = _fixture.Access(access);
+        Assert.Equal(("UA", decided, before.Decision), (after.DetainingPower, after.State, after.Decision));
+        Assert.Equal(Accesses.Kind.DueOf(before), Accesses.Kind.DueOf(after));
+        Assert.Equal(decided == State.Granted ? [] : [Invariant.D18], Assert.Single(after.Visits).Breaches);
+        foreach (var of in (string[])[access, visits])
+        {
+            Assert.Equal("UA", Assert.Single(_fixture.Access(of).Visits).DetainingPower);
+            Assert.Empty(_fixture.SeenAccess(CaseFixture.Kr, of)!.Visits);
+            Assert.Equal(
+                Reason.VisitInOtherCustody,
+                _fixture.Try(CaseFixture.Kr, Visit(of, Invariant.D17, Invariant.D18), Accesses.RecordVisit)
+            );
+        }
+    }
+
     [Theory]
     [InlineData(AccessKind.ObserverVisit), InlineData(AccessKind.Consular)]
     public void A_power_sees_the_visits_and_decisions_of_its_own_time_and_the_others_see_all(AccessKind kind)

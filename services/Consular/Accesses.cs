@@ -250,7 +250,7 @@ public static class Accesses
         // answers after the last one.
         var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
         var due = e.Ended ? null : DecisionDue(context);
-        foreach (var access in AllOf(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering, context) || CameBack(a, e)))
+        foreach (var access in ThatPass(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering) || CameBack(a, e)))
             // What is recorded of another reference than before took nothing from the power that has held him since.
             if (OwnAfter(access, e, answering, passed) is { } own)
                 yield return GiveBack(access, own, due);
@@ -269,8 +269,8 @@ public static class Accesses
         if (e.AnsweringPower.Length > 0 && e.AnsweringPower != power)
             return [];
         var due = held.DetainingPower.Length > 0 ? DecisionDue(context) : null;
-        return AllOf(e.Case, e.Prisoner, context)
-            .Where(a => a.Prisoner == e.Prisoner && IsOthers(a, power, context))
+        return ThatPass(e.Case, e.Prisoner, context)
+            .Where(a => a.Prisoner == e.Prisoner && IsOthers(a, power))
             .Select<Access, Change?>(a =>
                 a.FormerCustodies.LastOrDefault(c => c.DetainingPower == power) is { } own ? GiveBack(a, own, due)
                 : a.State != State.Closed ? PassTo(a, power, context.Time, due)
@@ -298,16 +298,10 @@ public static class Accesses
             .Where(a => kept || a.Prisoner == e.Prisoner)
             .Select(a => Record.On(a, new AccessReopened { DecisionDueTime = a.StoppedDecisionDueTime ?? DecisionDue(context) }));
 
-    // Whether access that may pass to the power does not belong to it: that of another one, or the last that a state had asked for, which was
-    // closed because it took him itself.
-    private static bool IsOthers(Access access, string power, RuleContext context) =>
-        access.State != State.Closed
-            ? access.DetainingPower != power
-            : AccessFold.IsClosedByPassing(access)
-                && context
-                    .Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner))
-                    ?.Accesses.Last(a => a.Asker == access.RequestingState)
-                    .Access == access.Id;
+    // Whether access that may pass to the power does not belong to it: that of another one, or that of a state, which was closed because it
+    // took him itself.
+    private static bool IsOthers(Access access, string power) =>
+        access.State != State.Closed ? access.DetainingPower != power : AccessFold.IsClosedByPassing(access);
 
     // Whether it passed back to the power that holds him together with another man, and nothing was decided on it since.
     private static bool CameBack(Access access, CustodyTransferred e) =>
@@ -358,9 +352,16 @@ public static class Accesses
     private static IEnumerable<Access> OpenOf(IEnumerable<Dossier> dossiers, RuleContext context) =>
         Found(dossiers, a => a.State != State.Closed, context);
 
-    // All access to the person, under each of his references.
-    private static IEnumerable<Access> AllOf(string @case, string prisoner, RuleContext context) =>
-        Found(DossiersOf(@case, prisoner, context), _ => true, context);
+    // The access to the person that can pass, under each of his references: what is open, and the last that each state had asked for.
+    private static IEnumerable<Access> ThatPass(string @case, string prisoner, RuleContext context) =>
+        DossiersOf(@case, prisoner, context)
+            .SelectMany(d =>
+                Found(
+                    [d],
+                    a => a.State != State.Closed || a.Kind == AccessKind.Consular && a == d.Accesses.Last(last => last.Asker == a.Asker),
+                    context
+                )
+            );
 
     private static IEnumerable<Access> Found(IEnumerable<Dossier> dossiers, Func<DossierAccess, bool> which, RuleContext context) =>
         [.. dossiers.SelectMany(d => d.Accesses).Where(which).Select(a => context.Find(Kind, a.Access)).OfType<Access>()];

@@ -200,7 +200,10 @@ public static class Reactions
                     Found(
                             context,
                             of.Dossier,
-                            t => passed is not null || t.State is State.HandedOver or State.Monitored or State.ReturnRequested
+                            t =>
+                                passed is not null
+                                    ? t.State is not (State.Drafted or State.Discarded)
+                                    : t.State is State.HandedOver or State.Monitored or State.ReturnRequested
                         )
                         .Where(t => passed is not null ? Follows(t, passed) : t.State == State.HandedOver || TransferFold.Runs(t))
                         .Select(t => Transfers.Kind.Id(t.Id))
@@ -208,8 +211,10 @@ public static class Reactions
                 ),
             .. passed is { Ended: false } ? [] : Accesses.Awaiting(@case, prisoner, context),
         ];
-        var accesses = passed is null ? [] : Accesses.Pass(passed, context);
-        var lost = passed is not null && Cases.IsOfChainAlone(passed) ? [] : Open(context, dossier);
+        // Where custody only says who answers again for a transfer, he passed as it was said.
+        var chain = passed is not null && Cases.IsOfChainAlone(passed);
+        var accesses = passed is null || chain ? [] : Accesses.Pass(passed, context);
+        var lost = chain ? [] : Open(context, dossier);
         return Decision.Accept(@case, [], [new Change(e, streams), .. lost.Select(Suspended), .. accesses]);
     }
 

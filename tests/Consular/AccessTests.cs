@@ -1057,6 +1057,39 @@ public sealed class AccessTests
         }
     }
 
+    /// <summary>He passed as it was said, whatever the sides say of the time.</summary>
+    [Fact]
+    public void Once_a_link_is_undone_no_access_changes_where_custody_only_says_who_answers_again()
+    {
+        var access = Request(prisoner: CaseFixture.Second);
+        var transfer = _fixture.To(TransferState.Monitored, CaseFixture.Second);
+        Assert.Equal(State.Closed, _fixture.Access(access).State);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ua])
+            _fixture.Do(
+                side,
+                new ConfirmReturnRequest(_fixture.ReturnConfirmation(transfer, Invariant.D1))
+                {
+                    WindowStartTime = _fixture.In(-31),
+                    WindowEndTime = _fixture.In(-30),
+                },
+                Transfers.ConfirmReturn
+            );
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.Second,
+                FromPower = "UA",
+                ToPower = "UA",
+                Undone = true,
+                RelievedSinceTime = _fixture.In(-1),
+            }
+        );
+        Assert.Equal(State.Closed, _fixture.Access(access).State);
+    }
+
     [Theory]
     [InlineData(AccessKind.ObserverVisit), InlineData(AccessKind.Consular)]
     public void A_power_sees_the_visits_and_decisions_of_its_own_time_and_the_others_see_all(AccessKind kind)

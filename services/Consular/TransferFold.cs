@@ -486,6 +486,7 @@ internal static class TransferFold
     {
         transfer.State = State.ReturnRequested;
         (transfer.ReturningPower, transfer.ReturnDueTime) = (e.ReturningPower, e.ReturnDueTime);
+        transfer.ReturnRequestPosition = entry.Position;
         // The same request made again: what was missed stays marked.
         transfer.ReturnOverdue = transfer.WithdrawnReturnOverdue && Equals(e.ReturnDueTime, transfer.WithdrawnReturnDueTime);
         (transfer.WithdrawnReturnDueTime, transfer.WithdrawnReturnOverdue) = (null, false);

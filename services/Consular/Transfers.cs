@@ -48,7 +48,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        9,
+        10,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
@@ -747,13 +747,11 @@ public static class Transfers
 
     // When he must be returned. A request that was withdrawn and is made again rests on the same failure, unless one was reported since, and
     // counts by the time of the first one. Otherwise the power that requests could stand in the way of his journey for ever (D8).
-    private static Timestamp ReturnDue(Transfer transfer, RuleContext context)
-    {
-        var asked = LastOf(transfer, nameof(RequestReturn))?.Position;
-        return transfer.WithdrawnReturnDueTime is { } due && !transfer.Failures.Any(f => !f.Corrected && f.Position > asked)
+    private static Timestamp ReturnDue(Transfer transfer, RuleContext context) =>
+        transfer.WithdrawnReturnDueTime is { } due
+        && !transfer.Failures.Any(f => !f.Corrected && f.Position > transfer.ReturnRequestPosition)
             ? due
             : (context.Now + TimeForReturn).ToTimestamp();
-    }
 
     private static Timestamp SecondConfirmationDue(RuleContext context) =>
         context.Now.AddHours(context.Permissions.Agreement.ConfirmationHours).ToTimestamp();

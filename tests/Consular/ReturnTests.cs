@@ -881,6 +881,35 @@ public sealed class ReturnTests
         Request(transfer);
     }
 
+    /// <summary>The request keeps when it was made (D3, D8).</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void A_request_for_return_that_was_erased_counts_as_any_other_when_it_is_made_again(bool reported)
+    {
+        var transfer = Requested();
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+        _fixture.Report(transfer);
+        // An entry whose request was erased does not name the method.
+        var due = _fixture.In(24 * 30);
+        _fixture.Do(
+            CaseFixture.Ua,
+            new GetTransferRequest { Transfer = transfer },
+            (_, _) =>
+                Decision.Accept(
+                    _fixture.Case,
+                    [],
+                    [Transfers.Record.On(_fixture.Transfer(transfer), new ReturnRequested { ReturningPower = "KR", ReturnDueTime = due })]
+                )
+        );
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(9);
+        if (reported)
+            _fixture.Report(transfer);
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Request(transfer);
+        Assert.Equal(reported ? _fixture.In(24 * 30) : due, _fixture.Transfer(transfer).ReturnDueTime);
+    }
+
     /// <summary>Otherwise the power that requested his return could stand in the way of his journey home for ever (D3, D8, D9).</summary>
     [Fact]
     public void Who_withdraws_a_request_for_return_and_makes_it_again_on_the_same_failure_gains_no_time()

@@ -228,7 +228,7 @@ public static class Calls
             var superseded = request.Settlement == SettlementKind.Superseded;
             if (!superseded && request.SupersededBy.Length + request.SupersededByCall.Length > 0)
                 return Invalid(("superseded_by", "is allowed only where the settlement is SUPERSEDED"));
-            // Of one that was erased nobody knows to whom it is owed.
+            // If the commitment was erased, the state to which it is owed is unknown.
             if (
                 commitment.Terms.Participant.Length == 0
                 || context.Permissions.Participant(commitment.Terms.Participant)?.State == context.Caller.State

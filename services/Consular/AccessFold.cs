@@ -101,7 +101,7 @@ internal static class AccessFold
             access.Decision.DenialReason = request.DenialReason;
     }
 
-    // Open to a decision again: a denial ended, or custody goes on.
+    // The access is open to a decision again, because a denial ended or custody goes on.
     private static void Reopened(Access access, AccessReopened e, FoldedEntry entry)
     {
         if (access.State == State.Denied)
@@ -110,7 +110,7 @@ internal static class AccessFold
         (access.DecisionDueTime, access.StoppedDecisionDueTime) = (e.DecisionDueTime, null);
     }
 
-    // Nobody is left who could decide, so no decision falls due; one that was not made in time stays marked.
+    // No power is left to decide, so no decision falls due. A decision that was not made in time stays marked.
     private static void CustodyEnded(Access access)
     {
         if (access is { DecisionDueTime: { } due, DecisionOverdue: false })
@@ -125,7 +125,7 @@ internal static class AccessFold
             return;
         }
         Leave(access, e.HandoverTime, entry);
-        // The previous power's decision does not bind the power that took him.
+        // The previous power's decision does not bind the power that took the prisoner.
         (access.DetainingPower, access.Decision) = (e.ToPower, null);
         Reopen(access);
         StopClock(access);
@@ -133,12 +133,12 @@ internal static class AccessFold
         // A decision that the previous power made after the hand-over does not count for the new one.
         access.Periods.Keep(p => p.StartTime < e.HandoverTime);
         Begin(access, OpenState(access.Kind), e.HandoverTime, entry);
-        // Recorded before it was known here that he had been handed over.
+        // These visits were recorded before this service heard of the hand-over.
         foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
             visit.DetainingPower = e.ToPower;
     }
 
-    // The custody of the power that has answered until now is over.
+    // Keeps what the previous power decided, with the time at which its custody ended.
     private static void Leave(Access access, Timestamp time, FoldedEntry entry) =>
         access.FormerCustodies.Add(
             new FormerCustody
@@ -154,8 +154,8 @@ internal static class AccessFold
             }
         );
 
-    // It was another man who was handed over. What the power decided that has held this one since counts on, and each visit took place in its
-    // custody.
+    // Another prisoner was handed over; this one stayed with his power. That power's decision still counts, and each visit took place in
+    // its custody.
     private static void PassedBack(Access access, AccessPassed e, FoldedEntry entry)
     {
         var own = access.FormerCustodies.Last(c => c.DetainingPower == e.ToPower && c.EndTime.Equals(e.HandoverTime)).Clone();
@@ -166,8 +166,8 @@ internal static class AccessFold
         (access.DetainingPower, access.State, access.Decision, access.CloseTime) = (e.ToPower, own.State, own.Decision, null);
         (access.DecisionDueTime, access.DecisionOverdue) = (own.DecisionDueTime, own.DecisionOverdue);
         access.StoppedDecisionDueTime = own.StoppedDecisionDueTime;
-        // A decision that was corrected meanwhile stays so. A denial of an observer's visits ended when custody was said to have passed, and
-        // the power denies them anew by a new decision (D17).
+        // A decision that was corrected meanwhile stays corrected. A denial of an observer's visits ended when the hand-over was recorded;
+        // to deny them again, the power decides again (D17).
         if (IsCorrected(access, own.Decision) || access is { Kind: AccessKind.ObserverVisit, State: State.Denied })
         {
             Reopen(access);
@@ -177,7 +177,7 @@ internal static class AccessFold
         {
             access.DecisionDueTime ??= own.StoppedDecisionDueTime ?? e.DecisionDueTime;
             access.StoppedDecisionDueTime = null;
-            // Nobody answers for him, so no decision falls due.
+            // No power answers for the prisoner, so no decision falls due.
             if (e.DecisionDueTime is null)
                 CustodyEnded(access);
         }
@@ -195,7 +195,7 @@ internal static class AccessFold
         foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
         {
             visit.DetainingPower = e.ToPower;
-            // It was lawful.
+            // The power that really held him had granted access, so the visit was lawful.
             if (StateAt(access, visit.StartTime) == State.Granted)
                 visit.Breaches.Clear();
         }
@@ -204,7 +204,7 @@ internal static class AccessFold
     private static bool IsCorrected(Access access, AccessDecision? decision) =>
         decision is not null && access.Acts.Any(a => a.Corrected && a.Position == decision.Position);
 
-    /// <summary>Whether it was closed because custody was said to have passed to the state that had asked for it.</summary>
+    /// <summary>Whether the access was closed because a hand-over to the requesting state was recorded.</summary>
     internal static bool IsClosedByPassing(Access access) =>
         access.State == State.Closed
         && access.FormerCustodies.LastOrDefault() is { } last

@@ -227,12 +227,12 @@ public static class Accesses
         },
     };
 
-    /// <summary>When a decision on access is due that is owed from now on; null: none is, since it is no consular access, or nobody answers
-    /// for the person.</summary>
+    /// <summary>When a decision that is owed from now on is due; null: no decision is owed, because the access is not consular or no power
+    /// answers for the person.</summary>
     internal static Timestamp? DecisionDueOf(Access access, RuleContext context) =>
         access.Kind == AccessKind.Consular && IsAnsweredFor(access, context) ? DecisionDue(context) : null;
 
-    // When a decision on access is due that is asked for now.
+    // When a decision is due on access that is requested now.
     private static Timestamp DecisionDue(RuleContext context) =>
         context.Now.AddDays(context.Permissions.Agreement.AccessDecisionDays).ToTimestamp();
 
@@ -241,13 +241,13 @@ public static class Accesses
     /// <param name="state">The state that it is shown.</param>
     public static string StateKey(string side, State state) => $"state:{side}:{state}";
 
-    /// <summary>Custody passed: access that is not closed is the business of the power that took him from now on. A power that took
-    /// him needs no consular access to him.</summary>
+    /// <summary>Custody passed. From now on the power that took the prisoner decides on access that is not closed. A power that took him
+    /// needs no consular access to him.</summary>
     internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
     {
         var passed = e.PassTime ?? PassTime(e, context);
-        // If several hand-overs follow each other at once, none of them passes on access that already belongs to the power that
-        // answers after the last one.
+        // One entry can record several hand-overs. None of them passes on access that already belongs to the power that answers after the
+        // last one.
         var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
         var due = e.Ended ? null : DecisionDue(context);
         foreach (var access in ThatPass(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering) || CameBack(a, e)))
@@ -258,9 +258,10 @@ public static class Accesses
                 yield return PassTo(access, e.ToPower, passed, due);
     }
 
-    /// <summary>A link of references was undone. Access under the reference that is kept again is the business of the power that holds him
-    /// under it, or did last, as if custody under the other reference had not concerned it. If he was handed over under it, the hand-over
-    /// follows in the same entry. It passes access to the power that took him, unless that power has it already.</summary>
+    /// <summary>A link of references was undone. Access under the reference that is kept again belongs to the power that holds, or last
+    /// held, the prisoner under that reference. Custody under the other reference no longer affects it. If the prisoner was handed over
+    /// under this reference, the same entry also records the hand-over. The hand-over passes access to the power that took him, unless that
+    /// power already has it.</summary>
     internal static IEnumerable<Change> PassBack(Custody.V1.RecordCorrected e, RuleContext context)
     {
         if (Transfers.InCase(context, e.Case, e.Prisoner) is not { } held)
@@ -279,18 +280,18 @@ public static class Accesses
             .OfType<Change>();
     }
 
-    /// <summary>The access to the person whose clocks stop by an event that ended custody: nobody owes a decision on access to somebody
-    /// whom nobody holds.</summary>
+    /// <summary>The accesses whose clocks stop because custody ended: nobody owes a decision on access to a person whom nobody
+    /// holds.</summary>
     internal static IEnumerable<StreamId> Awaiting(string @case, string prisoner, RuleContext context) =>
         OpenOf(DossiersOf(@case, prisoner, context), context)
             .Where(a => a is { State: State.Requested, DecisionDueTime: not null })
             .Select(a => Kind.Id(a.Id));
 
-    /// <summary>Custody goes on: a decision that nobody owed is owed again, by the same time as before the end. The power that holds him
-    /// gains no time by saying that he was released.</summary>
+    /// <summary>Custody goes on after its recorded end, so the decision is owed again, by the same time as before. A power gains no time by
+    /// recording a release.</summary>
     /// <param name="e">What custody recorded.</param>
-    /// <param name="kept">Whether its reference is the one that is kept of the person; otherwise the event is about that reference
-    /// alone.</param>
+    /// <param name="kept">Whether the event is about the reference that is kept of the person. Otherwise it concerns access under its own
+    /// reference alone.</param>
     /// <param name="context">The states and the time.</param>
     internal static IEnumerable<Change> GoOn(StatusRecorded e, bool kept, RuleContext context) =>
         OpenOf(DossiersOf(e.Case, e.Prisoner, context), context)
@@ -309,8 +310,8 @@ public static class Accesses
         && access is { Decision: null, State: not State.Closed }
         && access.DetainingPower == e.ToPower;
 
-    // The custody of the power that answers for him once a link is undone, if it was said to have passed from that power and did not; null:
-    // custody passed. Where the same power had him again meanwhile, what it decided last counts.
+    // The custody that the answering power never lost: a hand-over from it was recorded, but the undone link shows that it concerned
+    // another prisoner. null: custody did pass. If several custodies of that power were recorded, its last decision counts.
     private static FormerCustody? OwnAfter(Access access, CustodyTransferred e, string answering, Timestamp passed)
     {
         if (!e.Undone && e.AnsweringPower.Length == 0)
@@ -366,7 +367,7 @@ public static class Accesses
     private static IEnumerable<Access> Found(IEnumerable<Dossier> dossiers, Func<DossierAccess, bool> which, RuleContext context) =>
         [.. dossiers.SelectMany(d => d.Accesses).Where(which).Select(a => context.Find(Kind, a.Access)).OfType<Access>()];
 
-    // Whether somebody answers for the person, under whichever reference: nobody else decides on access to him.
+    // Whether a power answers for the person under any reference: only that power decides on access.
     private static bool IsAnsweredFor(Access access, RuleContext context)
     {
         var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, access.Case), access.Prisoner)[0];

@@ -66,8 +66,8 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, TimeProvider time
         };
     }
 
-    /// <summary>Custody's answer for a return that a side confirms: a journey to the power that takes him back. The power that holds him
-    /// gets all of it. The other power is judged by one answer that it does not see.</summary>
+    /// <summary>Custody's answer for a return that a side confirms: whether the prisoner may travel to the power that takes him back. The
+    /// power that holds him gets the whole answer. For the other power one summary is used, which that power does not see.</summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="caller">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>
@@ -127,8 +127,8 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, TimeProvider time
         return checks.Length > 0 ? new CaseCheck { Checks = { checks } } : null;
     }
 
-    // About how many prisoners custody is asked at once. Each takes two calls, and so many a service can always have in progress, whatever
-    // others have (EdgeLimits.OwnPlaces). All at once would be refused, each time again: a case may have 64 prisoners of each power.
+    // The number of prisoners about whom custody is asked at once. Each takes two calls, and custody always has places for that many
+    // (EdgeLimits.OwnPlaces). A case may have 64 prisoners of each power; to ask about all of them at once would be refused every time.
     private const int AtOnce = 4;
 
     private static RepeatedField<ByteString> KeptOf(Transfer transfer) => transfer.Decision?.Openings ?? [];

@@ -26,7 +26,7 @@ public static class Departures
         if (transfer.Route == Route.Release)
             yield return Undertaking.RightToStay;
         var receiving = permissions.State(transfer.AcceptingPower);
-        // A person who goes home is protected by his word (D9). Elsewhere he is a foreigner, whom Article 33 would protect.
+        // A person who goes home is protected by his own word (D9). Elsewhere he is a foreigner, whom Article 33 would protect.
         if (transfer.Route is not (Route.Repatriation or Route.Exchange) && receiving is not { PartyToRefugeeConvention: true })
             yield return Undertaking.RefugeeProtection;
         // A power does not rid itself of what it owes him by handing him on (GC III 12(2), 7).

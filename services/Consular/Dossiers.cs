@@ -10,7 +10,7 @@ namespace Ministries.Consular;
 public static class Dossiers
 {
     /// <summary>The greatest number of transfer requests of one state, and of accesses of one asker, for one prisoner. A state that makes
-    /// many leaves no less room to others.</summary>
+    /// many takes no room from others.</summary>
     public const int MaxRecords = 256;
 
     /// <summary>The stream of dossiers, one per prisoner.</summary>
@@ -37,8 +37,8 @@ public static class Dossiers
                 (d, e, entry) =>
                 {
                     Passed(d, e, entry);
-                    // What one power denied, another power decides on anew. A hand-over that was recorded of another reference before ended
-                    // denials at that time. It does not end what was denied since.
+                    // A denial by one power does not bind the next one. A hand-over that was first recorded under another reference ended
+                    // denials at that time; later denials stand.
                     if (e.AnsweringPower.Length == 0 && !Cases.IsOfChainAlone(e))
                         EndDenials(d, _ => true, entry);
                 }
@@ -180,8 +180,8 @@ public static class Dossiers
         Move(dossier, e.Transfer, TransferState.HandedOver, begins: true);
     }
 
-    // From here on another power answers for him, or none, and what that power agrees to is another departure. A power that has him back
-    // answers for no transfer any more. Nor does a power to which he came after it.
+    // From here on another power answers for the prisoner, or none, and agrees to other departures. A power that has him back no longer
+    // answers for its transfer. Nor does a power to which he came after that one.
     private static void Passed(Dossier dossier, CustodyTransferred e, FoldedEntry entry)
     {
         if (e.Undone)
@@ -231,7 +231,7 @@ public static class Dossiers
         CallOff(dossier);
     }
 
-    // It was another man who was handed over, or came back.
+    // Another prisoner was handed over, or came back.
     private static void PassedBack(Dossier dossier, CustodyTransferred e)
     {
         foreach (var transfer in dossier.Transfers)
@@ -247,7 +247,7 @@ public static class Dossiers
             CallOff(dossier);
     }
 
-    // He is on no other way any more.
+    // Ends every other transfer of the prisoner that is under way.
     private static void CallOff(Dossier dossier)
     {
         foreach (var transfer in dossier.Transfers.Where(t => t.State == TransferState.InTransit))
@@ -272,7 +272,7 @@ public static class Dossiers
     /// <summary>Whether both sides confirmed that he is back, and custody has not recorded it.</summary>
     internal static bool IsUnrecordedReturn(DossierTransfer transfer) => transfer.ReturningPower.Length > 0;
 
-    // A request that is made again may be overdue from the start. It is owed, but stands in nobody's way.
+    // A request that is made again may be overdue from the start. The return is owed, but blocks no other transfer.
     private static void ReturnAsked(Dossier dossier, ReturnRequested e, FoldedEntry entry)
     {
         var overdue = e.ReturnDueTime is { } due && due <= entry.Time;
@@ -398,8 +398,8 @@ public static class Dossiers
             StandAside(dossier, transfer);
     }
 
-    // A return that is overdue is still owed, but stands in nobody's way any more. Otherwise the power that requested it could hold him for
-    // ever (D8).
+    // An overdue return is still owed, but no longer blocks other transfers. Otherwise the power that requested it could keep the prisoner
+    // held for ever (D8).
     private static void FellDue(Dossier dossier, V1.DutyFellDue e, FoldedEntry entry)
     {
         if (e.Duty != Duties.Return)

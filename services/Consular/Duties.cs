@@ -86,11 +86,11 @@ public static class Duties
             yield return new DutyFellDue { Duty = AssessmentExpiry, DueTime = assessment.ExpireTime };
     }
 
-    /// <summary>Whether a reported failure stands, and nothing that stands was done about it.</summary>
+    /// <summary>Whether a reported failure stands and no measure against it stands.</summary>
     internal static bool IsUnanswered(TreatmentFailure failure) => !failure.Corrected && failure.Measures.All(m => m.Corrected);
 
-    // A power that has him back answers for him itself, and to request return is to do something about a failure. A failure that is
-    // reported after the end of custody happened before it.
+    // A power that has the prisoner back owes no measures, because it answers for him itself. A request for return is a measure. A failure
+    // that is reported after the end of custody happened before that end.
     private static bool OwesMeasures(Transfer transfer) =>
         transfer is { State: TransferState.HandedOver or TransferState.Monitored } or { State: TransferState.Closed, ReturnTime: null };
 

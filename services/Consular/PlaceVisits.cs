@@ -54,7 +54,7 @@ public static class PlaceVisits
         Decide = (@case, _, context) =>
         {
             var held = @case.Prisoners.Where(p => p.Held).Select(p => p.DetainingPower).ToArray();
-            // Where nobody is held any more, a visit that took place before is notified so that it can be recorded.
+            // Where nobody is held any more, an earlier visit is still notified so that it can be recorded.
             var answered = held.Length > 0 ? held : @case.Prisoners.Select(p => p.LastDetainingPower).DefaultIfEmpty(@case.DetainingPower);
             string[] powers = [.. answered.Distinct().Order(StringComparer.Ordinal)];
             var notified = new PlaceVisitNotified

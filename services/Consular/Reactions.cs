@@ -38,8 +38,7 @@ public static class Reactions
         Changed<FitnessRecorded>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.RecordCorrected>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.DutyFellDue>(e => (e.Case, e.Prisoner)),
-        // A person who is claimed for a state, or depends on one, was not interviewed without witnesses if an official of that state was
-        // there (D7).
+        // An interview was not private if an official attended whose state claims the person, or on whose state the person depends (D7).
         Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
         Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
         // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on: it is
@@ -103,8 +102,8 @@ public static class Reactions
         return Decision.Accept(@case, [], changes);
     }
 
-    // It was another man who came back, or was handed on, under the reference that was kept. The power that transferred this one answers for
-    // that as before (12(3)). Hand-overs under this reference follow in the same entry, and a return among them relieves that power again.
+    // The return or hand-over under the kept reference concerned another prisoner. The power that transferred this one answers for that as
+    // before (12(3)). The same entry records this reference's own hand-overs, and a return among them relieves that power again.
     private static IEnumerable<Change> Restored(Custody.V1.RecordCorrected e, RuleContext context)
     {
         if (Transfers.InCase(context, e.Case, e.Prisoner) is not { } held)
@@ -150,7 +149,7 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        // A link ends custody under the reference that is no longer kept. For the person it ends nothing.
+        // A link ends custody only under the reference that is no longer kept. The person is still held.
         var kept = Dossiers.PersonOf(context.Find(Dossiers.Links, e.Case), e.Prisoner)[0] == e.Prisoner;
         var recorded = new Change(
             e,
@@ -167,8 +166,8 @@ public static class Reactions
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended), .. e.Ended ? [] : Accesses.GoOn(e, kept, context)]);
     }
 
-    // The transfers after which a power still answers for him (12(3)), and to which it matters that custody ended or goes on: a request for
-    // his return, and one that was closed because custody had ended, under whichever reference.
+    // The transfers, under any reference, that change when custody ends or goes on: those with a request for return, and those that were
+    // closed because custody had ended. For each of them a power still answers (12(3)).
     private static IEnumerable<Transfer> WatchedOver(StatusRecorded e, bool kept, RuleContext context) =>
         DossiersOf(context, e.Case, e.Prisoner)
             .SelectMany(of => Found(context, of.Dossier, t => t.State is State.Closed or State.Monitored or State.ReturnRequested))
@@ -178,7 +177,7 @@ public static class Reactions
                 : TransferFold.IsStopped(t) && (kept || t.Prisoner == e.Prisoner)
             );
 
-    // He set out, and custody does not have him on the way any more: he is in hospital, or fled and was caught.
+    // The prisoner set out, and custody no longer records him in transit: he is in hospital, or fled and was caught.
     private static bool IsOffTheWay(Transfer transfer, RuleContext context) =>
         !Knew(transfer, context) && Transfers.IsOffTheWay(transfer, context.Asked);
 
@@ -218,8 +217,8 @@ public static class Reactions
         return Decision.Accept(@case, [], [new Change(e, streams), .. lost.Select(Suspended), .. accesses]);
     }
 
-    // Whether the passing of custody changes the request. It changes what is watched, under way or confirmed. It also changes what was left
-    // when custody had ended or he had come back, since the passing shows that this was not so.
+    // Whether a hand-over changes the transfer request. It changes requests that are watched, under way or confirmed. It also changes
+    // requests that were closed because custody had ended or the prisoner had come back: the hand-over shows that he had not.
     private static bool Follows(Transfer transfer, CustodyTransferred e) =>
         transfer.State == State.HandedOver
         || TransferFold.IsWatched(transfer)

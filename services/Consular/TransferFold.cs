@@ -125,7 +125,7 @@ internal static class TransferFold
         Reach(transfer, State.Scheduled, e.CustodyPosition, entry);
     }
 
-    // What one side had said of it before can be answered from now on.
+    // The other side can now confirm a hand-over that one side confirmed before the departure was recorded.
     private static void SetOut(Transfer transfer, TransitBegun e, FoldedEntry entry)
     {
         transfer.SecondConfirmationDueTime ??= e.SecondConfirmationDueTime;
@@ -137,12 +137,13 @@ internal static class TransferFold
         Back(transfer);
     }
 
-    // He is not on this way. What the sides had confirmed moved nothing; the acts stay.
+    // The hand-over of this request did not take place. The confirmations no longer count; the acts stay recorded.
     private static void Back(Transfer transfer)
     {
         if (transfer.State == State.HandedOver)
         {
-            // What was final before is final again. All else is for the power that holds him to go on with.
+            // A request that was final before is final again. Every other request is suspended until the power that holds the prisoner
+            // resumes it.
             var before = transfer.StateBeforeHandover;
             (transfer.State, transfer.SuspendedFrom) = IsFinal(before) ? (before, State.Unspecified) : (State.Suspended, before);
             (transfer.StateBeforeHandover, transfer.Plan, transfer.HandoverTime) = (State.Unspecified, null, null);
@@ -156,7 +157,7 @@ internal static class TransferFold
         StopClock(transfer);
     }
 
-    /// <summary>Whether nothing but a hand-over that took place leads on from the state.</summary>
+    /// <summary>Whether only a hand-over that took place changes the state any more.</summary>
     internal static bool IsFinal(State state) => state is State.Declined or State.Withdrawn;
 
     private static void ConfirmedByOneSide(Transfer transfer, HandoverConfirmedByOneSide e, FoldedEntry entry)
@@ -205,7 +206,7 @@ internal static class TransferFold
     private static void Withdrawn(Transfer transfer, TransferRequestWithdrawn e, FoldedEntry entry) =>
         (transfer.State, transfer.SuspendedFrom) = (State.Withdrawn, State.Unspecified);
 
-    // Whoever holds him now must return him. A return that another power confirmed does not count for this one.
+    // The power that holds the prisoner now must return him. A return that another power confirmed does not count for this one.
     private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
         if (e.Undone)
@@ -215,18 +216,18 @@ internal static class TransferFold
         }
         if (transfer.BeforeReturn is { Prisoner.Length: 0 } before)
         {
-            // Custody records the return, and he is back.
+            // Custody now records the return that both sides confirmed.
             if (e.ToPower == transfer.DetainingPower)
                 transfer.BeforeReturn = null;
             if (!IsHandedOn(e, transfer.ReturningPower, transfer.DetainingPower))
                 return;
             Restore(transfer, before);
         }
-        // If he was handed over after it, it was no end of custody, or a new custody began.
+        // A prisoner who is handed over is in custody, whatever end of custody was recorded before.
         if (!e.Ended)
             CustodyGoesOn(transfer);
-        // He is back, by whatever way, or with a power that had transferred him before this one: nobody owes his return any more, and this
-        // power answers for nothing that happens to him now.
+        // The prisoner is back with this power, or with a power that had transferred him earlier. His return is no longer owed, and this
+        // power no longer answers for what happens to him.
         if (
             IsWatched(transfer)
             && e.RelievedPowers.Append(e.ToPower).Contains(transfer.DetainingPower)
@@ -283,7 +284,7 @@ internal static class TransferFold
         StopClockOfReturn(transfer);
     }
 
-    // What counts again if he turns out not to be back, without what either side confirmed.
+    // What counts again if the prisoner turns out not to be back, without the confirmations of either side.
     private static BeforeReturn Before(Transfer transfer) =>
         new()
         {
@@ -294,7 +295,7 @@ internal static class TransferFold
             StoppedReturnDueTime = transfer.StoppedReturnDueTime,
         };
 
-    // Another man was handed over. This one is where he was, so a power that the hand-over had relieved answers for him again.
+    // Another prisoner was handed over, and this one is where he was. A power that the hand-over had relieved answers for him again.
     private static void PassedBack(Transfer transfer, CustodyTransferred e)
     {
         if (IsOvertaken(transfer) && !Cases.IsOfChainAlone(e) || IsUnrecordedHandover(transfer, e.ToPower))
@@ -314,20 +315,20 @@ internal static class TransferFold
     }
 
     /// <summary>Whether a power was relieved since the link that is undone.</summary>
-    /// <param name="relieved">When it was recorded that he came back; null: it was not.</param>
+    /// <param name="relieved">When the prisoner's return was recorded; null: it was not.</param>
     /// <param name="e">What custody says once the link is undone.</param>
     internal static bool IsRelievedSince(Timestamp? relieved, CustodyTransferred e) =>
         relieved is not null && relieved >= (e.RelievedSinceTime ?? e.PassTime);
 
     /// <summary>Whether a power still answers for a transfer once a link is undone. Each reference of the person has a chain of its own.
-    /// Events of earlier versions tell only the chain of the reference that was kept.</summary>
+    /// Events of earlier versions contain only the chain of the kept reference.</summary>
     /// <param name="prisoner">The reference under which the power transferred him.</param>
     /// <param name="power">The power.</param>
     /// <param name="e">What custody says once the link is undone.</param>
     internal static bool AnswersAgain(string prisoner, string power, CustodyTransferred e) =>
         (prisoner == e.Prisoner || e.TransferringPowers.Count == 0 ? e.FormerPowers : e.TransferringPowers).Contains(power);
 
-    // It was another man who came back, or was handed on, under the reference that was kept.
+    // The return or hand-over under the kept reference concerned another prisoner.
     private static void Restored(Transfer transfer, TransferRestored e, FoldedEntry entry)
     {
         if (IsUnrecordedHandover(transfer, e.DetainingPower))
@@ -337,8 +338,8 @@ internal static class TransferFold
         ReturnedBy(transfer, e.DetainingPower);
     }
 
-    /// <summary>Whether what was recorded of the transfer while two references were linked is not so, now that they are not: a passing of
-    /// custody under the other reference relieved the power that transferred him, or custody cannot record what both sides confirmed.
+    /// <summary>Whether the transfer must be restored because a link of two references was undone. Either a passing of custody under the
+    /// other reference had relieved the transferring power, or custody cannot record what both sides confirmed.
     /// </summary>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="power">The power that answers for him now, or did last.</param>
@@ -347,15 +348,15 @@ internal static class TransferFold
         || IsUnrecordedHandover(transfer, power)
         || IsUnrecordedReturn(transfer) && transfer.ReturningPower != power && transfer.DetainingPower != power;
 
-    // Both sides confirmed that he was handed over, and custody has not recorded it and cannot: another power answers for him.
+    // Both sides confirmed the hand-over, but custody has not recorded it and cannot, because another power answers for the prisoner.
     private static bool IsUnrecordedHandover(Transfer transfer, string power) =>
         transfer.State == State.HandedOver && transfer.DetainingPower != power;
 
-    /// <summary>Whether both sides confirmed that he is back, and custody has not recorded it. It cannot if another power answers for him
-    /// than the one that gave him back.</summary>
+    /// <summary>Whether both sides confirmed the return, and custody has not recorded it. Custody cannot record it if the power that gave
+    /// the prisoner back is not the one that answers for him.</summary>
     internal static bool IsUnrecordedReturn(Transfer transfer) => transfer.BeforeReturn is { Prisoner.Length: 0 };
 
-    // Whatever was owed is owed as before, though the record was closed meanwhile.
+    // Every duty is owed as before, even if the record was closed meanwhile.
     private static void Restore(Transfer transfer, BeforeReturn before)
     {
         (transfer.State, transfer.ReturnTime, transfer.CloseTime) = (before.State, null, null);
@@ -381,10 +382,11 @@ internal static class TransferFold
         StopClock(transfer);
     }
 
-    /// <summary>Whether the power that transferred him still answers for that (12(3)).</summary>
+    /// <summary>Whether the transferring power still answers for the transfer (12(3)).</summary>
     internal static bool IsWatched(Transfer transfer) => transfer.State is State.Monitored or State.ReturnRequested;
 
-    // It was closed because custody had ended. Custody goes on, and with it the duties after the transfer (12(3)).
+    // A transfer that was closed because custody had ended opens again when custody goes on, and with it the duties after the transfer
+    // (12(3)).
     private static void CustodyChanged(Transfer transfer, StatusRecorded e, FoldedEntry entry)
     {
         if (e.Ended)
@@ -393,8 +395,8 @@ internal static class TransferFold
             CustodyGoesOn(transfer);
     }
 
-    // Nobody can return somebody whom nobody holds, so no clock of a return runs. What was missed before stays marked. The request stays
-    // too, because a return that took place all the same is recorded on it.
+    // A prisoner whom nobody holds cannot be returned, so the clocks of a return stop. A missed term stays marked. The request stays too,
+    // so that a return that did take place can be recorded on it.
     private static void CustodyEnded(Transfer transfer)
     {
         if (!IsWatched(transfer))
@@ -405,8 +407,7 @@ internal static class TransferFold
             (transfer.StoppedSecondConfirmationDueTime, transfer.SecondConfirmationDueTime) = (second, null);
     }
 
-    // A clock that ran before the end counts by the same time, even if that time has passed. The power that holds him gains no time by
-    // saying that he was released.
+    // A stopped clock runs again to the same time, even if that time has passed. A power gains no time by recording a release.
     private static void CustodyGoesOn(Transfer transfer)
     {
         if (transfer is { State: State.Closed, ReturnTime: null })
@@ -418,7 +419,7 @@ internal static class TransferFold
         (transfer.StoppedReturnDueTime, transfer.StoppedSecondConfirmationDueTime) = (null, null);
     }
 
-    /// <summary>Whether a clock of a return runs that the end of custody stops.</summary>
+    /// <summary>Whether a clock of a return runs; the end of custody stops it.</summary>
     internal static bool Runs(Transfer transfer) =>
         IsWatched(transfer) && (transfer.ReturnDueTime is not null || transfer.SecondConfirmationDueTime is not null);
 
@@ -498,14 +499,14 @@ internal static class TransferFold
         transfer.WithdrawnReturnDueTime = transfer.ReturnDueTime ?? transfer.StoppedReturnDueTime;
         transfer.WithdrawnReturnOverdue = transfer.ReturnOverdue;
         StopClockOfReturn(transfer);
-        // What the other side said of it stays, and can still be confirmed.
+        // The other side's confirmation stays, and can still be answered.
         if (transfer.ReturnConfirmations.Count == 0)
             transfer.ReturningPower = "";
     }
 
     private static void ReturnConfirmedByOneSide(Transfer transfer, ReturnConfirmedByOneSide e, FoldedEntry entry)
     {
-        // In older histories a withdrawal of the request took the first one off, and its side confirmed again.
+        // In older histories a withdrawn request lost its first confirmation, and the same side confirmed again.
         transfer.ReturnConfirmations.Keep(c => c.Side != e.Side);
         transfer.ReturnConfirmations.Add(Confirmed(e.Side, entry));
         transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
@@ -581,7 +582,7 @@ internal static class TransferFold
         StopClock(transfer);
     }
 
-    // It counts no more if he turns out not to be back.
+    // The corrected confirmation must not count again if the return is undone.
     private static void TakeBack(BeforeReturn before, ulong position)
     {
         if (before.ReturnConfirmations.All(c => c.Position != position))

@@ -432,8 +432,8 @@ public static class Transfers
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = ReturnDue(transfer, context) }),
     };
 
-    /// <summary>Withdraws a request for return, unless the power that asked for it said itself that he is back. What the other side says of
-    /// a return stays, and can be confirmed still.</summary>
+    /// <summary>Withdraws a request for return, unless the requesting power itself confirmed that the prisoner is back. The other side's
+    /// confirmation of a return stays, and can still be answered.</summary>
     public static readonly Rule<Transfer, WithdrawReturnRequest, WithdrawReturnResponse> WithdrawReturn = new(Record)
     {
         From = [State.ReturnRequested],
@@ -445,8 +445,8 @@ public static class Transfers
                 : Accept(new ReturnWithdrawn()),
     };
 
-    /// <summary>Confirms that the return took place. The power that holds him now gives him back, and the transferring power takes him.
-    /// <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
+    /// <summary>Confirms that the return took place. The power that holds the prisoner gives him back, and the transferring power takes
+    /// him. <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
     public static readonly Rule<Transfer, ConfirmReturnRequest, ConfirmReturnResponse> ConfirmReturn = new(Record)
     {
         From = [State.Monitored, State.ReturnRequested, State.Closed],
@@ -455,7 +455,7 @@ public static class Transfers
         Decide = ConfirmBack,
     };
 
-    /// <summary>Closes a transfer. Neither power can end by this what it or the other one still owes for a reported failure.</summary>
+    /// <summary>Closes a transfer. To close it ends no duty that either power still has because of a reported failure.</summary>
     public static readonly Rule<Transfer, CloseTransferRequest, CloseTransferResponse> CloseTransfer = new(Record)
     {
         From = [State.Monitored, State.Returned],
@@ -505,18 +505,19 @@ public static class Transfers
             var stage => stage,
         };
 
-    /// <summary>Whether custody does not have him on the way any more, although he set out by this request and was not brought back by it.
-    /// What brought him elsewhere may have changed everything on which the plan rested. So the hand-over is called off first.</summary>
+    /// <summary>Whether the prisoner set out by this request, was not brought back by it, and custody no longer records him in transit. The
+    /// reason may have changed everything on which the plan rested, so the hand-over must first be called off.</summary>
     /// <param name="transfer">The transfer request.</param>
-    /// <param name="asked">Custody's answer; where there is none, nothing is known of that.</param>
+    /// <param name="asked">Custody's answer; null: nothing is known of his transit.</param>
     internal static bool IsOffTheWay(Transfer transfer, IMessage? asked) =>
         IsOnTheWay(transfer) && asked is DepartureCheck { Readiness.InTransit: false };
 
-    /// <summary>Whether he set out by this request and was neither handed over nor brought back, though it may be suspended.</summary>
+    /// <summary>Whether the prisoner set out by this request and was neither handed over nor brought back. The request may be suspended
+    /// meanwhile.</summary>
     internal static bool IsOnTheWay(Transfer transfer) =>
         transfer.State == State.InTransit || transfer is { State: State.Suspended, SuspendedFrom: State.InTransit };
 
-    // The participant that asked for it says that it was a mistake.
+    // The requesting participant withdrew the request as a mistake.
     private static bool IsTakenBack(Transfer transfer) =>
         IsCorrected(transfer, nameof(DraftTransferRequest)) || IsCorrected(transfer, nameof(SubmitTransferRequest));
 
@@ -535,14 +536,14 @@ public static class Transfers
     internal static CasePrisoner? Held(RuleContext context, Transfer transfer) =>
         InCase(context, transfer) is { Held: true } held && held.DetainingPower == transfer.DetainingPower ? held : null;
 
-    // The entry of a prisoner for whom a power answers. A state that asks for him is not told whether he has fled (D22).
+    // The case's prisoner, if a power answers for him. A state that asks for him is not told whether he has fled (D22).
     private static CasePrisoner? AnsweredFor(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
 
     /// <summary>The entry of the prisoner in his case, whoever holds him; null: there is none.</summary>
     internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) => InCase(context, transfer.Case, transfer.Prisoner);
 
-    /// <summary>The entry of a prisoner in a case, under this reference; null: there is none.</summary>
+    /// <summary>The case's prisoner with this reference; null: there is none.</summary>
     internal static CasePrisoner? InCase(RuleContext context, string @case, string prisoner) =>
         context.Find(Cases.Kind, @case)?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
 
@@ -591,8 +592,8 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    // If he was never on the way, the other side may never say anything: it need not answer, and nobody can call the
-                    // hand-over off.
+                    // If the prisoner was never on the way, the other side need not answer, and nobody can call the hand-over off. So no
+                    // clock starts.
                     SecondConfirmationDueTime = IsOnTheWay(transfer) ? SecondConfirmationDue(context) : null,
                     CustodyPosition = Departures.PositionOf(context.Asked),
                 }
@@ -645,7 +646,7 @@ public static class Transfers
                 {
                     Participant = context.Caller.Id,
                     Side = account.Side,
-                    // If nobody requested the return, the other side may never say anything.
+                    // If nobody requested the return, the other side need not answer, so no clock starts.
                     SecondConfirmationDueTime = transfer.State == State.ReturnRequested ? SecondConfirmationDue(context) : null,
                     ReturningPower = Person(context, transfer)!.LastDetainingPower,
                 }
@@ -741,7 +742,7 @@ public static class Transfers
         || other is not null
             && (other.HandoverReference != account.Reference || account.Start > other.WindowEndTime || account.End < other.WindowStartTime);
 
-    // For which power a side confirmed the hand-over.
+    // The power for which a side confirmed the hand-over.
     private static string PowerOf(Transfer transfer, Confirmation confirmation) =>
         confirmation.Side == HandoverSide.Giving ? transfer.DetainingPower : transfer.AcceptingPower;
 

@@ -11,8 +11,8 @@ namespace Ministries.Custody;
 /// </summary>
 public static class CaseRules
 {
-    /// <summary>The greatest number of organs of one state that are party to a case. Observers that act for none have no such limit: each
-    /// is one participant of the agreement, and keeps no other one out.</summary>
+    /// <summary>The greatest number of organs of one state that are party to a case. Observers that act for no state have no such limit:
+    /// each is one participant of the agreement, and takes no other one's place.</summary>
     public const int MaxParties = 32;
 
     /// <summary>Opens a case: the caller's state is its detaining power (GC III 12; D1: a state, never a unit).</summary>
@@ -60,13 +60,13 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not
-    /// manage the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held
-    /// somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power
-    /// holds somebody, the last organ of any state is also removed by its own state alone, so that a refusal does not tell whether he is on
-    /// the way to that state (D22). Where the agreement lists no organ for custody of that state, which could do so, the power that admitted
-    /// it removes it. The last organ of a power stays while the power answers for somebody, is to accept him, or owes notice of him. The last
-    /// observer that does not act for a power that holds him stays too (GC III 12, 122, 126).</summary>
+    /// <summary>Removes a party. An observer is removed by itself alone (D17), and removes nobody else. A caller that does not manage the
+    /// case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held a prisoner is
+    /// removed by its own state alone, so that two powers that manage a case cannot shut each other out. While another power holds a
+    /// prisoner, the last organ of any state is also removed by its own state alone. Otherwise a refusal would tell whether the prisoner is
+    /// on the way to that state (D22). If the agreement lists no custody organ of that state that could do so, the power that admitted the
+    /// organ removes it. The last organ of a power stays while the power answers for a prisoner, is to accept him, or owes notice of him.
+    /// The last observer that does not act for the power that holds the prisoner stays too (GC III 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -82,7 +82,7 @@ public static class CaseRules
                 return Reason.ObserverLeavesByItself;
             if (!context.Caller.IsNeutral() && party.State != context.Caller.State)
             {
-                // A power that held somebody before has nobody else to admit or remove.
+                // A power that no longer manages the case admits and removes only its own organs.
                 if (!Cases.Manages(@case, context.Caller.State))
                     return Reason.NotGranted;
                 if (
@@ -127,12 +127,12 @@ public static class CaseRules
             _ => false,
         };
 
-    // Whether the state's duties or those of an observer would be left to nobody.
+    // Whether without this party nobody would be left to do the state's or the observers' duties.
     private static bool IsNeeded(CaseParty party, Case @case, RuleContext context)
     {
         if (IsObserver(party.Part))
             return @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && IsLastObserver(party, @case, p));
-        // What becomes of another power's prisoner is not told.
+        // A caller is not told what happens to another power's prisoner.
         var heldByOthers = !context.ActsFor(party.State) && IsHeldByOthers(@case, context);
         var answers =
             Cases.Manages(@case, party.State)
@@ -141,7 +141,7 @@ public static class CaseRules
 
         bool Answers(string state, CasePrisoner prisoner, Prisoner record)
         {
-            // A linked reference is that of somebody who is held under the kept one.
+            // A person with a linked reference is held under the kept one.
             var kept = @case.Prisoners.Single(p => p.Prisoner == KeptOf(record));
             if (heldByOthers && !context.ActsFor(kept.LastDetainingPower))
                 return false;
@@ -154,8 +154,8 @@ public static class CaseRules
 
     private static string KeptOf(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? prisoner.DuplicateOf : prisoner.Prisoner_;
 
-    // Whether nobody else is left who keeps custody for the state: an organ without that capacity, and a Protecting Power of the same state,
-    // do not do its duties. Where the agreement lists no organ for custody of the state, each of its organs is one of those that could.
+    // Whether no other custody organ of the state is left. An organ without that capacity does not do the state's duties, and neither does
+    // a Protecting Power of the same state. If the agreement lists no custody organ of the state, each of its organs counts.
     private static bool IsLastOrgan(CaseParty party, Case @case, RuleContext context)
     {
         var custody = KeepsCustody(party.State, context);
@@ -172,14 +172,14 @@ public static class CaseRules
     private static bool KeepsCustody(string state, RuleContext context) =>
         context.Permissions.Agreement.Participants.Any(p => KeepsCustody(p, state));
 
-    // Whether the caller's state admitted an organ of a state that has none which could remove it.
+    // Whether the caller's state admitted this organ, and the organ's own state has no organ that could remove it.
     private static bool MayTakeBack(CaseParty party, RuleContext context) =>
         !KeepsCustody(party.State, context)
         && context.Permissions.Participant(party.AdmittedBy) is { } admitting
         && context.ActsFor(admitting.State);
 
-    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as the observer that
-    // remains. It may leave itself while there is another one.
+    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as a remaining
+    // observer. It may itself leave while there is another observer.
     private static bool IsLastObserver(CaseParty party, Case @case, CasePrisoner prisoner)
     {
         CaseParty[] others = [.. @case.Parties.Where(p => p.Participant != party.Participant && IsObserver(p.Part))];
@@ -188,13 +188,12 @@ public static class CaseRules
         bool IsIndependent(CaseParty observer) => observer.State != prisoner.DetainingPower;
     }
 
-    // Whether the state holds somebody, or ever did. To others it makes no difference whether the state gave him back, or still owes notice
-    // of that.
+    // Whether the state holds a prisoner, or ever did. Other states must not see from this whether it gave him back or still owes notice.
     private static bool EverHeldSomebody(Case @case, string state, RuleContext context) =>
         Cases.HeldSomebody(@case, state)
         || @case.Prisoners.Any(p => Prisoners.Find(context, @case.Id, p.Prisoner)?.Occurrences.Any(o => o.OwedBy == state) == true);
 
-    // Whether another power than the caller's holds somebody. The caller does not know where he is to go.
+    // Whether a power other than the caller's holds a prisoner. The caller does not know where that prisoner is to go.
     private static bool IsHeldByOthers(Case @case, RuleContext context) =>
         @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.DetainingPower != context.Caller.State);
 

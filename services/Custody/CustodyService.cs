@@ -246,7 +246,7 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
         return records;
     }
 
-    // What was said under references that counted for one of these, before the link by which they counted was undone.
+    // The statements under references that were linked to one of these, made before the link was undone.
     private async Task<IReadOnlyList<Statement>> SaidBefore(IReadOnlyList<Prisoner> records, ServerCallContext context)
     {
         var found = new Dictionary<string, Prisoner>();

@@ -6,11 +6,11 @@ using Ministries.Types.V1;
 namespace Ministries.Custody;
 
 /// <summary>
-/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had (D14), the
-/// weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), the end of confinement before trial and
-/// the notice of a trial (D12), and the end of the validity of what a departure rests on, upon which the consular service asks for standing
-/// again. The event does not tell whose health or wish it is about (D16). After a link it also adds to the record that is kept what was
-/// recorded of proceedings under the other one.
+/// The duties that custody records, each once, when they fall due: a notification to bureau and Central Tracing Agency (D14), the weekly
+/// report on a seriously ill or wounded prisoner, the review of a decision to withhold data (D15), the end of confinement before trial and
+/// the notice of a trial (D12). Custody also records when a document on which a departure rests is no longer valid. The consular service
+/// then asks for standing again. The event does not tell whose health or wish it is about (D16). After a link, custody also copies
+/// proceedings from the other record to the kept one.
 /// </summary>
 public static class Duties
 {
@@ -44,8 +44,8 @@ public static class Duties
                 AudienceOf(prisoner, unjoined),
                 Array.ConvertAll(unjoined, d => Prisoners.Record.On(prisoner, Join(d)))
             );
-        // The former power does not learn, by the reference that is no longer kept, whether the power that holds him under the kept
-        // reference reports on him in time (D22). The observers alone see that.
+        // The former power must not learn from its old reference whether the new power reports on the prisoner's health in time (D22). Only
+        // the observers see that.
         var hidden = prisoner.PassedElsewhere && prisoner.HealthDueTime?.ToDateTimeOffset() <= context.Now ? prisoner.HealthDueTime : null;
         var owed = hidden is null ? Running(prisoner) : Others(prisoner).Where(d => d.Due <= hidden);
         Change[] due =
@@ -78,8 +78,8 @@ public static class Duties
     private static Prisoner[] UnjoinedOf(Prisoner prisoner, RuleContext context) =>
         [.. NotJoined(prisoner).Select(d => Prisoners.Find(context, prisoner.Case, d)).OfType<Prisoner>()];
 
-    // Who sees that proceedings are joined. If another power held him under the other reference, the present power does not learn what that
-    // power recorded (D22). It then sees no such entry, whatever that power recorded, so that a missing entry tells nothing either.
+    // The audience of the event that joins proceedings. If another power held the prisoner under the other reference, the present power
+    // does not learn what that power recorded (D22). It then never sees this event, so that a missing event tells nothing either.
     private static string[] AudienceOf(Prisoner prisoner, IEnumerable<Prisoner> joined) =>
         joined.SelectMany(d => d.Statuses).All(s => s.RecordedFor == prisoner.LastDetainingPower)
             ? Prisoners.SideOf(prisoner)
@@ -112,7 +112,7 @@ public static class Duties
     private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner) =>
         prisoner.HealthDueTime is { } health ? Others(prisoner).Prepend((Notification, health)) : Others(prisoner);
 
-    // All but the reports on his health.
+    // All duties except the health reports.
     private static IEnumerable<(string Duty, Timestamp Due)> Others(Prisoner prisoner)
     {
         foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && !o.Overdue))

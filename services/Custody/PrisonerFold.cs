@@ -39,8 +39,8 @@ internal static class PrisonerFold
             .On<RecordCorrected>(Corrected)
             .On<LinkUndone>(Parted);
 
-    /// <summary>A prisoner's record without what rested on an entry: who answers for him, whether he would be held, and whether custody
-    /// would have ended.</summary>
+    /// <summary>A prisoner's record as it is without an entry: the power that answers, whether the prisoner is held, and whether custody
+    /// has ended.</summary>
     public static Prisoner Without(Prisoner prisoner, RecordCorrected e)
     {
         var without = prisoner.Clone();
@@ -50,7 +50,7 @@ internal static class PrisonerFold
         return without;
     }
 
-    /// <summary>The hand-overs and returns in a record that both sides confirmed under another reference of the person, in their order.
+    /// <summary>The record's hand-overs and returns that both sides confirmed under another reference of the person, in order.
     /// </summary>
     /// <param name="kept">The record that is kept.</param>
     /// <param name="reference">The other reference.</param>
@@ -89,7 +89,7 @@ internal static class PrisonerFold
     {
         if (e.Prisoner != state.Prisoner_)
         {
-            // Once the link is undone, it is about another man.
+            // Once the link is undone, this entry is about another prisoner.
             if (e.Prisoner == state.DuplicateOf)
                 EndedElsewhere(state, e.Ended, entry);
             return;
@@ -139,8 +139,8 @@ internal static class PrisonerFold
 
     private static void ProceedingsTold(Prisoner state, RecordProceedingsRequest request, StatusRecorded e, FoldedEntry entry)
     {
-        // The names of those who are kept back for proceedings are communicated (GC III 119). What was recorded before that was
-        // an occurrence stays none: those after it keep their numbers.
+        // The names of prisoners who are kept back for proceedings are communicated (GC III 119). Entries from before this rule are not
+        // occurrences, so later occurrences keep their numbers.
         if (request.Delay && e.ProceedingsDueTime is not null && Prisoners.ProceedingsOf(state).LastOrDefault() is not { Delay: true })
             Occur(state, entry, OccurrenceKind.Proceedings, e.ProceedingsDueTime);
         state.Proceedings.Add(
@@ -373,7 +373,7 @@ internal static class PrisonerFold
 
     private static void SetOut(Prisoner state, TransitBegun e, FoldedEntry entry)
     {
-        // Custody may have heard before that he is not held any more. The accepting power is to confirm all the same (D1).
+        // Custody may already know that the prisoner is no longer held. The accepting power must confirm all the same (D1).
         state.Journeys.Add(new Journey { Transfer = e.Transfer, AcceptingPower = e.AcceptingPower });
         if (!CustodyStates.IsCustody(state.State))
             return;
@@ -397,13 +397,13 @@ internal static class PrisonerFold
             PassedElsewhere(state, e, entry);
             return;
         }
-        // Every other journey of his was called off.
+        // The hand-over ended every other journey of the prisoner.
         state.Journeys.Clear();
         if (e.Undone)
         {
             Cases.PassOn(state.FormerPowers, e);
             Answers(state, e.ToPower);
-            // If he himself had set out before, that journey was called off when the hand-over was taken for his.
+            // The wrongly recorded hand-over also called off this prisoner's own journey, so he is not in transit.
             if (state.State == CustodyState.InTransit && !Cases.IsOfChainAlone(e))
                 SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
             SettleHealth(state, entry);
@@ -413,7 +413,7 @@ internal static class PrisonerFold
         foreach (var proceedings in state.Proceedings)
             proceedings.CustodyPassTime ??= time;
         var died = state.State == CustodyState.Died;
-        // A man who comes back is interned again.
+        // A prisoner who comes back is interned again.
         var route = e.Returned ? Route.Article12Transfer : e.Route;
         var kind = route == Route.NeutralAccommodation ? OccurrenceKind.NeutralAccommodation : OccurrenceKind.Transfer;
         // Both powers owe notice of it (GC III 122).
@@ -421,7 +421,7 @@ internal static class PrisonerFold
         Occur(state, entry, kind, e.BureauDueTime, e.ToPower);
         var passed = Left(state, entry, route, time, ended: false, e.Breaches);
         (passed.PassedTo, passed.Returned, passed.Route) = (e.ToPower, e.Returned, e.Route);
-        // It is about the power that gave him, whoever has held him since under another reference.
+        // The entry is about the power that gave the prisoner, whichever power has held him since under another reference.
         if (e.PassTime is not null)
             passed.RecordedFor = e.FromPower;
         Cases.PassOn(state.FormerPowers, e);
@@ -430,7 +430,7 @@ internal static class PrisonerFold
         SettleHealth(state, entry);
     }
 
-    // Custody passed under the reference that is kept, or it is found that it did not.
+    // Custody passed under the kept reference, or a recorded passing turned out to be wrong.
     private static void PassedElsewhere(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
         if (e.Prisoner != state.DuplicateOf)
@@ -493,7 +493,7 @@ internal static class PrisonerFold
             var before = state.Statuses.Take(death).LastOrDefault(s => !s.Corrected)?.State ?? CustodyState.Unspecified;
             left = SetStatusAt(death, state, entry, CustodyStates.After(route, before), time, ended, breaches);
         }
-        // Both sides confirmed it of another reference, which is linked to this one.
+        // Both sides confirmed the hand-over or return under another reference, which is linked to this one.
         var reference = entry.Request switch
         {
             HandoverConfirmed confirmed => confirmed.Prisoner,
@@ -540,10 +540,10 @@ internal static class PrisonerFold
     {
         string[] linked = [state.DuplicateOf, .. state.Duplicates];
         Mend(state, e);
-        // An entry of an earlier version has no LinkUndone. Only the reference to which it was linked is then known.
+        // An entry of an earlier version has no LinkUndone. Then only the directly linked reference is known.
         foreach (var other in linked.Where(other => other.Length > 0 && other != state.DuplicateOf))
             Remember(state, other, entry.Position);
-        // If he was seriously ill all along, a report was due a week after the report that ended the clock (D14).
+        // If the prisoner was seriously ill all along, a report was due a week after the report that ended the clock (D14).
         if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
             state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
         SettleHealth(state, entry);
@@ -561,8 +561,8 @@ internal static class PrisonerFold
             Remember(state, link.Prisoner, link.Position > 0 ? link.Position : entry.Position);
     }
 
-    // A link was undone. A participant that undoes it alone takes no word away by that (D9). If a reference counted for him several times,
-    // the last time includes what was said before.
+    // A link was undone. A participant that undoes it alone cannot remove the prisoner's statements by doing so (D9). If a reference was
+    // linked several times, the last time includes the earlier statements.
     private static void Remember(Prisoner state, string other, ulong until)
     {
         if (other == state.Prisoner_ || state.Duplicates.Contains(other))
@@ -676,7 +676,7 @@ internal static class PrisonerFold
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 
-    // Another man was handed over: nothing that followed from the hand-over is about this one.
+    // Another prisoner was handed over, so nothing that followed from the hand-over concerns this one.
     private static void TakeBack(Prisoner state, IReadOnlyCollection<StatusEntry> handovers)
     {
         if (handovers.Count == 0)
@@ -703,8 +703,9 @@ internal static class PrisonerFold
             }
         );
 
-    /// <summary>The powers that transferred the person and still answer for their own transfer (12(3)), by the passings of custody in all of
-    /// these records: the earliest first. What one record says stays in its order; between the records the times count.</summary>
+    /// <summary>The powers that transferred the person and still answer for their own transfer (12(3)), the earliest first. They follow
+    /// from the passings of custody in all of these records. Passings in one record keep their order; the times order passings of different
+    /// records.</summary>
     internal static IReadOnlyList<string> ChainOf(IEnumerable<Prisoner> records)
     {
         var chain = new RepeatedField<string>();
@@ -714,11 +715,11 @@ internal static class PrisonerFold
         return chain;
     }
 
-    // The passings of custody that stand, in their order. Of several that one entry records, the last one counts.
+    // The passings of custody that were not corrected, in order. If one entry records several, the last one counts.
     internal static StatusEntry[] PassingsOf(Prisoner state) =>
         [.. state.Statuses.Where(s => !s.Corrected && s.PassedTo.Length > 0).OrderBy(s => s.Position)];
 
-    // The power to which he passed; where he passed to none, the power that registered him.
+    // The power to which custody passed; if custody never passed, the power that registered the prisoner.
     private static string PowerAfter(Prisoner state, StatusEntry? passed) => passed?.PassedTo ?? state.Statuses[0].RecordedFor;
 
     private static void TakeOut(Prisoner state, Func<StatusEntry, bool> which)
@@ -733,9 +734,9 @@ internal static class PrisonerFold
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
     internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
 
-    /// <summary>The entry of the status that counts now, if the power that answers for him may correct it although another power recorded
-    /// it. Such a status is a death, after which nothing else could be recorded of him; or it is of a power that did not answer for him by
-    /// what stands, because he had passed to that power by a link that was undone since. null: there is none.</summary>
+    /// <summary>The entry of the current status, if another power recorded it and the power that answers for the prisoner may still correct
+    /// it. This is so for a death, after which nothing else can be recorded of him. It is also so for a status of a power that answered for
+    /// him only through a link that was undone since. null: there is none.</summary>
     internal static EntryMark? OfAnother(Prisoner state)
     {
         if (state.Statuses.LastOrDefault(s => !s.Corrected) is not { } last || !IsRecorded(state, last))
@@ -746,7 +747,7 @@ internal static class PrisonerFold
             if (last.RecordedFor == PowerAfter(state, before))
                 return null;
         }
-        // What was recorded under a linked reference has its entry there.
+        // A status that was recorded under a linked reference has its entry in that record.
         return state.Entries.FirstOrDefault(m => m.Position == last.Position)
             ?? new EntryMark { Position = last.Position, Participant = last.Participant };
     }
@@ -754,7 +755,7 @@ internal static class PrisonerFold
     private static CustodyState BeforeTransit(IEnumerable<StatusEntry> statuses) =>
         statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;
 
-    // Where in the record the latest such status stands, of those that are not corrected; -1: nowhere.
+    // The index of the latest such status that was not corrected; -1: there is none.
     private static int LastOf(Prisoner state, CustodyState status)
     {
         for (var i = state.Statuses.Count - 1; i >= 0; i--)
@@ -763,8 +764,8 @@ internal static class PrisonerFold
         return -1;
     }
 
-    // Whether somebody recorded the status, under this or a linked reference, so that it can be corrected; it does not follow from a
-    // hand-over.
+    // Whether the status was itself recorded, under this or a linked reference, and can be corrected. A status that follows from a
+    // hand-over cannot.
     private static bool IsRecorded(Prisoner state, StatusEntry status) =>
         state.Entries.Any(m => m.Position == status.Position)
         || status is { RecordedUnder.Length: > 0, PassedTo: "", Route: Route.Unspecified };
@@ -820,22 +821,23 @@ internal static class PrisonerFold
         return set;
     }
 
-    // What the status that was recorded last says of his health.
+    // Notes on the last status whether the prisoner is seriously ill.
     private static void SaySerious(Prisoner state, bool? serious)
     {
         if (serious is { } said)
             state.Statuses[^1].Serious = said;
     }
 
-    // Whether he is seriously ill or wounded is what the latest entry says, by the time of which it speaks. The clock of reports starts
-    // when he is and none runs; the end of custody ends it, and is taken back with its correction (D14).
+    // The entry about the latest time says whether the prisoner is seriously ill or wounded. If he is, the clock of reports starts, unless
+    // it runs already. The end of custody stops the clock, and a correction of that end starts it again (D14).
     private static void SettleHealth(Prisoner state, FoldedEntry entry)
     {
         var last = state.Statuses.LastOrDefault(s => !s.Corrected);
         state.Serious = IsSerious(state);
         if (last is { Ended: true } && state.HealthDueTime is { } due)
         {
-            // A custody that followed and was taken back gains no time. Only a report in it does.
+            // A custody that was recorded after this end and then corrected does not delay the next report. Only a report made during it
+            // does.
             if (last.HealthDueTime is null || LastReport(state)?.Position > last.Position)
                 last.HealthDueTime = due;
             state.HealthDueTime = null;

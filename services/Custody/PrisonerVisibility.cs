@@ -46,9 +46,10 @@ public static class PrisonerVisibility
                 .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
         );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
-        // Beside its own: the confirmation of a link for every observer of another state. For the power that answers for him the registration,
-        // if it took him over; and the status that counts, if another power recorded his death, or recorded anything though he never passed to
-        // it. Each may correct that one, whoever made it.
+        // A reader sees its own entries and those that it may correct although another participant made them. An observer of another state
+        // may correct the confirmation of a link. The power that answers for the prisoner may correct the registration, if it took him
+        // over. It may also correct the current status if another power recorded his death, or if a power recorded the status to which he
+        // never passed.
         var ofAnother = part.Holds ? PrisonerFold.OfAnother(prisoner) : null;
         shown.Entries.Add(
             prisoner.Entries.Where(e =>
@@ -74,8 +75,8 @@ public static class PrisonerVisibility
         (shown.State, shown.Ended) = (prisoner.State, prisoner.Ended);
         (shown.RegisterTime, shown.CaptureTime) = (prisoner.RegisterTime, prisoner.CaptureTime);
         (shown.Under18, shown.Serious) = (prisoner.Under18, prisoner.Serious);
-        // Once another power holds him under the reference that is kept, that power's reports move the clock. They are not for the former
-        // power to see.
+        // Once another power holds the prisoner under the kept reference, that power's reports move the clock. The former power must not
+        // see them.
         if (part.Observer || !prisoner.PassedElsewhere)
             shown.HealthDueTime = prisoner.HealthDueTime;
         else
@@ -129,7 +130,7 @@ public static class PrisonerVisibility
         );
     }
 
-    // A notification as one sees it to whom its data were handed on, and no more.
+    // The notification as shown to a recipient of its data.
     private static Notification Received(Notification notification) =>
         new()
         {
@@ -171,7 +172,8 @@ public static class PrisonerVisibility
         // He watches over the case.
         public bool Observer { get; } = reader.Tokens.Contains(Audience.Observers(prisoner.Case));
 
-        // He watches over another state than the one that answers for the prisoner, or did last: for his own state he undoes no link.
+        // The reader observes, and is not of the state that answers, or last answered, for the prisoner. An observer undoes no link for its
+        // own state.
         public bool Independent =>
             Observer && (Reader.Participant.State.Length == 0 || Reader.Participant.State != prisoner.LastDetainingPower);
 

@@ -16,7 +16,7 @@ namespace Ministries.Custody;
 /// </summary>
 public static class Prisoners
 {
-    /// <summary>The greatest number of prisoners of a case that one power registers. A power that registers many leaves no less room to
+    /// <summary>The greatest number of prisoners of a case that one power registers. A power that registers many takes no room from
     /// others.</summary>
     public const int MaxPrisoners = 64;
 
@@ -94,7 +94,8 @@ public static class Prisoners
                 : new Refusal(Reason.NotGranted)
     );
 
-    // The consent of an observer binds the power that proposes. The consent of a Protecting Power of that same state would be its own.
+    // An observer's consent checks the power that proposes. A Protecting Power of the same state would only repeat that state's own
+    // consent.
     private static readonly Side<Prisoner> Independent = new(
         "observer of no power that holds him",
         (prisoner, context) => IsIndependent(prisoner, context) ? null : new Refusal(Reason.NotGranted)
@@ -341,9 +342,9 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
-            // A dead prisoner is dead under both references, so his death is recorded under the other one first. Somebody who is held, or
-            // who has fled while a power still answers for him, must be kept under the reference under which he is. The link ends custody
-            // under the other one.
+            // A dead prisoner is dead under both references, so his death is first recorded under the other one. The link ends custody
+            // under the reference that is not kept. So the reference under which a prisoner is held, or has fled while a power answers for
+            // him, must be the kept one.
             if (
                 kept.State == CustodyState.InTransit
                 || (prisoner.State == CustodyState.Died) != (kept.State == CustodyState.Died)
@@ -438,7 +439,7 @@ public static class Prisoners
     private static Prisoner? KeptOf(Prisoner prisoner, RuleContext context) =>
         prisoner.DuplicateOf.Length > 0 ? Find(context, prisoner.Case, prisoner.DuplicateOf) : null;
 
-    // Whether the caller is an observer of another state than the one that holds him, or held him last.
+    // Whether the caller is an observer of a state other than the one that holds, or last held, the prisoner.
     private static bool IsIndependent(Prisoner prisoner, RuleContext context) =>
         context.Caller.IsNeutral() && (context.Caller.State.Length == 0 || context.Caller.State != prisoner.LastDetainingPower);
 
@@ -578,8 +579,8 @@ public static class Prisoners
         return from <= context.Now && !(from < CaptureOf(prisoner, context)) && to > context.Now && to - from <= longest;
     }
 
-    /// <summary>Since when he has been held: the earliest capture that is recorded under any of his references. What he said, or what was
-    /// found of him, before another one was his as well. null: under one of them it is not known.</summary>
+    /// <summary>Since when the prisoner has been held: the earliest capture recorded under any of his references, because statements and
+    /// assessments under each of them are his. null: under one of them the capture is not known.</summary>
     internal static DateTimeOffset? CaptureOf(Prisoner prisoner, RuleContext context)
     {
         var captures = Readiness.PersonOf(context, prisoner).Select(r => r.CaptureTime?.ToDateTimeOffset()).ToArray();
@@ -632,8 +633,8 @@ public static class Prisoners
             : null;
     }
 
-    /// <summary>The powers on which the person depends, under whichever reference it was claimed or named. An organ of one of them learns
-    /// nothing of him before a release (D15), and neither does a Protecting Power of such a state.</summary>
+    /// <summary>The powers on which the person depends, as claimed or named under any reference. Before a release, an organ or a Protecting
+    /// Power of such a state learns nothing of the prisoner (D15).</summary>
     internal static IEnumerable<string> PowersOfOrigin(Prisoner prisoner, RuleContext context)
     {
         var records = Readiness.PersonOf(context, prisoner);
@@ -711,24 +712,25 @@ public static class Prisoners
         {
             if (Find(context, prisoner.Case, mark.OtherPrisoner) is not { } other)
                 return Reason.NotFound;
-            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone, nor by
-            // a Protecting Power of its own state.
+            // What the prisoner said under either reference counts for the other (D9). The power that holds him cannot undo that alone, nor
+            // through a Protecting Power of its own state.
             if (linked && !(IsIndependent(prisoner, context) && IsIndependent(other, context)))
                 return Reason.LinkConfirmed;
             touched.Add(other);
-            // A link is known to every party, a proposal is not.
+            // Every party knows of a link, but not of a proposal.
             if (linked)
                 (audience, handedOver) = ([Audience.Case(prisoner.Case)], PrisonerFold.HandoversUnder(other, prisoner.Prisoner_));
         }
         streams.AddRange(touched.Skip(1).Select(IdOf));
-        // The clocks of the same person's other references heard of a report on his health.
+        // A report on his health also moved the clocks of the same person's other references.
         if (prisoner.Notifications.Any(n => n.HealthReport && n.Position == mark.Position))
             streams.AddRange(PersonOf(prisoner).Skip(1));
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         if (linked)
             corrected.AnsweringPower = AnsweringAfter(prisoner, handedOver);
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
-        // Of the other record, only the facts and hand-overs change that were recorded here, and for whom it counts that he came back.
+        // Of the other record, only the statuses and hand-overs that were recorded here change. So does the chain of powers that a return
+        // relieved.
         foreach (var record in touched.Where(r => r == prisoner || linked || r.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_)))
         {
             var without = PrisonerFold.Without(record, corrected);
@@ -746,19 +748,19 @@ public static class Prisoners
         changes.AddRange(HandedOver(prisoner, handedOver, context));
         if (linked)
             changes.Add(Parted(prisoner, streams, context));
-        // Those who were told of a breach when the hand-over was recorded are told of it.
+        // If the hand-over had breaches, only the side that was told of them sees this entry.
         return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
     }
 
-    // The references that counted for the person until the link was undone are kept, so that no word is taken away by undoing it (D9).
+    // Keeps the references that counted for the person until the link was undone. So undoing the link removes no statement (D9).
     private static Change Parted(Prisoner prisoner, IReadOnlyList<StreamId> streams, RuleContext context)
     {
         var links = Readiness.Counting(Readiness.PersonOf(context, prisoner));
         return Record.On(prisoner, new LinkUndone { FormerLinks = { links } }) with { Streams = streams };
     }
 
-    // The power that answers for him again under the reference that was kept, if another man was handed over, and the powers that answer for
-    // their transfers again, if it was another man whom one of them had given before.
+    // What custody takes back under the kept reference because other hand-overs concerned another prisoner: which power answers for this
+    // one again, and which powers answer for their transfers again.
     private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, ulong linked, RuleContext context)
     {
         Prisoner[] others = [.. Readiness.Records(context, kept).Where(r => r != kept && r.Prisoner_ != other.Prisoner_)];
@@ -789,7 +791,7 @@ public static class Prisoners
         };
     }
 
-    // Hand-overs that had been recorded under the reference that was kept belong to the man whom both sides named.
+    // Hand-overs that had been recorded under the kept reference belong to the prisoner whom both sides named.
     private static IEnumerable<Change> HandedOver(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver, RuleContext context)
     {
         var chain = prisoner.FormerPowers.Clone();
@@ -830,11 +832,11 @@ public static class Prisoners
         }
     }
 
-    // The power that answers for him, or did last, once hand-overs are recorded of him.
+    // The power that answers, or last answered, for the prisoner once these hand-overs are recorded.
     private static string AnsweringAfter(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver) =>
         handedOver.LastOrDefault(s => s.PassedTo.Length > 0)?.PassedTo ?? prisoner.LastDetainingPower;
 
-    // Whether what was recorded in an entry on a record that is no longer kept counts under the one that is.
+    // Whether an entry on a record that is no longer kept counts for the kept record.
     private static bool CountsUnder(Prisoner kept, Prisoner prisoner, ulong position) =>
         kept.Statuses.Any(s => s.RecordedUnder == prisoner.Prisoner_ && s.Position == position)
         || kept.Proceedings.Any(p => p.RecordedUnder == prisoner.Prisoner_ && p.Position == position);
@@ -852,8 +854,8 @@ public static class Prisoners
             : null;
     }
 
-    // Any observer that may confirm a link undoes it, because the observer that confirmed it may have left (D19). The power that answers for
-    // him corrects his identity and age, whoever registered him.
+    // Any observer that may confirm a link may also undo it, because the observer that confirmed it may have left (D19). The power that
+    // answers for the prisoner corrects his identity and age, whichever power registered him.
     private static bool MayCorrectForAnother(Prisoner prisoner, EntryMark mark, RuleContext context) =>
         context.Caller.IsNeutral()
             ? mark is { Confirms: true, Corrected: false } && IsIndependent(prisoner, context)

@@ -24,8 +24,8 @@ public static class Reactions
         Reaction.To<ReturnConfirmed>(Consular, Returned),
     ];
 
-    /// <summary>Notes the interest of whom a transfer request was drafted for; until it is submitted, for its eyes
-    /// alone.</summary>
+    /// <summary>Notes the interest of the participant that drafted a transfer request. Until the request is submitted, only that
+    /// participant sees it.</summary>
     public static Decision Drafted(TransferRequestDrafted e, RuleContext context)
     {
         if (Prisoners.Find(context, e.Case, e.Prisoner) is not { } prisoner)
@@ -131,7 +131,7 @@ public static class Reactions
     {
         if (FindKept(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        // A power that handed him over under another of his references takes him back, too.
+        // A power that handed the prisoner over under another of his references can take him back, too.
         var former = Readiness.Records(context, prisoner).SelectMany(r => r.FormerPowers);
         if (e.FromPower != prisoner.LastDetainingPower || !former.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
@@ -153,8 +153,8 @@ public static class Reactions
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
     }
 
-    // Each of his references has a chain of its own. A power that gave him on under one of them came after each power that had given him
-    // before under another one.
+    // Each reference of the prisoner has its own chain. A power that passed him on under one reference comes after every power that had
+    // passed him on earlier under another one.
     private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context)
     {
         var records = Readiness.Records(context, prisoner);
@@ -177,8 +177,9 @@ public static class Reactions
             ? Prisoners.Find(context, @case, duplicate.DuplicateOf)
             : Prisoners.Find(context, @case, prisoner);
 
-    // Whether a participant confirmed for a state that is or was party to the case. For whom it acted was judged when it confirmed; the
-    // agreement may not list it any more when the other side confirms, or when custody hears of it, and what took place stands all the same.
+    // Whether a participant confirmed for a state that is or was party to the case. The state for which it acted was checked when it
+    // confirmed. The agreement may no longer list it when the other side confirms or when custody hears of it; the confirmed act stands all
+    // the same.
     private static bool Confirms(RuleContext context, Case @case, string participant, string state) =>
         participant.Length > 0
         && context.Permissions.Participant(participant) is var known

@@ -160,8 +160,8 @@ public static class Readiness
     internal static IReadOnlyList<Prisoner> Records(RuleContext context, Prisoner prisoner) =>
         [prisoner, .. prisoner.Duplicates.Select(d => Prisoners.Find(context, prisoner.Case, d)).OfType<Prisoner>()];
 
-    /// <summary>What was said under the references that counted for the person, each before the link by which it counted was undone.
-    /// Otherwise a participant that undoes a link alone would hide by it what stopped a departure (D9).</summary>
+    /// <summary>The statements under the references that counted for the person, each made before its link was undone. They still count, so
+    /// that a participant that undoes a link alone cannot hide a statement that stopped a departure (D9).</summary>
     /// <param name="context">The states.</param>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     internal static IReadOnlyList<Statement> SaidBefore(RuleContext context, IReadOnlyList<Prisoner> records) =>

@@ -11,7 +11,7 @@ namespace Ministries.Custody;
 /// <param name="Destination">The destination (ISO 3166-1 alpha-2).</param>
 public readonly record struct Departure(Route Route, string Destination);
 
-/// <summary>What a person said that stands behind a departure (D7 to D9).</summary>
+/// <summary>The person's statements on which a departure rests (D7 to D9).</summary>
 public static class Standings
 {
     /// <summary>
@@ -23,7 +23,7 @@ public static class Standings
     /// one that no opening matches objects. Whatever the cause, the answer has one form and takes the same work.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
-    /// <param name="before">What was said under references with which his were linked, before the link was undone
+    /// <param name="before">The statements under references that were linked to his, made before the link was undone
     /// (<see cref="Readiness.SaidBefore(IReadOnlyList{Prisoner}, Func{string, Prisoner})"/>).</param>
     /// <param name="case">The case.</param>
     /// <param name="departure">The departure.</param>
@@ -119,8 +119,8 @@ public static class Standings
         var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
         if (word is null || word.ExpireTime.ToDateTimeOffset() <= at)
             return null;
-        // What was said before a link was undone gives no standing, and stops a departure as it did then. A participant that undoes the
-        // link alone hides no objection (D9).
+        // A statement under a reference whose link was undone gives no standing, but stops a departure as before. So a participant that
+        // undoes the link alone cannot hide an objection (D9).
         var stops = said.Concat(before.Where(s => s.State != StatementState.Corrected));
         Statement[] since = [word, .. stops.Where(s => s != word && SpokenAt(s) >= SpokenAt(word)).OrderBy(s => s.Position)];
         return since.All(accepts) ? since : null;
@@ -169,7 +169,7 @@ public static class Standings
         // Where none was needed, there is nobody to attest it.
         if (statement.Interpreter.Length == 0)
             demanded.Remove(AttesterRole.Interpreter);
-        // A person who had a guardian was a minor when he spoke, whatever his registration says since.
+        // A person who had a guardian was a minor when he made the statement, whatever his registration says since.
         if (under18 || statement.Under18 || statement.Interview?.Attendants.Any(a => a.Role == AttesterRole.Guardian) == true)
             demanded.Add(AttesterRole.Guardian);
         return demanded;
@@ -200,18 +200,20 @@ public static class Standings
     }
 
     /// <summary>The states whose officials are witnesses at an interview.</summary>
-    /// <param name="Parties">Those that hold or held the person, that are or were party to the case for him, and the one to which he would
-    /// go.</param>
-    /// <param name="Told">Those that a claim names, as claimant or as the state claimed, or a notification as a power of origin.</param>
+    /// <param name="Parties">The states that hold or held the person, those that are or were party to the case for him, and the state to
+    /// which he would go.</param>
+    /// <param name="Told">The states that a claim names, as claimant or as the state claimed, or that a notification names as a power of
+    /// origin.</param>
     internal readonly record struct Involved(IReadOnlySet<string> Parties, IReadOnlySet<string> Told)
     {
-        /// <summary>Whether an attendant is such an official, so that the interview was not private. What is told alone makes no neutral one
-        /// a witness: anybody could claim him for a Protecting Power's state, a power that held him before could name that state in a
-        /// notice, and each would so undo what the Protecting Power attested (D9).</summary>
+        /// <summary>Whether an attendant is such an official, so that the interview was not private. A claim or notification alone does not
+        /// make a neutral attendant a witness. Otherwise anybody could claim the person for a Protecting Power's state, or a former power
+        /// could name that state in a notice, and so undo what the Protecting Power attested (D9).</summary>
         public bool Includes(Participant attendant) =>
             Parties.Contains(attendant.State) || !attendant.IsNeutral() && Told.Contains(attendant.State);
     }
 
-    // When he spoke; a statement whose request was erased carries nothing, and stops from when it was recorded: he spoke no later.
+    // When the prisoner spoke. A statement whose request was erased has no such time, so it counts from when it was recorded: he spoke no
+    // later.
     private static DateTimeOffset SpokenAt(Statement statement) => (statement.StatementTime ?? statement.RecordTime).ToDateTimeOffset();
 }

@@ -40,7 +40,7 @@ public static class StatementVisibility
         return shown;
     }
 
-    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to a reader
+    /// <summary>A statement as shown to a reader. Only sender and recipients get its content. Its commitments tell nothing to a reader
     /// without an opening.</summary>
     public static Statement Show(Statement statement, Reader reader)
     {

@@ -48,12 +48,12 @@ public static class Audience
         var rest = audience[Case(@case).Length..];
         if (audience.StartsWith(observers, StringComparison.Ordinal))
             return audience;
-        // After the case itself comes a level, which is a number, or a name. For a state's side, letters come.
+        // After the case id comes a level (a number) or a name. A state's side begins with letters.
         return rest is [':', >= 'A' and <= 'Z', ..] ? null : observers + rest;
     }
 
-    /// <summary>Those of an audience to whom a marking allows the record: they are cleared for its level and, where it names anybody, are
-    /// named.</summary>
+    /// <summary>The members of an audience whom a marking allows the record: they are cleared for its level and, if the marking names
+    /// anybody, named.</summary>
     /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>
     /// <param name="marking">The marking; null: none.</param>
     public static IEnumerable<string> Marked(string audience, Classification? marking)

@@ -67,14 +67,14 @@ public static class Cases
         if (@case is null)
             return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
         var parts = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
-        // A Protecting Power watches, whatever becomes of its own state in the case.
+        // A Protecting Power observes, whatever part its own state has in the case.
         if (parts.Count == 0 || caller.State.Length == 0 || caller.IsNeutral())
             return parts;
         // The part follows the responsibility, wherever the case began (D1).
         parts.Remove(Part.DetainingPower);
         if (prisoner is not null && @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { } held)
         {
-            // The power that held him last still notifies and corrects after the end of custody.
+            // The last power to hold the prisoner still notifies and corrects after the end of custody.
             if (held.LastDetainingPower == caller.State)
                 parts.Add(Part.DetainingPower);
             if (held.FormerPowers.Contains(caller.State))
@@ -90,8 +90,8 @@ public static class Cases
         return parts;
     }
 
-    /// <summary>Whether the state manages the case: it holds somebody in it (D1). Where nobody is in custody, the states that held somebody
-    /// last manage it, and the state that opened it.</summary>
+    /// <summary>Whether the state manages the case: it holds a prisoner in it (D1). If nobody is in custody, the states that last held a
+    /// prisoner manage it, and so does the state that opened it.</summary>
     public static bool Manages(Case @case, string state)
     {
         var somebodyIsHeld = false;
@@ -175,9 +175,9 @@ public static class Cases
     /// <summary>Whether a participant is a party to a case.</summary>
     public static bool IsParty(Participant participant, Case @case) => @case.Parties.Any(p => p.Participant == participant.Id);
 
-    /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
-    /// An event that came before those on which it rests, such as a removal before the admission, is refused. So it is tried again after
-    /// them.</summary>
+    /// <summary>What a service other than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case. An event
+    /// that arrives before those on which it rests, such as a removal before the admission, is refused. It is then tried again
+    /// later.</summary>
     public static Decision Copy(IMessage @event, RuleContext context)
     {
         var id = (string)@event.Descriptor.FindFieldByName("case").Accessor.GetValue(@event);
@@ -248,7 +248,7 @@ public static class Cases
         PassOn(prisoner.FormerPowers, e);
         prisoner.TransferringPower = prisoner.FormerPowers.LastOrDefault() ?? "";
         prisoner.LastDetainingPower = e.ToPower;
-        // Nobody was handed over. What follows depends on who is held.
+        // Nobody was handed over. The rest depends on which prisoners are held.
         if (e.Undone)
             prisoner.DetainingPower = prisoner.DetainingPower.Length > 0 ? e.ToPower : "";
         else
@@ -256,8 +256,8 @@ public static class Cases
         ReopenWhileHeld(state);
     }
 
-    /// <summary>Keeps the chain of powers that transferred a prisoner and still answer for their own transfer (12(3)). A power that has him
-    /// back leaves the chain, and so do the powers that transferred him on in the meantime.</summary>
+    /// <summary>Keeps the chain of powers that transferred a prisoner and still answer for their own transfer (12(3)). A power that has the
+    /// prisoner back leaves the chain, and so do the powers that transferred him on in the meantime.</summary>
     /// <param name="formerPowers">The chain, the earliest first.</param>
     /// <param name="e">The passing of custody.</param>
     public static void PassOn(RepeatedField<string> formerPowers, CustodyTransferred e)
@@ -268,19 +268,19 @@ public static class Cases
             formerPowers.Add(e.FormerPowers);
             return;
         }
-        // Another reference of the person can tell that he came to a power after one that has him back.
+        // A second reference of the person can show that he came to a power after one that has him back.
         foreach (var relieved in Relieved(formerPowers, e.ToPower).Concat(e.RelievedPowers).ToArray())
             formerPowers.Remove(relieved);
         if (!e.Returned && !formerPowers.Contains(e.FromPower))
             formerPowers.Add(e.FromPower);
     }
 
-    /// <summary>Whether custody says, once a link is undone, only which powers answer for their transfers: nobody was said to have been handed
-    /// over who was not.</summary>
+    /// <summary>Whether the event, after a link is undone, only changes which powers answer for their transfers: no hand-over was recorded
+    /// wrongly.</summary>
     public static bool IsOfChainAlone(CustodyTransferred e) => e is { Undone: true, PassTime: null, RelievedSinceTime: not null };
 
-    /// <summary>The powers of a chain that answer no more for their transfers once custody passes to one of them: that one, and those to
-    /// which he came after it.</summary>
+    /// <summary>The powers of a chain that no longer answer for their transfers once custody passes to one of them: that power, and those
+    /// to which the prisoner came after it.</summary>
     /// <param name="formerPowers">The chain, the earliest first.</param>
     /// <param name="toPower">The power to which custody passes.</param>
     public static IEnumerable<string> Relieved(IReadOnlyList<string> formerPowers, string toPower) =>
@@ -293,8 +293,8 @@ public static class Cases
             state.State = CaseState.Open;
     }
 
-    /// <summary>Whether the state holds somebody in the case, held somebody last, or transferred somebody and still answers for that. The
-    /// state that opened the case counts too.</summary>
+    /// <summary>Whether the state holds a prisoner in the case, held one last, or transferred one and still answers for that. The state
+    /// that opened the case counts too.</summary>
     public static bool HeldSomebody(Case @case, string state) =>
         @case.DetainingPower == state || @case.Prisoners.Any(p => p.LastDetainingPower == state || p.FormerPowers.Contains(state));
 

@@ -16,7 +16,7 @@ public static class Gate
     /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
     /// <param name="opensCase">True for the one write that needs no case.</param>
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
-    /// <param name="side">The refusal of a caller that is not of the side that alone may do it; null: the caller is.</param>
+    /// <param name="side">The refusal if the caller is not of the side that may do it; null: the caller is.</param>
     /// <param name="approvals">How many officials must approve it at least, whatever the agreement says.</param>
     public static Refusal? Check(
         RuleContext context,
@@ -60,9 +60,9 @@ public static class Gate
     public static Refusal? CheckEtag(RuleContext context, string etag, IMessage shown) =>
         etag == context.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
-    /// <summary>Checks that nothing is sealed to anybody who may not be told it (D13, D15): content is for neutral participants, for organs
-    /// of the caller's state, of the power that holds the prisoner or held him last, and of the states that are sides of the record. A rule
-    /// of its own decides what else is released, and to whom. Null: nothing is sealed so.</summary>
+    /// <summary>Checks that no content is sealed to a participant that may not be told it (D13, D15). Content is for neutral participants,
+    /// and for organs of the caller's state, of the power that holds or last held the prisoner, and of the states that are sides of the
+    /// record. A separate rule decides what else is released, and to whom. Null: all recipients are allowed.</summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="request">The request.</param>
     /// <param name="case">The case.</param>
@@ -94,7 +94,7 @@ public static class Gate
     /// </summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="participant">The participant. One that the agreement does not know may be an organ of any state tomorrow.</param>
-    /// <param name="holds">The power that holds him or held him last; empty: none.</param>
+    /// <param name="holds">The power that holds or last held the prisoner; empty: none.</param>
     /// <param name="origins">The prisoner's powers of origin, as far as they are known; null: none is.</param>
     public static bool MayBeTold(RuleContext context, string participant, string holds, IReadOnlyCollection<string>? origins = null) =>
         participant == context.Caller.Id

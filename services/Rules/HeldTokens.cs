@@ -2,18 +2,18 @@ using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
-/// <summary>The tokens that a participant holds: its own, those of everybody, and those that follow from its part in cases. Of a case only
-/// the id is kept.</summary>
+/// <summary>The tokens that a participant holds: its own, those that everybody holds, and those that follow from its part in cases. Of a
+/// case only the id is stored here.</summary>
 public sealed class HeldTokens
 {
-    // What stands before a case's id in its tokens.
+    // The length of the text before the id in a case's tokens.
     private static readonly int Before = Audience.Case("").Length;
 
     private readonly HashSet<string> _own;
     private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _cases,
         _endings;
 
-    /// <summary>Those of a participant.</summary>
+    /// <summary>The tokens of a participant.</summary>
     /// <param name="participant">The participant; null: nobody, who holds none.</param>
     /// <param name="cases">The ids of the cases to which it is a party.</param>
     public HeldTokens(Participant? participant, HashSet<string> cases)
@@ -26,7 +26,7 @@ public sealed class HeldTokens
     private HeldTokens(HeldTokens same, HashSet<string> cases) =>
         (_own, _cases, _endings) = (same._own, cases.GetAlternateLookup<ReadOnlySpan<char>>(), same._endings);
 
-    /// <summary>Those of the same participant where it is a party to other cases.</summary>
+    /// <summary>The tokens of the same participant as a party to other cases.</summary>
     /// <param name="cases">The ids of these cases.</param>
     public HeldTokens In(HashSet<string> cases) => new(this, cases);
 
@@ -42,8 +42,8 @@ public sealed class HeldTokens
     /// <summary>The tokens that a participant holds without a case.</summary>
     internal static HashSet<string> Own(Participant participant) => [Audience.Everybody, Audience.Of(participant.Id)];
 
-    /// <summary>What follows a case's id in the tokens that a participant holds as a party to it: for every level up to its clearance, as
-    /// one of many and by its own name (<see cref="Audience.Marked"/>).</summary>
+    /// <summary>The endings of the tokens that a participant holds as a party to a case. For each level up to its clearance there is one
+    /// without a name and one with its own name (<see cref="Audience.Marked"/>).</summary>
     internal static HashSet<string> Endings(Participant participant)
     {
         var side = participant.IsNeutral() ? Audience.Observers("") : Audience.State("", participant.State);

@@ -60,8 +60,8 @@ public sealed class Permissions
     public bool ListsOfficial(string code, string? participant = null) =>
         participant is null ? _ofAnybody.Contains(code) : _officials.Contains((participant, code));
 
-    /// <summary>The codes of the officials, interpreters and physicians that the agreement lists for a participant, also those that it names
-    /// beside a key alone.</summary>
+    /// <summary>The codes of the officials, interpreters and physicians that the agreement lists for a participant, including those named
+    /// only beside a key.</summary>
     /// <param name="participant">The participant's id.</param>
     public IEnumerable<string> OfficialsOf(string participant) =>
         _officials.Where(o => o.Participant == participant).Select(o => o.Official);

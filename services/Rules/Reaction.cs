@@ -10,8 +10,8 @@ namespace Ministries.Rules;
 /// <param name="Decide">The rule; it never refuses what it can record.</param>
 /// <param name="Ask">Asks another service before the command is queued; null: nothing is asked. Where it cannot be asked for long
 /// (the setting <c>AskPatience</c>), the rule decides without an answer, on the safe side.</param>
-/// <param name="About">What the event is about, where the reaction asks. The question rests on nothing of this service but the effects of
-/// events about the same thing. So events about different things are committed together. null: that is not known.</param>
+/// <param name="About">What the event is about, if the reaction asks another service. The question depends only on the effects of events
+/// about the same thing, so events about different things are committed together. null: not known.</param>
 public sealed record Reaction(
     string Producer,
     MessageDescriptor Event,
@@ -43,7 +43,6 @@ public sealed record Reaction(
 /// <param name="Record">Given the record's key and the time, makes the events.</param>
 public sealed record Duty(StreamKind Kind, Func<string, RuleContext, Decision> Record)
 {
-    /// <summary>The events of the rule that tell of no duty but of something else whose time has come. They are not counted as something
-    /// that was owed.</summary>
+    /// <summary>The rule's events that announce no duty but another term that has passed. They are not counted as duties.</summary>
     public IReadOnlyList<MessageDescriptor> Besides { get; init; } = [];
 }

@@ -28,8 +28,8 @@ public static class Reasons
     public static About AboutOf(Reason reason) =>
         Declared[reason].About ?? throw new ArgumentException($"nothing is refused for {reason}", nameof(reason));
 
-    /// <summary>Whether a refusal for this reason is the answer to its request id for ever (D21). It is not kept if the request can be
-    /// mended and sent again under the same id, because only its form, an approval or room is missing.</summary>
+    /// <summary>Whether a refusal for this reason is the answer to its request id for ever (D21). A refusal is not kept if the request can
+    /// be mended and sent again under the same id, because only its form, an approval or room was missing.</summary>
     /// <exception cref="ArgumentException">No refusal has it.</exception>
     public static bool IsKept(Reason reason) => !AboutOf(reason).Mendable;
 

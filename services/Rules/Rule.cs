@@ -49,15 +49,15 @@ public abstract class Rule<TRequest, TResponse> : Rule
 
     /// <summary>Decides a request. Pure: the same states, request and context give the same decision.</summary>
     /// <param name="request">The request.</param>
-    /// <param name="context">Who asks and when, and the states.</param>
+    /// <param name="context">The caller, the time and the states.</param>
     public abstract Decision Run(TRequest request, RuleContext context);
 }
 
 /// <summary>
-/// A rule on a kind of record. Everything that rules have in common happens here, in one order for all records of all services:
-/// the record is found and the caller may see it; his capacity; the grant; his side; approvals; the case is open; he saw the record as
-/// it is (etag); the record's state; to whom content is sealed; then what the rule itself demands, and last that there is room. What the
-/// rule decides is completed with what its events and its answer have in common with all others. Decision 0049 says why in this order.
+/// A rule on a kind of record. The checks that all rules share are made here, in one order for all records of all services. The order is:
+/// the record exists and the caller may see it; the caller's capacity; the grant; the caller's side; approvals; the case is open; the
+/// caller saw the record as it is (etag); the record's state; the recipients of sealed content; the rule's own demands; and last, room. The
+/// fields that all events and answers share are added at the end. Decision 0049 gives the reasons for this order.
 /// </summary>
 /// <typeparam name="TRecord">The record's state.</typeparam>
 /// <typeparam name="TRequest">The request.</typeparam>
@@ -119,8 +119,8 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     /// <summary>Why the record as a whole takes no such write, whatever its state; null: it always does.</summary>
     public Func<TRecord, Reason?>? Unless { get; init; }
 
-    /// <summary>Whether the record has no room for more from the caller. It is asked about what is otherwise accepted; null: there is
-    /// always room. Nobody takes the room of another.</summary>
+    /// <summary>Whether the record has no room for more from the caller. It is asked only about requests that are otherwise accepted; null:
+    /// there is always room. No caller takes another caller's room.</summary>
     public Func<TRecord, TRequest, RuleContext, bool>? Full { get; init; }
 
     /// <summary>The kind of record that it makes, which its answer is then about; null: it changes the record that it is on.</summary>

@@ -22,14 +22,14 @@ public static class Seals
     /// <summary>The sizes to which fields are padded, in bytes, ascending.</summary>
     public static readonly IReadOnlyList<int> Buckets = [64, 256, 1024, 4096, 16384, 49152];
 
-    // Per message of the contracts the fields that are sealed, or lead to such, each with what is declared of it. A list of sealed contents
-    // would make the path of one depend on the others, so the contracts have none.
+    // For each message of the contracts, the fields that are sealed or lead to sealed fields, each with its declaration. The contracts have
+    // no lists of sealed content, because the path of one would then depend on the others.
     private static readonly FrozenDictionary<MessageDescriptor, (FieldDescriptor Field, SealDeclaration Declared)[]> Leading = Descriptors
         .Messages.Values.Select(type => (Type: type, Fields: type.Fields.InFieldNumberOrder().Where(f => Leads(f, [])).ToArray()))
         .Where(t => t.Fields.Length > 0)
         .ToFrozenDictionary(t => t.Type, t => t.Fields.Select(f => (f, DeclarationOf(f))).ToArray());
 
-    // What is not known is left out, so the bytes that are made again differ.
+    // Unknown fields are dropped when content is parsed, so content that has any serializes to other bytes.
     private static readonly MessageParser<SealedContent> Parser = SealedContent.Parser.WithDiscardUnknownFields(true);
 
     /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes, and the entry that they came with.</summary>
@@ -129,7 +129,8 @@ public static class Seals
 
     /// <summary>Reads sealed content.</summary>
     /// <param name="bytes">Its bytes.</param>
-    /// <returns>The content; null: the bytes are none, are not what it serializes to, or break a limit that its contract declares.</returns>
+    /// <returns>The content; null: the bytes are not such content, are not its exact serialization, or break a limit that the contract
+    /// declares.</returns>
     public static SealedContent? Read(ByteString bytes)
     {
         try

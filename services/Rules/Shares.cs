@@ -165,7 +165,7 @@ public static class Shares
             KeyId = e.KeyId,
             Position = entry.Position,
         };
-        // If the request was erased, nobody knows what it opened, and it opens nothing any more.
+        // If the request was erased, nobody knows what it opened, so it opens nothing any more.
         if (entry.Request is ShareSealedRequest request)
         {
             share.Whole = request.Fields.Count == 0;
@@ -199,8 +199,8 @@ public static class Shares
             is not { Kind: ParticipantKind.Ministry or ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower } recipient
         )
             return new Refusal(Reason.ShareRecipientUnknown);
-        // A recipient that can open it already learns nothing new, because only its key is another one. Whether the recipient has a part in
-        // the case is asked after this, so that no refusal tells of a part that the caller may not know of (D22).
+        // A recipient that can already open the content learns nothing new; only its key changes. The recipient's part in the case is
+        // checked after this, so that no refusal reveals a part that the caller may not know of (D22).
         if (!OpeningOf(recipient.Id, datum, shares, request.Field).Covers(request.Fields))
         {
             if (!IsReleasedTo(recipient, datum, @case, context))
@@ -224,7 +224,7 @@ public static class Shares
         ).Covers(request.Fields);
 
     // Whether content may be sealed to the recipient at a write, or this content was sealed by or to an organ of the recipient's state. So
-    // no further state learns it, such as a power of origin to which it is not released (D15).
+    // no further state learns it, such as a power of origin before its release (D15).
     private static bool IsReleasedTo(Participant recipient, SealedDatum datum, Case @case, RuleContext context)
     {
         // What is about no one prisoner is for the power that holds them all.

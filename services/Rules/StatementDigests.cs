@@ -9,9 +9,9 @@ using Ministries.Types.V1;
 namespace Ministries.Rules;
 
 /// <summary>
-/// The digest of a statement, which those who attest it sign (the form <c>ministries-statement-v1</c>, specified at <see cref="AttestedStatement"/>). It
-/// is made of two parts: what somebody needs to verify that an agreement rests on the statement, and the digest of the rest. So whoever
-/// verifies it does not learn the rest.
+/// The digest of a statement, which those who attest it sign (the form <c>ministries-statement-v1</c>, specified at
+/// <see cref="AttestedStatement"/>). It has two parts: the fields that a verifier needs to see that an agreement rests on the statement,
+/// and the digest of the rest. So a verifier does not learn the rest.
 /// </summary>
 public static class StatementDigests
 {
@@ -20,7 +20,7 @@ public static class StatementDigests
 
     /// <summary>The digest of a statement.</summary>
     /// <param name="statement">The statement.</param>
-    /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes. Whoever has the bytes computes it himself.</param>
+    /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes. A holder of the bytes computes it himself.</param>
     public static ByteString Of(Statement statement, ByteString contentDigest) => Of(ToAttest(statement, contentDigest));
 
     /// <summary>The digest of a statement of which only this is known.</summary>
@@ -51,7 +51,7 @@ public static class StatementDigests
             RestDigest = RestOf(statement, contentDigest),
         };
 
-    // Nobody can find out by trying what the rest is, because the id of the statement and the digest of what is sealed cannot be guessed.
+    // Nobody can find the rest by trying, because the statement's id and the digest of the sealed bytes cannot be guessed.
     private static ByteString RestOf(Statement statement, ByteString contentDigest)
     {
         using var rest = new Form("ministries-statement-v1 rest");

@@ -57,8 +57,8 @@ public sealed class View
         return seen ?? [];
     }
 
-    /// <summary>Whether all that was seen is loaded and unchanged, so that whatever was decided by it would be decided the same now. States
-    /// are never changed in place, so a state is unchanged if it is the same object.</summary>
+    /// <summary>Whether all states that were seen are loaded and unchanged, so that the decision would be the same now. States are never
+    /// changed in place, so the same object is an unchanged state.</summary>
     internal bool IsStill(IReadOnlyList<(StreamId Id, IMessage? State)> seen)
     {
         foreach (var (id, state) in seen)

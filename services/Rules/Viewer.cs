@@ -3,20 +3,19 @@ using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
-/// <summary>Whom the ledger shows something to, by the tokens that he holds (<see cref="Audience"/>). Those that follow from his part in
-/// cases are not listed: the ledger looks up, for the cases of what it shows, whether he is a party to them. So it costs the same however
-/// many cases he has.</summary>
-/// <param name="Tokens">The tokens that he holds by himself.</param>
-/// <param name="PartyKey">The key under which his cases are listed (<see cref="Cases.PartyKey"/>); null: he holds nothing through
-/// cases.</param>
-/// <param name="Endings">What follows the id of a case in the tokens that he holds as a party to it.</param>
+/// <summary>The reader for whom the ledger selects entries, by its tokens (<see cref="Audience"/>). Tokens that follow from its part in
+/// cases are not listed. Instead, the ledger looks up whether the reader is a party to the case of each entry. So the cost does not depend
+/// on the number of its cases.</summary>
+/// <param name="Tokens">The tokens that the reader holds without a case.</param>
+/// <param name="PartyKey">The key under which the reader's cases are listed (<see cref="Cases.PartyKey"/>); null: it has none.</param>
+/// <param name="Endings">The endings of the tokens that the reader holds as a party to a case.</param>
 public sealed record Viewer(IReadOnlyCollection<string> Tokens, string? PartyKey, IReadOnlyCollection<string> Endings)
 {
-    /// <summary>One who holds these tokens and no others.</summary>
+    /// <summary>A reader that holds these tokens and no others.</summary>
     [return: NotNullIfNotNull(nameof(tokens))]
     public static implicit operator Viewer?(HashSet<string>? tokens) => tokens is null ? null : new(tokens, null, []);
 
-    /// <summary>A participant.</summary>
+    /// <summary>A participant as reader.</summary>
     public static Viewer Of(Participant participant) =>
         new(
             HeldTokens.Own(participant),

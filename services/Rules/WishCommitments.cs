@@ -57,8 +57,8 @@ public static class WishCommitments
         return [.. made.Select(ByteString.CopyFrom)];
     }
 
-    /// <summary>What shows that he accepts one destination, and nothing of others: 32 bytes. It tells nothing if he does not accept it,
-    /// because no commitment matches it then.</summary>
+    /// <summary>The opening for one destination: 32 bytes. It shows that the prisoner accepts this destination, and nothing of others. If
+    /// he does not accept it, no commitment matches and the opening tells nothing.</summary>
     /// <param name="case">The case's id.</param>
     /// <param name="prisoner">The prisoner's id.</param>
     /// <param name="destination">The state.</param>
@@ -89,8 +89,8 @@ public static class WishCommitments
         return found;
     }
 
-    /// <summary>Whether the commitments are those to a wish and to nothing else. Whoever opens the sealed statement asks this. An attester
-    /// asks it before he signs.</summary>
+    /// <summary>Whether the commitments are those to a wish and to nothing else. A participant that opens the sealed statement checks this.
+    /// An attester checks it before signing.</summary>
     /// <param name="commitments">The statement's commitments.</param>
     /// <param name="case">The case's id.</param>
     /// <param name="prisoner">The prisoner's id.</param>

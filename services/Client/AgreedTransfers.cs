@@ -24,7 +24,7 @@ public enum AgreedTransferFault
     /// <summary>Somebody who must attest it has not, or an observer is not neutral.</summary>
     AttesterMissing,
 
-    /// <summary>An attester acts for one of the states between which he passes.</summary>
+    /// <summary>An attester acts for one of the states between which the prisoner passes.</summary>
     WitnessOfAParty,
 
     /// <summary>An attestation is not signed by the official, is of another content, or the participant did not vouch for the key.</summary>
@@ -66,7 +66,7 @@ public static class AgreedTransfers
         if (word.ExpireTime is null || word.ExpireTime <= decision.DecideTime)
             return AgreedTransferFault.TooOld;
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
-        // Whether a guardian had to be there is told only to those who may know that he is a minor.
+        // Only a reader that may know that the prisoner is a minor is told whether a guardian had to attend.
         demanded.Remove(AttesterRole.Guardian);
         if (!word.Interpreted)
             demanded.Remove(AttesterRole.Interpreter);

@@ -12,10 +12,10 @@ namespace Ministries.Client;
 /// <param name="time">When: only participants with a key for sealing that is in force are named.</param>
 public sealed class DefaultRecipients(Agreement agreement, Participant sender, DateTimeOffset time)
 {
-    /// <summary>The case; null: it is not known, and only recipients that do not depend on it are named.</summary>
+    /// <summary>The case; null: it is not known, so only recipients that do not depend on it are named.</summary>
     public Case? Case { get; init; }
 
-    /// <summary>The prisoners whom the request is about. If there are several, as with a call, no power of origin of any of them is
+    /// <summary>The prisoners whom the request is about. If there are several, as with a call, no prisoner's power of origin is
     /// named.</summary>
     public IReadOnlyList<Prisoner> Prisoners { get; init; } = [];
 
@@ -76,7 +76,8 @@ public sealed class DefaultRecipients(Agreement agreement, Participant sender, D
     private IEnumerable<string> CustodyOf(string state) =>
         agreement.Participants.Where(p => p.ActsFor(state) && p.Capacities.Contains(Capacity.Custody)).Select(p => p.Id);
 
-    // The sender's own state has what is sealed already, and the power that holds him has him. Neither is left out as a power of origin.
+    // The sender's own state already has the content, and the detaining power already has the prisoner. So neither is left out, even if it
+    // is a power of origin.
     private bool May(Participant recipient) =>
         recipient.IsNeutral()
         || recipient.State == sender.State

@@ -19,10 +19,10 @@ public sealed class InvalidEntryException(string service, string why)
 }
 
 /// <summary>
-/// Verifies a log's entries as they are shown: that each is the one that the log has at its place, that each part shown is the one that its
-/// header commits to, that its events are shown, and that each request was signed by its participant, with a key that the agreement listed
-/// then. Only the events of a neutral observer's privileged entry and a request that was erased come without what proves them. Whether the
-/// log is the one that was signed is checked elsewhere (<see cref="MinistryClient.Audit"/>).
+/// Verifies the entries that a service shows of a log. Each entry must be the one that the log has at its position, and must show its
+/// events. Each part shown must match the digest in the header. Each request must be signed by its participant, with a key that the
+/// agreement listed then. Only the events of a neutral observer's privileged entry and an erased request are shown without proof.
+/// <see cref="MinistryClient.Audit"/> checks that the log is the one that was signed.
 /// </summary>
 public sealed class EntriesAudit
 {
@@ -60,7 +60,7 @@ public sealed class EntriesAudit
     /// <summary>How many entries have been verified.</summary>
     public long Entries => _entries;
 
-    /// <summary>How many of them had a request and a signature that were shown, and verified.</summary>
+    /// <summary>How many of them showed a request and a signature, both verified.</summary>
     public long Signatures => _signatures;
 
     /// <summary>Verifies some entries, on all processors.</summary>
@@ -69,7 +69,8 @@ public sealed class EntriesAudit
     /// <exception cref="InvalidEntryException">The first entry that fails.</exception>
     public void Take(IReadOnlyList<Entry> entries, Func<ulong, ReadOnlyMemory<byte>> leafAt) => Take(entries, leafAt, headersAlone: false);
 
-    /// <summary>As the other. Of <paramref name="headersAlone"/> no part is shown, and nothing but the header is believed.</summary>
+    /// <summary>As <see cref="Take(IReadOnlyList{Entry}, Func{ulong, ReadOnlyMemory{byte}})"/>. If <paramref name="headersAlone"/> is true,
+    /// the entries are shown without parts and only their headers are verified.</summary>
     internal void Take(IReadOnlyList<Entry> entries, Func<ulong, ReadOnlyMemory<byte>> leafAt, bool headersAlone)
     {
         var wrong = new string?[entries.Count];
@@ -127,7 +128,7 @@ public sealed class EntriesAudit
         return null;
     }
 
-    // What is shown of an entry without anything that proves it must be what may be shown so: otherwise a service could say what it liked.
+    // Only a few kinds of part may be shown without proof. If any other part could, a service could show invented content.
     private static string? WrongParts(Entry entry, EntryHeader header, string name)
     {
         var shown = new HashSet<PartKind>();
@@ -172,15 +173,15 @@ public sealed class EntriesAudit
         return null;
     }
 
-    /// <summary>What is wrong with a part that is called erased; null: nothing.</summary>
+    /// <summary>The fault of a part that is shown as erased; null: none.</summary>
     internal static string? WrongErasure(EntryPart part, string name) =>
-        // Nothing but a request is ever erased.
+        // Only a request is ever erased.
         part.Kind != PartKind.Request
             ? $"the part {part.Kind} of {name} is called erased, and only a request can be"
         : !part.Salt.IsEmpty || !part.Data.IsEmpty ? $"the part {part.Kind} of {name} is called erased and is there"
         : null;
 
-    /// <summary>What a part holds; null: it is not shown, or was erased.</summary>
+    /// <summary>A part's content; null: the part is not shown, or was erased.</summary>
     internal static ByteString? Data(RepeatedField<EntryPart> parts, PartKind kind)
     {
         foreach (var part in parts)

@@ -22,8 +22,8 @@ internal sealed record EtagSource(FieldDescriptor Field, RecordType Kind, FieldD
 
     /// <summary>The etags of a request.</summary>
     /// <param name="service">The service that is called.</param>
-    /// <param name="request">The request. Where a field may name several kinds of record, its id decides; no etag is found if the id is of
-    /// no record.</param>
+    /// <param name="request">The request. If a field can name several kinds of record, the id decides which. No etag is found if the id is
+    /// of no record.</param>
     public static IEnumerable<EtagSource> In(string service, IMessage request)
     {
         foreach (var field in FieldsOf(request.Descriptor))

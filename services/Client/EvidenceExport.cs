@@ -173,7 +173,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
                     ).Proof
                 );
         }
-        // A caller that keeps its receipts elsewhere may still have one that shows the entry. Nobody else has it.
+        // A caller that keeps its receipts elsewhere may pass one that still shows the entry. Other readers must not get the entry.
         Receipts.Shorten(receipt);
         entry.Receipt = receipt;
     }

@@ -41,8 +41,8 @@ public sealed record ProvedEntry(
 /// <param name="Root">The root hash.</param>
 /// <param name="Cosigned">Who cosigned the checkpoint, and when.</param>
 /// <param name="Demanded">How many cosignatures the agreement demands.</param>
-/// <param name="Complete">Per audience of the case, by its name: how many entries it may see up to a position, all of which are in the file.
-/// What comes after that position, or is for an audience that is not here, may have been left out.</param>
+/// <param name="Complete">For each audience of the case, by name: the number of entries for it up to a position. The file has all of them.
+/// Later entries, or entries for an audience that is not listed, may have been left out.</param>
 public sealed record ProvedLog(
     string Service,
     ulong Size,
@@ -98,9 +98,9 @@ public sealed class EvidenceVerification
 
     /// <summary>Verifies a file.</summary>
     /// <param name="file">Its bytes.</param>
-    /// <param name="own">The digest of an agreement of the reader's own (<see cref="AgreementVersions.DigestOf"/>), which must be among the
-    /// versions of each log; null: none.</param>
-    /// <exception cref="ArgumentException">The digest has not 32 bytes.</exception>
+    /// <param name="own">The digest of the reader's own agreement (<see cref="AgreementVersions.DigestOf"/>), which must be among the
+    /// versions of each log; null: none is demanded.</param>
+    /// <exception cref="ArgumentException">The digest is not 32 bytes long.</exception>
     public static EvidenceReport Verify(ReadOnlySpan<byte> file, byte[]? own = null)
     {
         if (own is { Length: not SHA256.HashSizeInBytes })

@@ -39,7 +39,7 @@ public sealed record LedgerEntry(
         );
     }
 
-    /// <summary>When it was committed; null: the header names no possible time.</summary>
+    /// <summary>When the entry was committed; null: the header's time is impossible.</summary>
     internal DateTimeOffset? Time => Printable.At(Header.CommitTime);
 
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
@@ -53,8 +53,8 @@ public sealed record LedgerEntry(
 
     private static readonly FrozenSet<MessageDescriptor> Holders = Descriptors.Messages.Values.Where(m => HoldsAny(m, [])).ToFrozenSet();
 
-    // What is recorded, published or not: by SealedShared a reader learns that a datum was given to him. Not a message that can hold any other,
-    // however deep.
+    // A recorded event, published or not: SealedShared, which is not published, tells a reader that a datum was opened to it. Messages that
+    // can hold any other message, at any depth, are not read.
     private static IMessage? RecordedOf(string type, ByteString data) =>
         Descriptors.Messages.TryGetValue(type, out var known) && !Holders.Contains(known) ? ReadPart.Parse(type, data) : null;
 
@@ -64,13 +64,13 @@ public sealed record LedgerEntry(
             .Where(f => f.FieldType == FieldType.Message)
             .Any(f => f.MessageType == Any.Descriptor || above.Add(f.MessageType) && HoldsAny(f.MessageType, above));
 
-    /// <summary>A published event; null: these contracts publish none of this type, or its bytes are not of it. What is not published is not
-    /// written as an event.</summary>
+    /// <summary>A published event; null: these contracts publish no event of this type, or the bytes are not of this type. Unpublished
+    /// messages are not written as events.</summary>
     internal static IMessage? EventOf(string type, ByteString data) =>
         Contract.Types.Find(type)?.GetOptions()?.GetExtension(OptionsExtensions.Published) == true ? ReadPart.Parse(type, data) : null;
 
-    /// <summary>Whether a text is the full name of a message of these contracts, or of a later version of them. Everything else that a service
-    /// calls its event may be lines of its own where events are written line by line.</summary>
+    /// <summary>Whether a text has the form of a full message name of these contracts, or of a later version. Any other text could contain
+    /// line breaks and pose as further lines in an event stream.</summary>
     internal static bool IsEventType(string type) =>
         Contract.Types.Find(type) is not null
         || type.StartsWith("ministries.", StringComparison.Ordinal) && ValueRules.Check(StringForms.MessageName, type) is null;
@@ -121,7 +121,7 @@ public sealed record LedgerEntry(
             ["parts"] = new JsonObject(
                 Parts
                     .Where(p => p.Content is not (null or Events))
-                    // A service may show several of one kind, of which at most one is of the entry.
+                    // A service may show several parts of one kind; at most one of them belongs to the entry.
                     .GroupBy(p => p.Kind)
                     .Select(g => g.FirstOrDefault(p => p.Holds) ?? g.First())
                     .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))
@@ -138,7 +138,7 @@ public sealed record LedgerEntry(
             shown.Response = new Any { TypeUrl = response.TypeUrl, Value = Printable.Of(read).ToByteString() };
             return Written(shown);
         }
-        // The answer of an RPC of a later contract, or none at all: it is shown as it is, because nobody here can read it.
+        // The answer of an RPC of a later contract, or no answer at all. This version cannot read it, so the bytes are shown.
         var unread = new JsonObject { ["@type"] = response.TypeUrl, ["value"] = response.Value.ToBase64() };
         return new JsonObject { ["response"] = unread };
 
@@ -149,8 +149,8 @@ public sealed record LedgerEntry(
 /// <summary>A part of an entry.</summary>
 /// <param name="Kind">Which part.</param>
 /// <param name="Content">What it holds; null where it was erased, or is of a type that is not known here.</param>
-/// <param name="Holds">Whether its bytes are those that the header names. Of a request that was erased, and of the events of a privileged
-/// entry, that cannot be told; whether the entry may be privileged, <see cref="EntriesAudit"/> tells.</param>
+/// <param name="Holds">Whether the bytes match the digest in the header. This cannot be checked for an erased request or for the events of
+/// a privileged entry. <see cref="EntriesAudit"/> checks whether the entry may be privileged.</param>
 public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
 {
     internal static ReadPart Read(EntryPart part, EntryHeader header, bool privileged)
@@ -177,7 +177,7 @@ public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
         );
     }
 
-    // null: it is no answer of an RPC of these contracts. Another message may hold any message again, however deep.
+    // null: the message is not an answer of an RPC of these contracts. Another message could hold any message again, at any depth.
     internal static IMessage? ResponseIn(Any response) =>
         Any.GetTypeName(response.TypeUrl) is var type && Methods.All.Any(m => m.OutputType.FullName == type)
             ? Parse(type, response.Value)

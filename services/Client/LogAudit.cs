@@ -122,7 +122,8 @@ public sealed partial class MinistryClient
     public Task<LogAudit> Verify(string service, IReadOnlyList<Entry> shown, bool witnesses = true, CancellationToken cancel = default) =>
         Run(service, new Extent(false, false, witnesses, shown), cancel);
 
-    /// <summary>Verifies the header of an entry that is shown without its parts: that it is what the log has at its place.</summary>
+    /// <summary>Verifies the header of an entry that is shown without its parts: the header must be the one that the log has at its
+    /// position.</summary>
     /// <inheritdoc cref="Verify(string, IReadOnlyList{Entry}, bool, CancellationToken)"/>
     private Task<LogAudit> VerifyHeader(string service, Google.Protobuf.ByteString header, CancellationToken cancel) =>
         Run(service, new Extent(false, false, false, [new Entry { Header = header }], HeadersAlone: true), cancel);
@@ -190,7 +191,7 @@ public sealed partial class MinistryClient
         }
         catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
         {
-            // The log may be shown again, so it is audited. Until it is shown, no receipt counts.
+            // The service may show the log again, so the audit is tried later. Until then no receipt counts.
             AuditBeside(service, seen);
             throw;
         }

@@ -61,11 +61,11 @@ public sealed partial class MinistryClient
         return opened;
     }
 
-    /// <summary>The first half of <see cref="Attest(AttestStatementRequest, string, OfficialKey?, CancellationToken)"/>: all but the signature, so
-    /// that the official reads what he attests before he signs it.</summary>
+    /// <summary>The first half of <see cref="Attest(AttestStatementRequest, string, OfficialKey?, CancellationToken)"/>: everything but the
+    /// signature, so that the official reads the statement before he signs.</summary>
     /// <param name="request">The request.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <returns>What is sealed in the statement, and the digest that he signs.</returns>
+    /// <returns>The sealed content of the statement, and the digest that the official signs.</returns>
     internal async Task<(Opened<StatementContent> Opened, ByteString Digest)> OpenToAttest(
         AttestStatementRequest request,
         CancellationToken cancel
@@ -140,7 +140,7 @@ public sealed partial class MinistryClient
             throw new ArgumentException("the commitments are not those to the destinations that are sealed", nameof(request));
     }
 
-    /// <summary>Whether commitments are those to the destinations that he said, and to nothing else.</summary>
+    /// <summary>Whether the commitments are those to the destinations that the prisoner stated, and to nothing else.</summary>
     internal static bool AreCommitted(IReadOnlyList<ByteString> commitments, string @case, string prisoner, StatementContent said) =>
         WishCommitments.Verify(commitments, @case, prisoner, said.AcceptedDestinations, said.WishSecret.Span);
 }

@@ -6,9 +6,9 @@ namespace Ministries.Client;
 
 public sealed partial class MinistryClient
 {
-    /// <summary>The entries of a case that were recorded before the participant was admitted and are for it since then. While it followed,
-    /// they were not for it. So the next entry of the case has numbers that do not follow on those that the participant knows. The case is
-    /// read anew from the beginning. What is missing there too was left out.</summary>
+    /// <summary>The entries of a case that were recorded before the participant was admitted. They became visible to it only then, so the
+    /// next entry's numbers do not continue those that the participant knows. Therefore the case is read again from the beginning. An entry
+    /// that is missing there too was left out by the service.</summary>
     /// <param name="service">The service.</param>
     /// <param name="next">What came, with the entry before which they stand.</param>
     /// <param name="complete">What was seen of the ledger; it goes on from that entry.</param>
@@ -36,7 +36,7 @@ public sealed partial class MinistryClient
                 if (earlier.Position >= header.Position || complete.Has(told.Entry.Audience))
                     continue;
                 complete.GoOnFrom(earlier, told.Entry.Audience);
-                // A reader that resumes after this entry must be shown the entry before which it stands.
+                // A reader that resumes after this late entry must still get the new entry that follows it here.
                 told.NextPosition = header.Position;
                 yield return told;
             }

@@ -90,7 +90,7 @@ public sealed partial class MinistryClient
         {
             return null;
         }
-        // Whether it may be privileged is verified with the rest of it.
+        // The audit of the whole entry verifies whether it may be privileged.
         return EntryHeader.Parser.ParseFrom(entry.Header).Position == position
             ? entry
             : throw new InvalidEntryException(service, $"entry {position} is not the one that was asked for");

@@ -44,7 +44,7 @@ public sealed partial class MinistryClient
         )
             throw new InvalidEntryException(service, $"what is shown of entry {asked.Position} is not what was asked for");
         await VerifyHeader(service, read.Header, cancel);
-        // A participant that may see the request too finds the datum in it.
+        // A participant that may also see the request finds the datum there.
         if (
             await SealingEntryAt(service, asked.Position, cancel) is { Contents: { } contents }
             && contents.GetValueOrDefault(asked.Field) != SealingEntry.DigestOf(read.Sealed)
@@ -173,7 +173,8 @@ public sealed partial class MinistryClient
                 yield return (position, field);
     }
 
-    /// <summary>As <see cref="FindSealed"/>, with what says that it is there: of each place once for each entry that says it.</summary>
+    /// <summary>As <see cref="FindSealed"/>, with the sign that a datum is there. A place is returned once for each entry that has such a
+    /// sign.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="case">Only of this case; empty: of every case.</param>
     /// <param name="cancel">Ends it.</param>
@@ -292,9 +293,9 @@ public sealed partial class MinistryClient
         (request.KeyId, request.Encapsulation, request.Secret) = (wrap.KeyId, wrap.Encapsulation, wrap.Secret);
     }
 
-    // What the participant can open and its newest key cannot: the whole datum, given as no fields, or the fields of each opening. It is
-    // tried, because anybody may have given a wrong wrap for that key, and the older keys are destroyed on this word. What opens with no
-    // key comes last, because the attempt to wrap it says why it does not open.
+    // The openings that the participant can open, but not with its newest key: the whole datum (an empty list of fields), or the fields of
+    // each opening. The client really opens them: a wrap for the newest key may be wrong, and the older keys are destroyed because of this
+    // answer. Openings that no key opens come last, because the attempt to wrap them reports the reason.
     private IEnumerable<IReadOnlyList<uint>> NotYetFor(Recipient newest, GetSealedResponse read)
     {
         var (own, alone) = (OpeningBy(_identities), OpeningBy([.. _identities.Where(i => i.Id == newest.KeyId)]));
@@ -410,7 +411,7 @@ public sealed partial class MinistryClient
         return Recipient.Of(participant, _time.GetUtcNow().ToTimestamp(), field);
     }
 
-    // Where an entry carries something for the participant. If the request is not shown, it may be in any field that is sealed.
+    // The places where an entry may carry a datum for the participant. If the request is not shown, the datum may be in any sealed field.
     private IEnumerable<(ulong Position, string Field, SealedSign Sign)> PlacesIn(LedgerEntry entry)
     {
         var part = entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request);
@@ -442,10 +443,10 @@ public sealed partial class MinistryClient
     }
 }
 
-/// <summary>What in a ledger says that a datum is sealed to the participant. A later one says more.</summary>
+/// <summary>The sign in a ledger that a datum is sealed to the participant. A later value is a stronger sign.</summary>
 internal enum SealedSign
 {
-    /// <summary>Nothing: the request is not shown, and may hold something for others alone.</summary>
+    /// <summary>No sign: the request is not shown, and may hold data for others only.</summary>
     None,
 
     /// <summary>An entry says that it was opened to the participant, and its request is not shown any more: it or the datum was erased.

@@ -113,7 +113,7 @@ public sealed partial class MinistryClient
         var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
         var field = Contract.PathOf(path);
         Commit(request, message);
-        // Nobody can check it later: a service cannot read it, and whoever opens it cannot mend it.
+        // Nobody can check the content later: a service cannot read it, and a recipient cannot mend it.
         if (Validation.Check(message) is [var fault, ..])
             throw new SealException(SealFault.NotAsDeclared, $"{field}.{fault.Field}", $"it {fault.Description}.");
         var now = _time.GetUtcNow().ToTimestamp();
@@ -128,9 +128,9 @@ public sealed partial class MinistryClient
         Set(request, path, Sealer.Seal(message, context, [.. to]));
     }
 
-    /// <summary>Opens what was sealed to the participant, wherever it is from. It says for which request and field it was sealed, and the caller
-    /// compares that with what he knows. What a record shows is opened by <see cref="OpenIn"/>, which demands that it belongs to that
-    /// record. Here, a service could show what was sealed for another record.</summary>
+    /// <summary>Opens content that was sealed to the participant, from any source. The result says for which request and field it was
+    /// sealed; the caller must check that, because a service could show content that was sealed for another record. <see cref="OpenIn"/>
+    /// opens content in a record and demands that it belongs to that record.</summary>
     /// <typeparam name="T">The message inside, as the comment of the field names it.</typeparam>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="case">The case in which it was found; null: whichever it names.</param>

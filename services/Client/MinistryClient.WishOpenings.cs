@@ -40,7 +40,7 @@ public sealed partial class MinistryClient
         CancellationToken cancel = default
     ) => AddOpenings(request, new(destination, prisoners), (service, method, get) => Call(service, method, get, cancel));
 
-    /// <summary>As the other, for a caller who reads records in a way of his own.</summary>
+    /// <summary>As the other method, for a caller that reads records in its own way.</summary>
     /// <param name="request">The request.</param>
     /// <param name="wish">What is shown.</param>
     /// <param name="read">Reads: the service's name, the method and its request.</param>
@@ -133,7 +133,7 @@ public sealed partial class MinistryClient
     /// <summary>Whether a request shows a wish already.</summary>
     internal static bool HasOpenings(IMessage request) => OpeningsIn(request) is { Count: > 0 };
 
-    // null: it takes none.
+    // null: the request has no field for openings.
     private static RepeatedField<ByteString>? OpeningsIn(IMessage request) =>
         request.Descriptor.FindFieldByName(Openings)?.Accessor.GetValue(request) as RepeatedField<ByteString>;
 

@@ -157,12 +157,12 @@ public sealed record MinistrySettings
 /// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
 /// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided or its answer was lost: five times
 /// within two seconds, and a write to a service that was connected to before once more and again until its deadline
-/// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED, after which somebody must look at the record and decide
-/// again. A write that ends with DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL, or with a refusal that says after what time to come again
+/// (<see cref="MinistrySettings.WriteDeadline"/>). They are never repeated on ABORTED: the caller must look at the record and decide again.
+/// A write that ends with DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL, or with a refusal that says after what time to come again
 /// (<see cref="RefusedException.RetryAfter"/>) or that decides nothing (<see cref="RefusedException.MayBeRecorded"/>), may have been
-/// decided: send the same object again to learn the answer. A write is sent as it is when it is called: what changes in the object
-/// afterwards is not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer
-/// that is returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
+/// decided: send the same object again to learn the answer. A write is sent as it is at the time of the call: later changes of the object
+/// are not sent. An accepted write is answered only if its receipt proves that the ledger holds this very request and the answer that is
+/// returned; otherwise <see cref="InvalidReceiptException"/> is thrown. The receipt that is returned no longer shows the entry
 /// (<see cref="Receipts.Shorten"/>). The agreement, the certificate and the key for requests are read again when their files change; keys
 /// in a token and keys for sealing are not.
 /// </remarks>
@@ -380,7 +380,7 @@ public sealed partial class MinistryClient : IDisposable
         CancellationToken cancel = default
     ) => Follow(service, from, @case, untilNow, new Completeness(from == 0, @case), cancel);
 
-    /// <summary>As the other, for a caller who keeps what it read and goes on later.</summary>
+    /// <summary>As the other method, for a caller that keeps the entries it has read and resumes later.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="from">The first position wanted.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -629,25 +629,25 @@ public sealed partial class MinistryClient : IDisposable
         private static readonly AsyncLocal<Sendings?> Ambient = new();
         private int _count;
 
-        /// <summary>Those of the call that is being made; null: nobody asks for them.</summary>
+        /// <summary>The attempts of the current call; null: they are not counted.</summary>
         public static Sendings? Current => Ambient.Value;
 
-        /// <summary>Whether an earlier one may have arrived, too.</summary>
+        /// <summary>Whether an earlier attempt may have arrived, too.</summary>
         public bool Repeated => Volatile.Read(ref _count) > 1;
 
         /// <summary>Notes in what the call ends with that an earlier one may have arrived.</summary>
         public void NoteEarlierAttempt(RpcException e)
         {
-            // The last one is not counted where whoever answered is not the service.
+            // The last attempt does not count if the peer did not prove to be the service.
             var last = e.Status.DebugException is { } fault && ServiceChannel.IsUnproved(fault) ? 0 : 1;
             if (Volatile.Read(ref _count) > last)
                 SentBefore.Note(e);
         }
 
-        /// <summary>Notes one.</summary>
+        /// <summary>Counts an attempt.</summary>
         public void Add() => Interlocked.Increment(ref _count);
 
-        /// <summary>Takes one back, which cannot have arrived.</summary>
+        /// <summary>Takes back an attempt that cannot have arrived.</summary>
         public void Remove() => Interlocked.Decrement(ref _count);
 
         /// <summary>Begins a call of which these are noted.</summary>
@@ -821,7 +821,7 @@ public sealed partial class MinistryClient : IDisposable
             }
         }
 
-        // null: it is no refusal.
+        // null: the exception is no refusal.
         private static RefusedException? Refused(RpcException e, SentWrite? sent, Sendings sendings)
         {
             if (sent is not null)

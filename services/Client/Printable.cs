@@ -5,22 +5,23 @@ using Google.Protobuf.WellKnownTypes;
 
 namespace Ministries.Client;
 
-/// <summary>Messages that can be written as JSON, or in words, whatever is in them. No service has read what is sealed, and nobody a service's
-/// own words, so they may hold a time that is none: a formatter throws at it, and all that stands beside it could not be read either.
+/// <summary>Makes any message writable as JSON or in words. Sealed content and a service's own texts were checked by nobody, so they may
+/// hold an impossible time. A formatter would throw at that time, and the rest of the message could not be read either.
 /// </summary>
 internal static class Printable
 {
-    /// <summary>A time as .NET has it; null: there is none, or an impossible one.</summary>
+    /// <summary>A time as a .NET value; null: there is no time, or it is impossible.</summary>
     public static DateTimeOffset? At(Timestamp? time) => time is not null && IsTime(time) ? time.ToDateTimeOffset() : null;
 
-    /// <summary>Whether it can be written: at most 10,000 years, with nanoseconds of the same sign.</summary>
+    /// <summary>Whether a duration can be written: at most 10,000 years, with nanoseconds of the same sign.</summary>
     public static bool IsDuration(Duration duration) =>
         duration is { Seconds: >= -315_576_000_000 and <= 315_576_000_000, Nanos: >= -999_999_999 and <= 999_999_999 }
         && Math.Sign(duration.Seconds) * Math.Sign(duration.Nanos) >= 0;
 
-    /// <summary>A message without what cannot be written. <see cref="MinistryClient.FaultsOf"/> names that, of the message as it was.</summary>
-    /// <param name="message">The message. It stays as it is.</param>
-    /// <returns>The message itself, or a copy from which such times and durations are gone.</returns>
+    /// <summary>A message without its impossible times and durations. <see cref="MinistryClient.FaultsOf"/> names them in the original
+    /// message.</summary>
+    /// <param name="message">The message. It is not changed.</param>
+    /// <returns>The message itself, or a copy without such times and durations.</returns>
     public static IMessage Of(IMessage message)
     {
         if (!Clear(message, only: true))
@@ -34,7 +35,7 @@ internal static class Printable
     private static bool IsTime(Timestamp time) =>
         time is { Seconds: >= -62_135_596_800 and <= 253_402_300_799, Nanos: >= 0 and <= 999_999_999 };
 
-    // True: there was something to clear. Only: it is looked for, and stays.
+    // Clears impossible times and durations, and returns whether there were any. If <c>only</c> is true, it only looks for them.
     private static bool Clear(IMessage message, bool only)
     {
         var found = false;

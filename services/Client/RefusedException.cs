@@ -48,13 +48,13 @@ public sealed class RefusedException : RpcException
     /// <summary>After what time the service asks to be tried again; null: it does not.</summary>
     public TimeSpan? RetryAfter { get; }
 
-    /// <summary>Whether the write may be recorded although it is refused: the client had sent it before within the same call, the answer was
-    /// lost, and a service may refuse for this reason before it looks for the answer that it gave. Send the same object again to learn
-    /// it.</summary>
+    /// <summary>Whether the write may be recorded although it is refused. This is so if an earlier attempt of the same call lost its
+    /// answer, and a service may refuse for this reason before it looks up its earlier answer. Send the same object again to learn the
+    /// answer.</summary>
     public bool MayBeRecorded => SentBefore.Is(this) && !IsLastWord;
 
-    /// <summary>Whether this is the last word even on a write that an earlier attempt may have had recorded. A service may refuse what it
-    /// does not keep as an answer, and what is not granted, before it looks for the answer that it gave.</summary>
+    /// <summary>Whether this refusal also decides a write that an earlier attempt may have recorded. A service may refuse for want of a
+    /// grant, or for a reason that it does not keep as the answer, before it looks up its earlier answer.</summary>
     internal bool IsLastWord =>
         Reasons.Find(Reason) is { } reason and not (Errors.V1.Reason.Unspecified or Errors.V1.Reason.NotGranted) && Reasons.IsKept(reason);
 
@@ -105,15 +105,15 @@ public sealed class RefusedException : RpcException
     }
 }
 
-/// <summary>Says of what a write ended with whether the client had sent it before within the same call. The service may then have recorded it,
-/// whatever the last attempt came to.</summary>
+/// <summary>A mark on the exception that ends a write: the client had sent the write before within the same call. The service may then have
+/// recorded it, whatever the result of the last attempt.</summary>
 internal static class SentBefore
 {
     private const string Mark = "ministries.sent-before";
 
-    /// <summary>Notes it.</summary>
+    /// <summary>Sets the mark.</summary>
     public static void Note(RpcException e) => e.Data[Mark] = true;
 
-    /// <summary>Whether it was noted.</summary>
+    /// <summary>Whether the mark is set.</summary>
     public static bool Is(RpcException e) => e.Data.Contains(Mark);
 }

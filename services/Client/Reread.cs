@@ -106,7 +106,7 @@ internal static class FileTimes
     {
         if (!File.Exists(path))
             return default;
-        // Looking at the path would give the link's own time, so a secret renewed behind the link would go unnoticed.
+        // The path's own time would be that of the link, so a secret that is renewed behind the link would go unnoticed.
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
         return File.GetLastWriteTimeUtc(file);
     }

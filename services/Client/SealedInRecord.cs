@@ -14,8 +14,8 @@ namespace Ministries.Client;
 /// <param name="Beside">The position of the entry that the record names beside it; zero: it names none, or another entry.</param>
 internal sealed record SealedInRecord(IMessage Record, RecordType Kind, Sealed Sealed, string Path, string Name, ulong Beside)
 {
-    /// <summary>All that is sealed in records, however deep in a message. What is sealed in a record within another one belongs to the
-    /// inner record.</summary>
+    /// <summary>All sealed data in records, at any depth of a message. Data in a record within another record belong to the inner
+    /// record.</summary>
     public static IEnumerable<SealedInRecord> In(IMessage message) => In(message, null, null, "", 0);
 
     private static IEnumerable<SealedInRecord> In(IMessage message, IMessage? record, RecordType? kind, string path, ulong beside)

@@ -40,9 +40,9 @@ public sealed class Witness : IDisposable
     /// <summary>How many conflicts of a log are kept: 64. The first ones stay; later ones are counted and not kept.</summary>
     public const int MaxConflicts = 64;
 
-    /// <summary>How many unproved checkpoints of a log are kept: 64. A further one replaces one that is not greater than the checkpoint
-    /// cosigned last, because nothing will decide that one, or else one that has waited for <see cref="UnprovedLife"/>. So a flood cannot
-    /// drive out the others. When there is no place, that is reported once.</summary>
+    /// <summary>How many unproved checkpoints of a log are kept: 64. A further one replaces a checkpoint that is not greater than the one
+    /// cosigned last, because it can no longer be proved, or one that has waited for <see cref="UnprovedLife"/>. So a flood cannot drive
+    /// out the others. A full list is reported once.</summary>
     public const int MaxUnproved = 64;
 
     /// <summary>How long an unproved checkpoint keeps its place: 7 days.</summary>
@@ -147,7 +147,7 @@ public sealed class Witness : IDisposable
         {
             var kept = CheckpointOf(hash);
             var last = kept is null ? null : SignedNote.Read(kept)?.Tree;
-            // Without what it cosigned last, it must cosign nothing. Anybody can ask again, so this is reported once.
+            // A witness that has lost its last cosigned checkpoint must cosign nothing. Anybody can ask again, so this is reported once.
             if (kept is not null && last is null)
             {
                 if (_damaged.TryAdd(hash, true))

@@ -446,7 +446,7 @@ public static class Transfers
     };
 
     /// <summary>Confirms that the return took place. The power that holds the prisoner gives him back, and the transferring power takes
-    /// him. <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
+    /// him. <see cref="RuleContext.Asked"/> is custody's answer; null if custody gave none.</summary>
     public static readonly Rule<Transfer, ConfirmReturnRequest, ConfirmReturnResponse> ConfirmReturn = new(Record)
     {
         From = [State.Monitored, State.ReturnRequested, State.Closed],

@@ -23,8 +23,8 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
     /// <summary>How long a stream may last whose reader takes nothing, so that a write to him does not end.</summary>
     internal static readonly TimeSpan Longest = GatewayHost.StreamTime + Beat;
 
-    /// <summary>An event as CloudEvents 1.0 in JSON. One that this version cannot read has its bytes as <c>data_base64</c>: it keeps back none of
-    /// those after it.</summary>
+    /// <summary>An event as CloudEvents 1.0 in JSON. An event that this version cannot read has its bytes as <c>data_base64</c>, so it does
+    /// not hold up later events.</summary>
     public JsonObject ToJson(MirroredEvent e)
     {
         var json = new JsonObject
@@ -44,7 +44,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         return json;
     }
 
-    // null: its type is no event of this contract, or its bytes are not of that type, or they hold an impossible time.
+    // null: the type is no event of this contract, the bytes are not of that type, or they hold an impossible time.
     private static JsonObject? DataOf(MirroredEvent e)
     {
         try
@@ -113,7 +113,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         }
     }
 
-    // An earlier version kept whatever a service called an event. With a line feed in it, it would be lines of the stream.
+    // An earlier version kept any name that a service gave an event. A name with a line feed would make further lines of the stream.
     private static string NameOf(MirroredEvent e) => LedgerEntry.IsEventType(e.Type) ? $"event: {e.Type}\n" : "";
 
     // null: the stream ends. Its reader comes again, and is told why. While the database is away nothing comes.

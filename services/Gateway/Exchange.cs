@@ -134,7 +134,7 @@ internal sealed class Exchange
         return request;
     }
 
-    /// <summary>For what a write waits that somebody must mend; null: for nothing of the kind.</summary>
+    /// <summary>The fault that somebody must mend before the write is sent; null: there is none.</summary>
     public string? HindranceOf(OutboxStatus status) => _outbox.HindranceOf(status.Item.RequestId);
 
     /// <summary>The answer to a write. No service puts anything sealed into one.</summary>
@@ -183,7 +183,7 @@ internal sealed class Exchange
             throw new GatewayRefusedException(GatewayReason.BodyInvalid, "it must be a UUID in lower case", "request_id");
     }
 
-    // An opening tells all sides what the prisoner wishes, whatever the request, and whoever made it.
+    // An opening tells all sides what the prisoner wishes, in any request and from any caller.
     private static void DemandApprover(IMessage request, Caller caller, WishToShow? wish)
     {
         if (!caller.IsApprover && (wish is not null || MinistryClient.HasOpenings(request)))
@@ -239,8 +239,8 @@ internal sealed class Exchange
             await Wrap(service, (ShareSealedRequest)request, cancel);
     }
 
-    // Whoever misspells the scheme has sealed nothing. What is to be kept and sent as it came must be what only its recipients can read. Whether
-    // they can is the service's to say.
+    // A caller that misspells the scheme has sealed nothing, so its content must not be kept and sent as it is. The service checks whether
+    // the recipients can open sealed content.
     private static void DemandSealed(SealedPlace place)
     {
         if (place.Sealed.Scheme != Seals.Scheme)
@@ -255,7 +255,7 @@ internal sealed class Exchange
 
     private static bool IsToWrap(IMessage request) => request is ShareSealedRequest { Encapsulation.IsEmpty: true, Secret.IsEmpty: true };
 
-    // What only somebody who can open the datum can make.
+    // Adds the wrap, which only a participant that can open the datum can make.
     private async Task Wrap(string service, ShareSealedRequest request, CancellationToken cancel)
     {
         try
@@ -314,7 +314,7 @@ internal sealed class Exchange
                     async (service, method, get) =>
                         await ReadSealed(service, method, get, null, cancel) is { SeenTime: null } read
                             ? read.Message
-                            // Somebody may have left the case since, and must not be sealed to.
+                            // A participant may have left the case since, and must not get the content.
                             : throw new GatewayRefusedException(
                                 GatewayReason.ServiceUnreachable,
                                 $"{service} does not answer, so nobody knows to whom it is to be sealed now: name the recipients",

@@ -126,7 +126,7 @@ public static partial class GatewayHost
     /// <param name="started">Done once it has started.</param>
     /// <param name="error">Where a background service that failed for good is named, with the type of what failed.</param>
     /// <param name="cancel">Stops it.</param>
-    /// <exception cref="IOException">It cannot listen where it is told to.</exception>
+    /// <exception cref="IOException">The gateway cannot listen at the address.</exception>
     /// <returns>Whether it was told to stop; false: background work that nothing restarts has failed.</returns>
     public static async Task<bool> Run(Uri listen, WebApplication host, Func<Task> started, TextWriter error, CancellationToken cancel)
     {
@@ -149,14 +149,14 @@ public static partial class GatewayHost
     /// <param name="listen">Where it listens.</param>
     /// <param name="host">The host.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="IOException">It cannot listen there.</exception>
+    /// <exception cref="IOException">The host cannot listen at the address.</exception>
     internal static async Task StartAt(Uri listen, WebApplication host, CancellationToken cancel)
     {
         try
         {
             await host.StartAsync(cancel);
         }
-        // Kestrel itself says where another listens already; it passes on the rest, such as an address that the machine has not.
+        // Kestrel reports an address in use by itself. It passes on other errors, such as an address that the machine does not have.
         catch (SocketException e)
         {
             throw new IOException($"{listen} cannot be listened at: {e.Message}", e);

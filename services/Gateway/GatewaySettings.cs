@@ -206,7 +206,7 @@ public sealed record GatewaySettings
         PrivateFiles.MakeFolder(State);
     }
 
-    // The check of its health reads nothing else of the settings' addresses.
+    // The health check reads no other address of the settings.
     private void CheckListen() =>
         Demand(
             Listen is { IsAbsoluteUri: true, Scheme: "https" },
@@ -229,7 +229,7 @@ public sealed record MirrorSettings
     /// may name several servers, of which the primary is found. A password may stand in a file that it names (<c>Passfile</c>).</summary>
     public required string Connection { get; init; }
 
-    // Any keyword that sounds so: what cannot be read is told of later.
+    // Any keyword that looks like a password counts: an unreadable connection string is reported later.
     internal bool HasPassword =>
         Connection.Contains("password", StringComparison.OrdinalIgnoreCase)
         || Connection.Contains("pwd", StringComparison.OrdinalIgnoreCase);

@@ -153,7 +153,7 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
 
         private static IMessage Read(MessageDescriptor type, byte[] bytes)
         {
-            // Nobody could seal what is in a field of a later contract, and what somebody writes there in clear would be kept and sent as it is.
+            // This version cannot seal a field of a later contract. Clear text in such a field would be kept and sent as it is.
             if (WireWalk.Walk(type, bytes) is [var fault, ..])
                 throw Wrong($": {fault.Field}: {fault.Description}");
             try

@@ -12,7 +12,7 @@ namespace Ministries.Gateway;
 /// <param name="Writes">How many writes wait for it.</param>
 internal sealed record Hindrance(string Service, string Reason, string Remedy, DateTimeOffset Since, int Writes);
 
-/// <summary>The writes that wait for what somebody must mend. Safe for concurrent use.</summary>
+/// <summary>The writes that wait until somebody mends a fault. Safe for concurrent use.</summary>
 internal sealed class Hindrances
 {
     private readonly Lock _lock = new();

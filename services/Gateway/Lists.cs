@@ -11,7 +11,7 @@ internal static class Lists
     private const int Most = 200,
         Usual = 50;
 
-    // A record may have megabytes. So many are in memory at once, besides those on the page.
+    // The number of records in memory at once besides those on the page, since a record may have megabytes.
     private const int Together = 16;
 
     /// <summary>Reads a page.</summary>

@@ -105,7 +105,7 @@ internal sealed partial class Mirror : SupervisedService
         });
     }
 
-    // A page may have many megabytes, so a few are made at a time.
+    // A page may have many megabytes, so only a few are made at a time.
     private async Task<StoredRecord> List(
         string service,
         MethodDescriptor method,
@@ -359,7 +359,7 @@ internal sealed partial class Mirror : SupervisedService
             if (ledger.Header.Position < last && await Store.Has(service, ledger.Header.Position, cancel))
                 throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
             last = Math.Max(last, ledger.Header.Position + 1);
-            // Whoever read it has checked that nothing is missing before it.
+            // The reader has already checked that no entry before this one is missing.
             kept.GoOnFrom(ledger.Header, entry.Audience);
             read.Add(new MirroredEntry(entry, ledger));
             foreach (var id in IdsIn(ledger))
@@ -377,7 +377,7 @@ internal sealed partial class Mirror : SupervisedService
         );
         try
         {
-            // The records were not known before the last of them was read.
+            // Until the last record was read, the set was incomplete, so all get this time.
             await Store.Add(opening, read, [.. records.Values], kept, progress, _time.GetUtcNow(), cancel);
         }
         finally

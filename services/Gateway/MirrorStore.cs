@@ -289,7 +289,7 @@ internal sealed class MirrorStore : IDisposable
     /// <param name="records">The records, as they were seen after them.</param>
     /// <param name="numbers">The numbers of all entries so far.</param>
     /// <param name="progress">How far the ledger has come.</param>
-    /// <param name="seen">When the last of the records had been read: before that nobody knew all of them.</param>
+    /// <param name="seen">When the last of the records had been read; before that not all of them were known.</param>
     /// <param name="cancel">Ends it before it is committed.</param>
     /// <exception cref="MirrorBehindException">The database was opened anew since then, or is not as it was left.</exception>
     public async Task Add(
@@ -355,8 +355,8 @@ internal sealed class MirrorStore : IDisposable
         return rows.Select(r => r.Demand(_seals, head)).FirstOrDefault();
     }
 
-    /// <summary>The numbers of all records of a kind as they were known at a time, in the order in which the records were first seen. A record
-    /// that is seen later comes after them, so an index in this list stays.</summary>
+    /// <summary>The numbers of all records of a kind that were known at a time, in the order in which they were first seen. A record that
+    /// is seen later comes after them, so indexes in this list do not change.</summary>
     public async Task<IReadOnlyList<long>> NumbersOf(string method, DateTimeOffset time, CancellationToken cancel) =>
         (
             await Read(
@@ -373,8 +373,8 @@ internal sealed class MirrorStore : IDisposable
             )
         ).Rows;
 
-    /// <summary>Records by their numbers, in their order. What is read of them is in memory, so that is for few at once.</summary>
-    /// <exception cref="MirrorBehindException">One of them is not there any more.</exception>
+    /// <summary>Records by their numbers, in their order. All of them are held in memory, so ask for few at once.</summary>
+    /// <exception cref="MirrorBehindException">One of the records is no longer there.</exception>
     public async Task<IReadOnlyList<StoredRecord>> RecordsAt(IReadOnlyList<long> numbers, CancellationToken cancel)
     {
         if (numbers.Count == 0)

@@ -145,8 +145,8 @@ internal sealed class Openings(MinistryClient client, Mirror mirror)
         (@sealed.Scheme, @sealed.Content) = (PlainJson.SchemeOf(plain.Descriptor, fields), plain.ToByteString());
     }
 
-    /// <summary>Whether a field of an opened message is shown to no caller: the secret of a wish. Whoever has it can show anybody which
-    /// destinations the prisoner accepts. The gateway makes the openings, and compares the commitments, itself.</summary>
+    /// <summary>Whether a field of an opened message is shown to no caller: the secret of a wish. A holder of the secret can show anybody
+    /// which destinations the prisoner accepts. The gateway itself makes the openings and compares the commitments.</summary>
     public static bool IsKeptBack(MessageDescriptor type, string field) =>
         type == StatementContent.Descriptor && type.FindFieldByName(field)?.FieldNumber == StatementContent.WishSecretFieldNumber;
 

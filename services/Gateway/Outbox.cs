@@ -24,10 +24,10 @@ public enum OutboxState
     /// <summary>The service refused it.</summary>
     Refused,
 
-    /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong, or it failed
-    /// <see cref="Outbox.MostFailures"/> times. Whether the write is recorded is not known. The same request, sent to the gateway again, has the
-    /// same bytes sent again, and so learns it. A service may also refuse, before it looks for its old answer, what it recorded when its answer
-    /// was lost.</summary>
+    /// <summary>The service's answer proves nothing: its receipt or its log is wrong, or the service failed
+    /// <see cref="Outbox.MostFailures"/> times. It is not known whether the write is recorded. If the caller repeats the request to the
+    /// gateway, the same bytes are sent again, and the answer decides. This state also covers a refusal that the service may have given
+    /// before it looked up its earlier, lost answer.</summary>
     Unproved,
 }
 
@@ -86,7 +86,7 @@ internal sealed record OutboxStatus(
         && Reasons.Find(refused.Reason) is { } reason and not Reason.Unspecified
         && !Reasons.IsKept(reason);
 
-    /// <summary>Whether the same request id may bring it again, so that this is not the last word on it.</summary>
+    /// <summary>Whether a request with the same id may be sent again, so that this state is not final.</summary>
     public bool MayComeAgain => State == OutboxState.Unproved || IsMendable;
 }
 
@@ -145,7 +145,7 @@ internal sealed partial class Outbox : SupervisedService
         /// <summary>Whether nobody has begun to send it yet. It is asked once.</summary>
         public bool Begin() => !Interlocked.Exchange(ref _begun, true);
 
-        /// <summary>Whether an attempt before may have had it recorded: its answer was lost, or proved nothing.</summary>
+        /// <summary>Whether an earlier attempt may have recorded the write: its answer was lost, or proved nothing.</summary>
         public bool MayBeRecorded { get; set; }
 
         public TaskCompletionSource<OutboxStatus> Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -178,25 +178,25 @@ internal sealed partial class Outbox : SupervisedService
             ? Database.Time(time)
             : null;
 
-    /// <summary>For what writes wait that somebody must mend.</summary>
+    /// <summary>The faults that somebody must mend before the writes are sent.</summary>
     public IReadOnlyList<Hindrance> Hindrances => _hindrances.All;
 
-    /// <summary>For what of that kind a write waits; null: for nothing.</summary>
+    /// <summary>The fault that holds up a write; null: there is none.</summary>
     public string? HindranceOf(string requestId) => _hindrances.ReasonOf(requestId);
 
-    /// <summary>What is known of a write; null: nothing.</summary>
+    /// <summary>A write's status; null: the write is not known.</summary>
     public OutboxStatus? Find(string requestId) =>
         _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where request_id = @0", requestId)).FirstOrDefault();
 
-    /// <summary>Puts a write on the disk and begins to send it. Unless its request id is there: then nothing is written, except in the place of
-    /// one that was refused and can be mended.</summary>
+    /// <summary>Puts a write on the disk and begins to send it. If the request id is there already, nothing is written, unless the earlier
+    /// write was refused and can be mended: then the new write replaces it.</summary>
     /// <returns>The write that is there now.</returns>
     /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task<OutboxItem> Add(OutboxItem item)
     {
         if (await Begin(item, mayBeRecorded: false, c => Insert(c, item)))
             return item;
-        // On the disk there may still be the refused one that the first is about to replace.
+        // The disk may still hold the refused write that the first request is about to replace.
         return _waiting.TryGetValue(item.RequestId, out var first)
             ? item with
             {
@@ -205,8 +205,9 @@ internal sealed partial class Outbox : SupervisedService
             : Find(item.RequestId)?.Item ?? item;
     }
 
-    /// <summary>Begins to send an unproved write again, with the bytes that are on the disk: a service that recorded it gives its old answer, and
-    /// one that did not records it now. It waits since now. Nothing happens if it is not unproved any more.</summary>
+    /// <summary>Begins to send an unproved write again, with the bytes that are on the disk. A service that recorded it gives its old
+    /// answer; otherwise the service records it now. The write's waiting time begins anew. Nothing happens if the write is no longer
+    /// unproved.</summary>
     /// <exception cref="GatewayRefusedException">No more writes or bytes may wait, or the disk is full.</exception>
     public async Task Resume(OutboxItem item)
     {
@@ -226,7 +227,7 @@ internal sealed partial class Outbox : SupervisedService
         );
     }
 
-    // False: nothing was written, because the write waits already or the disk holds another state of it.
+    // Returns false if nothing was written, because the write waits already or the disk holds another state of it.
     private async Task<bool> Begin(OutboxItem item, bool mayBeRecorded, Func<SqliteConnection, bool> write)
     {
         Reserve(item);
@@ -311,8 +312,8 @@ internal sealed partial class Outbox : SupervisedService
         throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
     }
 
-    // Mine: what was put there for it, and is sent by nobody; null: another's is there. Whoever found it meanwhile waits for it, and is told
-    // what is on the disk.
+    // Frees the place of a write that will not be sent. <c>mine</c> is the pending write that this request added; null: another request's
+    // pending write is there. Requests that found it meanwhile wait for it, so they get the state that is on the disk.
     private void Release(OutboxItem item, Pending? mine)
     {
         Interlocked.Add(ref _bytes, -item.Bytes.Length);
@@ -484,7 +485,7 @@ internal sealed partial class Outbox : SupervisedService
         {
             // While the service is away, nobody knows whether it still refuses the gateway. But nobody else answers in its place any more.
             _hindrances.Remove(item.RequestId, RefusedException.From(e) is null ? NotProved : null);
-            // Without a connection ever, nothing was sent.
+            // If there was never a connection, nothing was sent.
             pending.MayBeRecorded |= _client.HasConnected(item.Service);
             LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
             return null;
@@ -509,8 +510,8 @@ internal sealed partial class Outbox : SupervisedService
 
     private OutboxStatus? NotAccepted(OutboxItem item, RpcException e)
     {
-        // The caller is refused, and not what was sent. Its caller may have been told that the write waits. The words are the contract's,
-        // not the service's.
+        // The service refuses this gateway as caller, not the write. The gateway's own caller may already know that the write waits, so the
+        // write goes on waiting. The advice is the contract's text, not the service's.
         var reason = Reasons.Find(RefusedException.From(e)?.Reason ?? "") is { } found and not Reason.Unspecified
             ? found
             : Reason.CallerUnknown;
@@ -525,8 +526,8 @@ internal sealed partial class Outbox : SupervisedService
 
     private OutboxStatus? Hidden(OutboxItem item, Pending pending, InvalidLogException e)
     {
-        // That passes, as for the mirror: the service gives the answer again, and it is verified when the log can be read again. If that
-        // does not pass, somebody must ask.
+        // An unreadable log usually becomes readable again, as for the mirror. Then the service repeats its answer and the answer can be
+        // verified. If the log stays unreadable, somebody must ask the operator.
         pending.MayBeRecorded = true;
         LogNotShown(_log, item.Service, item.RequestId, e.Message);
         return Hinder(
@@ -543,7 +544,7 @@ internal sealed partial class Outbox : SupervisedService
         return null;
     }
 
-    // The words are the contract's, not the service's.
+    // The name is the contract's, not the service's.
     private static string NameOf(RefusedException refused) =>
         Reasons.Find(refused.Reason) is { } reason and not Reason.Unspecified
             ? Reasons.NameOf(reason)
@@ -571,14 +572,15 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (RpcException e)
         {
-            // One call makes several attempts, and tells of the last one.
+            // One call makes several attempts and throws the exception of the last one.
             pending.MayBeRecorded |= SentBefore.Is(e);
             throw;
         }
     }
 
-    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again. What may come again is told
-    // after it, because its caller may send it at once, and must find it ended.
+    // Waiting requests get a final state before it is on the disk: after a crash, the same request gets the same answer again. They get a
+    // state that may be sent again only after it is on the disk, because a caller may repeat the request at once and must find the write
+    // ended.
     private void End(OutboxStatus status)
     {
         Interlocked.Add(ref _bytes, -status.Item.Bytes.Length);
@@ -588,7 +590,7 @@ internal sealed partial class Outbox : SupervisedService
             pending.Ended.TrySetResult(status);
     }
 
-    // While the disk takes nothing it stays there as one that waits, and would be sent again after a restart.
+    // While the disk takes no writes, the write stays there as waiting, and would be sent again after a restart.
     private async Task Keep(OutboxStatus status)
     {
         for (var pause = Shortest; !await IsKept(status); pause = pause * 2 < Longest ? pause * 2 : Longest)

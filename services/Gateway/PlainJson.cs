@@ -104,8 +104,8 @@ internal static class PlainJson
         return json;
     }
 
-    /// <summary>Writes what others made: a service's answer, or what was sealed. An impossible time in it is left out. Otherwise one such record
-    /// would keep back every page that it is on.</summary>
+    /// <summary>Writes a message that others made: a service's answer, or opened content. An impossible time in it is left out. Otherwise
+    /// one such record would make its whole page unreadable.</summary>
     public static JsonObject WriteRead(IMessage message) => Write(Printable.Of(message));
 
     // The parser reads only what was written here, so the two cannot disagree.
@@ -235,7 +235,7 @@ internal static class PlainJson
             return json.DeepClone();
         }
         var message = type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? ""));
-        // An impossible time is named among the faults. Without it the rest can be read.
+        // The faults name an impossible time. The rest is written without it.
         var plain = WriteRead(message);
         var about = new JsonObject
         {

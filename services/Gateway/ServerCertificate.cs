@@ -8,9 +8,9 @@ using Ministries.Ledger;
 namespace Ministries.Gateway;
 
 /// <summary>
-/// The certificate that the gateway shows: that of the settings, whose file is read again when it changes, or its own for this machine. It makes
-/// its own anew a month before the end, or if the clock says that it is not valid yet, also while it runs. Its callers trust the file in the
-/// state folder, and must read it again then.
+/// The certificate that the gateway shows: that of the settings, whose file is read again when it changes, or its own for this machine. The
+/// gateway renews its own certificate a month before its end, or if the certificate is not valid yet by the clock. It does so also while it
+/// runs. Its callers trust the file in the state folder, and must then read the file again.
 /// </summary>
 internal sealed class ServerCertificate
 {
@@ -26,9 +26,9 @@ internal sealed class ServerCertificate
     private readonly Reread<SslStreamCertificateContext> _read;
     private DateTimeOffset _looked;
 
-    /// <summary>Makes the gateway's own, unless the settings name one or there is one.</summary>
+    /// <summary>Makes the gateway's own certificate, unless the settings name one or the state folder has one.</summary>
     /// <exception cref="FormatException">The files hold no certificate with its key.</exception>
-    /// <exception cref="IOException">It cannot be written.</exception>
+    /// <exception cref="IOException">The certificate cannot be written.</exception>
     public ServerCertificate(GatewaySettings settings, TimeProvider time, Action<string> complain)
     {
         (_time, _complain) = (time, complain);
@@ -58,7 +58,7 @@ internal sealed class ServerCertificate
                     }
                     catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
                     {
-                        // It is shown until it ends, and made at another look.
+                        // The old certificate is shown until its end, and the next use tries again.
                         _complain($"{_file} must be made anew, and cannot be: {e.Message}");
                     }
                 return _read.Current;
@@ -79,11 +79,11 @@ internal sealed class ServerCertificate
     private bool IsOver(DateTimeOffset now)
     {
         using var certificate = X509CertificateLoader.LoadCertificateFromFile(_file);
-        // One that is not valid yet was made while the clock was ahead.
+        // A certificate that is not valid yet was made while the clock was ahead.
         return certificate.NotAfter.ToUniversalTime() - now < Before || certificate.NotBefore.ToUniversalTime() > now;
     }
 
-    // For this machine alone: whoever calls names the file, so no authority is needed.
+    // The certificate is for this machine alone. Callers name its file as trusted, so no authority is needed.
     private void Make(DateTimeOffset now)
     {
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);

@@ -65,16 +65,17 @@ public sealed class TokenFile
     /// <param name="roles">Its roles.</param>
     /// <returns>The token, which is shown this once.</returns>
     /// <exception cref="FormatException">A role is none, or the file holds what is no token.</exception>
-    /// <exception cref="IOException">It cannot be written, or another process has been changing it for 10 s.</exception>
+    /// <exception cref="IOException">The file cannot be written, or another process has held it for 10 s.</exception>
     public static string Add(string path, string name, IReadOnlyList<string> roles)
     {
-        // A process that reads the file while another adds to it would write it without the other's token. That token was shown, and would
-        // no longer count.
+        // Without the lock, a process that reads the file while another adds a token would write the file without that token. The token was
+        // already shown, but would not count.
         using var alone = Lock(path);
         return Write(path, File.Exists(path) ? Read(path).Select(t => t.Token) : [], name, roles);
     }
 
-    /// <summary>Makes a token and a file that lists it alone, in the place of any other. Nobody else may make the file.</summary>
+    /// <summary>Makes a token and a file that lists only this token, and replaces any earlier file. No other process may create the
+    /// file.</summary>
     /// <inheritdoc cref="Add"/>
     public static string Create(string path, string name, IReadOnlyList<string> roles) => Write(path, [], name, roles);
 
@@ -88,8 +89,8 @@ public sealed class TokenFile
         return token;
     }
 
-    // The file itself is replaced, so another beside it is held. It stays there: a process that deletes it could delete the one that
-    // another has just taken.
+    // The token file is replaced at each change, so the lock is a second file beside it. The lock file is never deleted: a process could
+    // delete the one that another process has just locked.
     private static FileStream Lock(string path)
     {
         for (var began = Stopwatch.GetTimestamp(); ; Thread.Sleep(10))

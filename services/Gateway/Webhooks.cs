@@ -82,8 +82,8 @@ internal sealed partial class Webhooks : SupervisedService
 
     /// <summary>A page of a webhook's dead letters, at most 200, in the order in which they were set aside.</summary>
     /// <param name="webhook">The webhook.</param>
-    /// <param name="after">Where the page before ended (<see cref="DeadLetterPage.Next"/>), whether or not that one is a dead letter still; null:
-    /// the first page.</param>
+    /// <param name="after">Where the previous page ended (<see cref="DeadLetterPage.Next"/>), even if that letter is no longer a dead
+    /// letter; null: the first page.</param>
     /// <returns>null: there is no such webhook.</returns>
     /// <exception cref="GatewayRefusedException">No page ended there.</exception>
     public DeadLetterPage? DeadLetters(string webhook, string? after = null)

@@ -79,7 +79,7 @@ internal static class KeyFile
             throw new KeyFileExposedException(file.Path, mode, $"chmod 600 {file.Path}");
     }
 
-    // The owner's id. The runtime has no call for it. The structure of statx is the same on every processor (statx(2)).
+    // The owner's id. The runtime offers no call for it. The structure of statx is the same on every processor (statx(2)).
     private static uint? OwnerOf(SafeFileHandle file)
     {
         if (!OperatingSystem.IsLinux())

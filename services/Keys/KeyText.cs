@@ -52,7 +52,7 @@ public static class KeyText
             key.ReadInteger();
             if (key.ReadSequence().ReadObjectIdentifier() is var algorithm && algorithm != Ed25519)
                 throw new FormatException($"the key is of the algorithm {algorithm}, and Ed25519 ({Ed25519}) is needed");
-            // These are parts of the given bytes, where ReadOctetString would leave copies that nobody zeroes.
+            // These spans are parts of the given bytes. ReadOctetString would leave copies that nobody zeroes.
             if (
                 !key.TryReadPrimitiveOctetString(out var inner)
                 || !new AsnReader(inner, AsnEncodingRules.DER).TryReadPrimitiveOctetString(out var found)

@@ -255,8 +255,8 @@ internal sealed class TokenAgreement : IKeyAgreement
     {
         if (other.Length != 32 || secret.Length != 32)
             throw new ArgumentException("Public keys and secrets have 32 bytes.", nameof(other));
-        // Tokens differ in what they answer to a point of low order. A random key in this process finds it first, because such a point
-        // gives no key a secret.
+        // Tokens answer differently to a point of low order. So a random key in this process tries the point first: such a point gives no
+        // secret with any key.
         using (var any = SharedWith(other))
             if (any is null)
                 return false;

@@ -477,7 +477,7 @@ public static class Run
         );
     }
 
-    // D16: a reader that is no recipient reads no word of it, and neither does whoever holds the services' files.
+    // D16: neither a reader that is no recipient nor a holder of the services' files can read any of the sealed content.
     private static void CheckSealed(Timeline timeline, IReadOnlyList<SealedView> views, DatabaseDump? dump)
     {
         timeline.Verify(

@@ -86,7 +86,7 @@ internal sealed class Connection : IDisposable
     /// <summary>Where everything else goes.</summary>
     public Screen Error { get; }
 
-    /// <summary>Where a person is shown what he is asked.</summary>
+    /// <summary>The screen on which a person is asked.</summary>
     public Screen Asking => _asking.Value;
 
     /// <summary>How the answer is written.</summary>
@@ -157,8 +157,9 @@ internal sealed class Connection : IDisposable
     /// <summary>Who says a setting; empty: nobody.</summary>
     public string SourceOf(string name, Option<string>? option = null) => Said(name, option).Source;
 
-    /// <summary>What options and variables say of the caller of a service and the service's addresses, as options with a space before each: for
-    /// a line that does the same in another shell. What the profile says, it says there too.</summary>
+    /// <summary>The caller of a service and the service's addresses, where options and variables give them, as options with a space before
+    /// each. They complete a command line that does the same in another shell. Values of the profile are left out, because the profile
+    /// applies there too.</summary>
     /// <param name="service">The service.</param>
     /// <param name="participant">The participant that must call; empty: the one that calls now.</param>
     public string OptionsFor(string service, string participant)

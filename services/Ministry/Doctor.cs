@@ -362,7 +362,7 @@ internal sealed class Doctor(Connection connection)
         }
     }
 
-    // The folder; where it is not there, the nearest above it, in which it is made with the first receipt.
+    // The folder. If it does not exist, the nearest existing folder above it, in which it is made with the first receipt.
     private static string Nearest(string folder)
     {
         var nearest = Path.GetFullPath(folder);

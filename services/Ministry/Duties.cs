@@ -76,7 +76,7 @@ internal static class Duties
                 Printable.At(commitment.Terms.DueTime),
                 commitment.Sayings.Select(s => (ulong?)s.Position).Max()
             );
-            // The side to which it is owed says that it was kept; a request for a transfer counts by itself.
+            // The side to which the commitment is owed records that it was kept. A request for a transfer counts by itself.
             if (commitment.State == CommitmentState.Overdue)
                 foreach (var side in call.Sides.Where(s => s.Participant != commitment.Terms.Participant))
                     yield return new(
@@ -194,7 +194,7 @@ internal static class Duties
 
     private static IEnumerable<Duty> OfAccess(Access access)
     {
-        // No decision is owed after the end of custody, nor by a power that held him before.
+        // No decision is owed after the end of custody, nor by a former power.
         if (access is { State: AccessState.Requested, DecisionDueTime: not null })
             yield return new(
                 access.Id,

@@ -201,7 +201,7 @@ internal static class EvidenceText
         yield return "what happened after the last entry here, who the officials are by name, and what is sealed";
     }
 
-    // Its exporter need not show an entry's numbers. So without them he may have left out entries.
+    // The exporter need not show an entry's numbers. Where they are missing, entries may have been left out.
     private static IEnumerable<string> NotComplete(EvidenceReport report)
     {
         if (report.Head!.Case.Length == 0)

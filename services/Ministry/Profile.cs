@@ -62,7 +62,7 @@ internal sealed class Profile
         var file = new JsonObject();
         if (File.Exists(path))
         {
-            // Whoever can write it decides whose keys sign and which addresses are called.
+            // A user who can write the profile decides whose keys sign and which addresses are called.
             if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(path) & OthersWrite) != 0)
                 throw new FormatException($"others can write {path}: chmod go-w {path}");
             file = ReadFile(path);

@@ -83,8 +83,8 @@ internal static class RewrapCommand
         return work.Left == 0 ? ExitCodes.Done : ExitCodes.WasRefused;
     }
 
-    // Whether there is nothing for the caller, as far as the ledger's own entries do not say otherwise. What is destroyed on a wrong word is
-    // lost for ever.
+    // Whether there is no datum for the caller. The ledger's own entries count more than the service's refusal, because a key that is
+    // destroyed by mistake is lost for ever.
     private static bool IsNone(RefusedException refused, SealedSign sign) =>
         refused.Reason == "NOT_FOUND" && sign is SealedSign.None or SealedSign.Gone
         || refused.Reason == "SEALED_ERASED" && sign != SealedSign.Named;

@@ -37,7 +37,7 @@ internal static class SealedMessages
     {
         foreach (var (faulty, what) in MinistryClient.FaultsOf(message, fields))
             screen.Paragraph($"not as the contract declares it: {faulty} {what}", indent, Style.Warning);
-        // Of what was not opened nothing is known, not even a no.
+        // Fields that were not opened are unknown: they do not mean "no".
         string[] unknown = fields is null
             ? []
             : [.. message.Descriptor.Fields.InFieldNumberOrder().Where(f => !fields.Contains((uint)f.FieldNumber)).Select(f => f.Name)];

@@ -75,7 +75,7 @@ internal static class SentCommand
         {
             screen.Line(new Span(write.Id, Style.Bold), $"  {write.Service} {write.Verb}");
             screen.Paragraph($"sent {screen.Time(write.Time)}", 2, Style.Dim);
-            // In one line, so that it can be copied.
+            // One line, so that it can be copied.
             screen.Line("  ", new Span($"again: {Again(connection, write)}", Style.Dim));
         }
         return ExitCodes.Done;

@@ -8,7 +8,8 @@ internal sealed record Shell
     /// <summary>The value of an environment variable; null: it is not set.</summary>
     public required Func<string, string?> Variable { get; init; }
 
-    /// <summary>Standard input. .NET changes the mode of a terminal when it first opens it, so that is done only when something is read.</summary>
+    /// <summary>Standard input. .NET changes a terminal's mode when it opens the input, so the input is opened only when it is
+    /// read.</summary>
     public required Func<TextReader> Input { get; init; }
 
     /// <summary>All of standard input, for a value that is read from it; null: that of <see cref="Input"/>.</summary>
@@ -21,7 +22,8 @@ internal sealed record Shell
     /// <summary>Where a person answers, if that is not standard input: that may hold a value.</summary>
     public Func<TextReader>? Person { get; init; }
 
-    /// <summary>Where a person is shown what he is asked, if that is not standard error: it may go into a file.</summary>
+    /// <summary>The terminal on which a person is asked; null: standard error. Standard error may go into a file, so it does not always
+    /// serve.</summary>
     public Func<TextWriter>? Asking { get; init; }
 
     /// <summary>Whether standard output is a terminal; of <see cref="ForErrors"/>, whether standard error is one.</summary>
@@ -87,8 +89,7 @@ internal sealed record Shell
         Task.Run(() => WholeInput is { } whole ? whole(cancel) : Task.FromResult(Input().ReadToEnd()), CancellationToken.None)
             .WaitAsync(cancel);
 
-    // The terminal of the session, at which a person may sit though standard input comes from elsewhere, or standard error goes elsewhere;
-    // null: there is none.
+    // The terminal of the session; null: there is none. A person may sit there even if standard input or standard error is redirected.
     private static Func<FileStream>? Session(FileAccess access)
     {
         const string Terminal = "/dev/tty";

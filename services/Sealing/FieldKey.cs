@@ -3,8 +3,8 @@ using System.Security.Cryptography;
 
 namespace Ministries.Sealing;
 
-/// <summary>The key of one sealed field. Whoever has it opens that field and no other, and sees from the commitment in the signed content
-/// that it is the one that the sender used. Zeroed when disposed of.</summary>
+/// <summary>The key of one sealed field. Its holder can open that field and no other. The commitment in the signed content shows that it is
+/// the key that the sender used. Zeroed when disposed of.</summary>
 public sealed class FieldKey : IDisposable
 {
     /// <summary>The size of a field key with its number.</summary>

@@ -63,8 +63,8 @@ internal static class MLKem768
         CryptographicOperations.ZeroMemory(EncodingOf(key));
     }
 
-    // The library hands out copies only, so its private fields are used. If a version of the library names them differently, this fails,
-    // and so do the tests.
+    // The library returns only copies, which cannot be zeroed, so its private fields are used. If a version of the library names them
+    // differently, this fails, and so do the tests.
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "m_seed")]
     private static extern ref byte[] SeedOf(MLKemPrivateKeyParameters key);
 

@@ -79,7 +79,7 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
     {
         var readable = Readable.Check(@sealed, expected, message);
         using var secret = Unwrap(readable, added);
-        // Nobody may be handed a secret that then opens nothing.
+        // A recipient must not be given a secret that opens nothing.
         readable.CheckCommitments(secret);
         return secret.Wrap(recipient) ?? throw Invalid(expected, recipient);
     }
@@ -303,8 +303,8 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
             ?? throw readable.Fault(SealFault.KeyUnknown, $"it is sealed to the key {wrap.KeyId} of {participant}, which is not here.");
     }
 
-    // The secret from the wrap. A wrap that was made for another participant, content or place does not open. Whether the secret is that of
-    // the fields is seen from their commitments.
+    // The secret from the wrap. A wrap that was made for another participant, content or place does not open. The commitments show whether
+    // the secret is that of the fields.
     private RecordSecret Unwrap(Readable readable, SealedKey? added)
     {
         var wrap = added ?? readable.WrapFor(participant);

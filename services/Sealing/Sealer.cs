@@ -68,7 +68,7 @@ public static class Sealer
             throw new SealException(SealFault.BadRecipients, context.Field, "a recipient is named twice.");
     }
 
-    // However deep a field is that is not known, nobody who opens the message accepts it.
+    // No recipient accepts a message with an unknown field, at any depth.
     private static bool IsKnown(MessageDescriptor type, byte[] bytes)
     {
         var known = type.Parser.WithDiscardUnknownFields(true).ParseFrom(bytes).ToByteArray();

@@ -5,7 +5,7 @@ namespace Ministries.Sealing;
 
 /// <summary>The KEM X-Wing (draft-connolly-cfrg-xwing-kem; 0x647A in HPKE): ML-KEM-768 and X25519, joined by SHA3-256. It is secure while
 /// one of the two is.</summary>
-/// <remarks>The draft goes on with a point of low order. Here such a point is refused, and there is no shared secret.</remarks>
+/// <remarks>The draft accepts a point of low order. This code refuses it and returns no shared secret.</remarks>
 public static class XWing
 {
     /// <summary>The size of a private key, which is a seed.</summary>

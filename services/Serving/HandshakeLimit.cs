@@ -10,8 +10,8 @@ namespace Ministries.Serving;
 /// <param name="reject">Ends the connection.</param>
 public sealed class HandshakeLimit(int most, Action<ConnectionContext> reject)
 {
-    /// <summary>How many bytes are enough for every honest peer: 8.5 KiB. Four certificates need 6.8 KiB with RSA keys of 4096 bits, and
-    /// 2.7 KiB with P-256 or Ed25519. A client that offers a post-quantum key exchange needs 1.2 KiB more.</summary>
+    /// <summary>The number of bytes that is enough for every honest peer: 8.5 KiB. Four certificates need 6.8 KiB with RSA keys of 4096
+    /// bits, and 2.7 KiB with P-256 or Ed25519. A client that offers a post-quantum key exchange needs 1.2 KiB more.</summary>
     public const int Standard = 17 << 9;
 
     /// <summary>Before TLS: begins to count.</summary>

@@ -2,7 +2,7 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Ministries.Serving;
 
-/// <summary>Limits the connections of strangers to a listener. When there is one more than there may be, another is closed
+/// <summary>Limits the connections of strangers to a listener. If there is one too many, another one is closed
 /// (<see cref="Newcomers{T}"/>), so that nobody can shut others out by holding connections.</summary>
 /// <param name="most">How many there may be.</param>
 /// <param name="mostOfAddress">How many of them may be of one address.</param>
@@ -39,7 +39,7 @@ public sealed class StrangersLimit(int most, int mostOfAddress)
             }
         };
 
-    /// <summary>Its owner has become known, so it no longer counts as a stranger's.</summary>
+    /// <summary>The peer has identified itself, so its connection no longer counts as a stranger's.</summary>
     /// <returns>False: it had none.</returns>
     public bool Release(ConnectionContext connection)
     {

@@ -247,7 +247,7 @@ public sealed class TrustedAgreement
                     return _agreement;
                 try
                 {
-                    // It counts at once, even where it cannot be kept, because it may revoke a key.
+                    // The new version counts at once, even if it cannot be stored, because it may revoke a key.
                     if (AgreementFile.Next(_path, _agreement.Agreement, _time.GetUtcNow(), out var waits) is { } next)
                         (_agreement, _unkept) = (next, _folder is not null);
                     if (_unkept)

@@ -215,7 +215,8 @@ public static class AgreementVersions
                 : null;
     }
 
-    /// <summary>Checks that a version follows from the one before and is signed by those whom it affects; null: both are so.</summary>
+    /// <summary>Checks that a version follows from the previous one and is signed by the participants that it affects; null: no
+    /// fault.</summary>
     /// <param name="previous">The version before; null: the first that is seen, which everybody in it signs.</param>
     /// <param name="next">The version.</param>
     /// <param name="at">When it is taken over: its signatures' keys must be valid then.</param>

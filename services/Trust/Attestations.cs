@@ -62,8 +62,8 @@ public static class Attestations
         return vouched;
     }
 
-    /// <summary>Signs a request to attest a statement, in the name of its actor. Whoever signs has first read what is sealed in it, made
-    /// its commitments again and computed its digest himself.</summary>
+    /// <summary>Signs a request to attest a statement, in the name of its actor. The signer must first have read the sealed content,
+    /// recomputed its commitments and computed its digest himself.</summary>
     /// <param name="request">The request, with its role and actor.</param>
     /// <param name="digest">The digest of the statement (<see cref="StatementDigests"/>).</param>
     /// <param name="trustDomain">The agreement's trust domain.</param>

@@ -8,9 +8,9 @@ namespace Ministries.Trust;
 /// without gaps, and an entry's header commits to its numbers. So an entry that is left out between two others leaves a gap. Entries after
 /// the last one that was shown cannot be checked: only others' receipts show that they exist.
 /// </summary>
-/// <param name="fromStart">True where the entries are read from position 0. Otherwise the first number of an audience is taken as it
+/// <param name="fromStart">True if the entries are read from position 0. Otherwise the first number of an audience is taken as it
 /// is.</param>
-/// <param name="case">The case, where the entries of one case alone are read. Only its audiences are judged then.</param>
+/// <param name="case">The case, if only the entries of one case are read. Then only its audiences are judged.</param>
 public sealed class Completeness(bool fromStart, string @case = "")
 {
     private readonly Dictionary<string, (ulong Number, ulong Position)> _last = [];

@@ -187,7 +187,8 @@ public sealed class Authorities : IDisposable
         }
     }
 
-    // Whether the peer sent no more than a chain has, and no key that is too large to verify with; and what it sent beside the certificate.
+    // Whether the peer sent no more certificates than a chain has and no key that is too large to verify with. Also returns the
+    // certificates that it sent beside its own.
     private static bool IsShort(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, out X509Certificate2[] others)
     {
         others = [.. sent.Where(s => !s.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span)).Take(MaxChain)];

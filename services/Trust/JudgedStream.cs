@@ -2,7 +2,7 @@ namespace Ministries.Trust;
 
 /// <summary>A connection on which nothing more is sent once its peer's certificate is no longer accepted.</summary>
 /// <param name="inner">The connection.</param>
-/// <param name="check">Throws where the certificate is no longer accepted. It runs before each write.</param>
+/// <param name="check">Throws if the certificate is no longer accepted. It runs before each write.</param>
 internal sealed class JudgedStream(Stream inner, Action check) : Stream
 {
     public override bool CanRead => inner.CanRead;

@@ -109,8 +109,7 @@ public static class ServiceChannel
                     : throw new AuthenticationException($"{participant} has not proved who it is"),
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,
-            // Together 5 s, checked each second. Within that time it is noticed that a peer is gone or cut off, even if it closed no
-            // connection.
+            // Together 5 s, checked each second. Within that time the loss of a peer is noticed, even if the peer closed no connection.
             KeepAlivePingDelay = TimeSpan.FromSeconds(2),
             KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
@@ -126,7 +125,7 @@ public static class ServiceChannel
         for (var e = fault; e is not null; e = e.InnerException)
             if (
                 e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }
-                // A message that cannot be parsed arrived whole, although the library's exception for it is an IOException too.
+                // A message that cannot be parsed did arrive whole, although the library's exception for it is an IOException too.
                 || e is IOException and not (HttpProtocolException or InvalidProtocolBufferException)
             )
                 return true;
@@ -191,7 +190,7 @@ public static class ServiceChannel
         private readonly TimeProvider _time;
         private volatile Judgement _last;
 
-        // By which version it was judged last, and until when it holds; null: it is not accepted.
+        // The authorities by which the certificate was last judged, and the identity found; null: not accepted.
         private sealed record Judgement(Authorities By, Identity? Identity);
 
         private PeerCertificate(
@@ -216,7 +215,7 @@ public static class ServiceChannel
                 return null;
             var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
             var sent = chain?.ChainPolicy.ExtraStore ?? [];
-            // The handshake disposes of its own certificates, so those that are accepted are copied: a few at most.
+            // The handshake disposes of its certificates, so the accepted ones are copied. There are few.
             if (IdentityOf(participant, presented, sent, authorities, time.GetUtcNow()) is { } identity)
                 return new(
                     participant,
@@ -229,9 +228,9 @@ public static class ServiceChannel
             return null;
         }
 
-        /// <summary>Judges it again where the version is another one, or the certificate may have expired.</summary>
-        /// <exception cref="IOException">It is no longer accepted. To the caller the connection is lost, so another one is made, whose peer must
-        /// prove who it is.</exception>
+        /// <summary>Judges the certificate again if the agreement's version has changed, or the certificate may have expired.</summary>
+        /// <exception cref="IOException">The certificate is no longer accepted. The caller treats the connection as lost and makes a new
+        /// one, whose peer must prove its identity.</exception>
         public void Check(Authorities authorities)
         {
             var (last, now) = (_last, _time.GetUtcNow());

@@ -6,10 +6,10 @@ using Ministries.Ledger.V1;
 namespace Ministries.Trust;
 
 /// <summary>
-/// Checks a request's bytes before they are trusted, because what a signature covers must read in one way only, for every reader and in
-/// every language. It refuses unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not
-/// UTF-8 and bytes that end too early. It also refuses numbers that are too large for the field's type, because readers cut them off in
-/// different ways. Any field order and explicit default values are fine.
+/// Checks a request's bytes before they are trusted, because every reader, in every language, must read signed bytes in the same way. It
+/// refuses unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not UTF-8 and bytes
+/// that end too early. It also refuses numbers that are too large for the field's type, because readers cut them off in different ways. Any
+/// field order and explicit default values are fine.
 /// </summary>
 public static class WireWalk
 {
@@ -181,7 +181,7 @@ public static class WireWalk
         && wire == WireFormat.WireType.LengthDelimited
         && WireTypeOf(field) != WireFormat.WireType.LengthDelimited;
 
-    // Whether the bytes hold elements and nothing else, and whether each element is a number that the field's type has.
+    // Whether the bytes hold only elements, each a number in the range of the field's type.
     private static bool IsPacked(FieldDescriptor field, ReadOnlySpan<byte> elements, WireFormat.WireType type, out bool fits)
     {
         fits = true;

@@ -8,7 +8,7 @@ namespace Ministries.Ministry;
 /// <summary>Writes answers in the form that was asked for.</summary>
 internal static class Answers
 {
-    /// <summary>A message as JSON, with the contract's own names. A time that is none is left out.</summary>
+    /// <summary>A message as JSON, with the contract's own names. An impossible time is left out.</summary>
     public static JsonNode InJson(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(Printable.Of(message)))!;
 
     /// <summary>Writes one message.</summary>

@@ -13,11 +13,11 @@ namespace Ministries.Ministry;
 /// <param name="whole">Whether bytes are shown whole.</param>
 internal sealed class Fields(Screen screen, bool whole)
 {
-    // What stands before each line of a long text, and the fewest columns that are left for it, which hold the widest letter.
+    // The mark before each line of a long text, and the fewest columns that are left for the text, enough for the widest letter.
     private const string Mark = "| ";
     private const int Least = 2;
 
-    /// <summary>Writes a message's fields that have a value or are withheld, and the no of those that a caller gives.</summary>
+    /// <summary>Writes a message's fields that have a value or are withheld, and also each "no" that a caller gives.</summary>
     /// <param name="message">The message.</param>
     /// <param name="indent">The spaces before each line.</param>
     /// <param name="without">The names of fields that are not shown.</param>
@@ -80,11 +80,11 @@ internal sealed class Fields(Screen screen, bool whole)
                 _ => false,
             };
 
-    // A no that somebody gives is what he decides, and is signed as a yes is. What a record says of itself stands only where it is so.
+    // A caller's "no" is a decision, and is signed as a "yes" is. A record's own flag is shown only if it is true.
     private static bool IsNo(FieldDescriptor field) =>
         field is { FieldType: FieldType.Bool, IsRepeated: false, HasPresence: false } && Flag.IsGiven(field);
 
-    // Messages that are read best in one line. A text with translations is not one of them: each is signed with it.
+    // Whether messages are best read in one line. A text with translations is not: each translation is signed and must be seen.
     private static bool IsLine(FieldDescriptor field, IList values) =>
         field.FieldType != FieldType.Message
         || field.IsMap
@@ -105,8 +105,8 @@ internal sealed class Fields(Screen screen, bool whole)
             screen.Line(new Span(before + " ", Style.Dim), value);
             return;
         }
-        // Long texts go on beneath. A terminal would break them where it likes, and one of others could then pose as the next field. So each
-        // line has a mark before it, which no field has.
+        // Long texts continue below. If the terminal broke the lines, a text could pose as the next field. So each line begins with a mark
+        // that no field has.
         screen.Line(new Span(before, Style.Dim));
         var margin = $"{new string(' ', indent + 2)}{Mark}";
         var width = Math.Max(columns - margin.Length, Least);
@@ -119,7 +119,8 @@ internal sealed class Fields(Screen screen, bool whole)
     {
         while (Screen.ColumnsOf(word) > width)
         {
-            // What is cut ends with a sign that says so. With the space, the word is always cut, and only the sign is taken away.
+            // A cut text ends with a sign. The added space makes sure that the word is always cut, so removing the last character removes
+            // only the sign.
             var piece = Screen.Cut(word + " ", width + 1)[..^1];
             yield return piece;
             word = word[piece.Length..];
@@ -155,7 +156,7 @@ internal sealed class Fields(Screen screen, bool whole)
             _ => Terminal.Line(Convert.ToString(value, CultureInfo.InvariantCulture)!),
         };
 
-    // Whoever writes what others made may meet a time that is none.
+    // A message that others made may hold an impossible time.
     private string TimeOf(Timestamp time) => Printable.At(time) is { } at ? screen.Time(at) : "not a time";
 
     private static string OfDate(PartialDate date)

@@ -41,8 +41,8 @@ internal sealed class Screen(TextWriter output, Shell shell)
     /// <summary>The sign for what the reader may not see.</summary>
     public const string Withheld = "·";
 
-    // Some signs among them need one column in some terminals: a line that is broken early does no harm, and one that a terminal breaks by
-    // itself could pose as two.
+    // Some of these characters need one column in some terminals. A line that is broken early does no harm, but a line that the terminal
+    // breaks could pose as two.
     private static readonly (int From, int To)[] WideRanges =
     [
         (0x1100, 0x115F),
@@ -68,13 +68,13 @@ internal sealed class Screen(TextWriter output, Shell shell)
         (0x20000, 0x3FFFD),
     ];
 
-    /// <summary>That to which a verb writes its answer.</summary>
+    /// <summary>The screen for a verb's answer.</summary>
     public static Screen Of(ParseResult result) => new(result.InvocationConfiguration.Output, Shell.Of(result));
 
-    /// <summary>That to which a verb writes what is not its answer.</summary>
+    /// <summary>The screen for all other output of a verb.</summary>
     public static Screen ErrorOf(ParseResult result) => new(result.InvocationConfiguration.Error, Shell.Of(result).ForErrors);
 
-    /// <summary>In what it is.</summary>
+    /// <summary>The shell of this screen.</summary>
     public Shell Shell => shell;
 
     /// <summary>Writes a line.</summary>

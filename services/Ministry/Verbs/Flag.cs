@@ -69,7 +69,7 @@ internal sealed record Flag(IReadOnlyList<FieldDescriptor> Path, IReadOnlyList<s
     /// <summary>Whether a field of a request must be set.</summary>
     public static bool IsRequiredField(FieldDescriptor field) => Behaviors(field).Contains(FieldBehavior.Required);
 
-    /// <summary>Whether whoever makes a message gives the field, as the contract says of what is in requests and of what is sealed.</summary>
+    /// <summary>Whether the author of a message gives the field. The contract declares this for requests and for sealed content.</summary>
     public static bool IsGiven(FieldDescriptor field) => Behaviors(field).Any(b => b is FieldBehavior.Required or FieldBehavior.Optional);
 
     /// <summary>Whether only the services set a field.</summary>

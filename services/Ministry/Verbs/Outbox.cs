@@ -31,7 +31,7 @@ internal static class Outbox
     public static void Forget(Connection connection, string id) => File.Delete(PathOf(connection, id));
 
     /// <summary>The write of this id; null: none waits.</summary>
-    /// <exception cref="FormatException">It is of another method or another participant, or the id is none.</exception>
+    /// <exception cref="FormatException">The write is of another method or another participant, or the id is not valid.</exception>
     public static IMessage? Find(Connection connection, TypedVerb verb, string id)
     {
         if (!Waits(connection, id))
@@ -39,7 +39,7 @@ internal static class Outbox
         var sent = Read(connection, id);
         if (sent.Method != Contract.NameOf(verb.Method) || sent.Service != verb.Service)
             throw new FormatException($"--request-id {id} is that of a {sent.Method} at {sent.Service}");
-        // Several participants may keep their writes in one folder. A later one must not send as his own what another wrote.
+        // Several participants may keep their writes in one folder. One must not send another's write as its own.
         if (sent.Participant.Length > 0 && sent.Participant != connection.As)
             throw new FormatException($"--request-id {id} is that of a write of {sent.Participant}, not of {connection.As}");
         return verb.Method.InputType.Parser.ParseFrom(sent.Request);
@@ -69,11 +69,11 @@ internal static class Outbox
             : [];
 
     /// <summary>The command that sends a write again, wherever it is run.</summary>
-    /// <param name="connection">What says where the write is kept, and where its service is.</param>
+    /// <param name="connection">The connection, which knows the folder of the write and the service's address.</param>
     /// <param name="service">The service.</param>
     /// <param name="verb">The verb, such as <c>log-call</c>.</param>
     /// <param name="id">The write's request id.</param>
-    /// <param name="participant">Whose write it is; empty: that is not known.</param>
+    /// <param name="participant">The participant whose write it is; empty: not known.</param>
     public static string Again(Connection connection, string service, string verb, string id, string participant) =>
         $"ministry {service} {verb} --request-id {id}{connection.OptionsFor(service, participant)}";
 
@@ -106,7 +106,7 @@ internal static class Outbox
 /// <param name="Id">Its request id.</param>
 /// <param name="Service">The service.</param>
 /// <param name="Method">The method's full name.</param>
-/// <param name="Participant">Whose write it is; empty: an earlier version kept it, and did not note that.</param>
+/// <param name="Participant">The participant whose write it is; empty: an earlier version kept the write without noting it.</param>
 /// <param name="Request">The request's bytes.</param>
 /// <param name="Time">When it was sent first.</param>
 internal sealed record SentWrite(string Id, string Service, string Method, string Participant, ByteString Request, DateTimeOffset Time)

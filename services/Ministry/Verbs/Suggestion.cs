@@ -1,9 +1,9 @@
 namespace Ministries.Ministry;
 
-/// <summary>What somebody may have meant.</summary>
+/// <summary>Suggests the name that a user may have meant.</summary>
 internal static class Suggestion
 {
-    /// <summary>Of some names, that which is nearest to one that is none of them; null: none is near.</summary>
+    /// <summary>The known name that is nearest to an unknown one; null: none is near.</summary>
     public static string? Nearest(string name, IEnumerable<string> names) =>
         names
             .Select(n => (Name: n, Steps: Steps(name.ToLowerInvariant(), n.ToLowerInvariant())))

@@ -65,7 +65,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());
     }
 
-    // A write that was sent and not answered is sent again as it was.
+    // A write that was sent and not answered is sent again unchanged.
     private async Task<int> SendAgain(IMessage sent, string id, CancellationToken cancel)
     {
         string[] ignored =
@@ -183,7 +183,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         }
     }
 
-    // What only somebody who can open the datum can make, when it is opened wider.
+    // The fields that only a participant that can open the datum can fill when it opens the datum to another.
     private static IEnumerable<string> WrapIn(IMessage request) =>
         request is ShareSealedRequest ? ["key_id", "encapsulation", "secret"] : [];
 
@@ -210,7 +210,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     private static IEnumerable<string> SignatureIn(IMessage request) =>
         request is AttestStatementRequest ? ["digest", "signature", "official_key"] : [];
 
-    // He is asked before he signs, wherever the request goes then. Where it is only to be shown, he does not sign.
+    // The official is asked before he signs. If the request is only shown, he does not sign.
     private async Task<int> Attest(AttestStatementRequest request, string key, CancellationToken cancel)
     {
         using var official = KeySource.Open(key, CallCommands.SecretsFolder);
@@ -338,11 +338,11 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         return ExitCodes.Done;
     }
 
-    // Whether a refusal says what becomes of the write. A fault of the service may come after it was recorded. So may a refusal of who calls, or
-    // one that asks for another attempt, where the answer of an attempt before was lost. With a new id the write would be made twice.
+    // Whether a refusal decides the write. A service's fault may come after the write was recorded. If the answer of an earlier attempt was
+    // lost, so may a refusal of the caller, or one that asks for another attempt. With a new id the write would then be made twice.
     private static bool Decides(RefusedException e, bool isNew) =>
         e is { RetryAfter: null, StatusCode: not (StatusCode.Unavailable or StatusCode.Internal or StatusCode.Unauthenticated) }
-        // An earlier command, or an earlier attempt of this one, may have had it recorded.
+        // An earlier command, or an earlier attempt of this one, may have recorded the write.
         && (isNew ? !e.MayBeRecorded : e.IsLastWord);
 
     // A write that cannot be forgotten is answered all the same. Sent again, it is the same write.
@@ -362,7 +362,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     {
         connection.Error.Paragraph($"request_id: {id}");
         connection.Error.Paragraph($"{known}:");
-        // In one line, so that it can be copied.
+        // One line, so that it can be copied.
         connection.Error.Line($"  {Outbox.Again(connection, verb.Service, verb.Command.Name, id, connection.As)}");
     }
 
@@ -435,6 +435,6 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
     }
 }
 
-/// <summary>A write was recorded, and its receipt cannot be kept.</summary>
+/// <summary>A write was recorded, but its receipt cannot be kept.</summary>
 /// <param name="inner">Why not.</param>
 internal sealed class ReceiptNotKeptException(Exception inner) : Exception($"its receipt cannot be kept: {inner.Message}", inner);

@@ -122,8 +122,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     }
 
     /// <summary>Takes a place for a write's question to another service. That service counts all questions of this one as calls of one
-    /// participant, so without these places the writes of one participant could use up what the others, and reactions to events, need
-    /// there.</summary>
+    /// participant, so without this limit one participant's writes could use up the places that other participants, and reactions to
+    /// events, need there.</summary>
     /// <param name="call">The write.</param>
     /// <returns>The refusal, given after a pause; null: the write may ask until <see cref="LeaveQuestion"/>.</returns>
     public async ValueTask<Refusal?> EnterQuestion(EdgeCall call)

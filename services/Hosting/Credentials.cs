@@ -88,7 +88,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The request id under which a version is recorded.</summary>
     public static string RequestIdOf(ulong version) => $"agreement-{version}";
 
-    /// <summary>Where a version is in a ledger; null: it is not.</summary>
+    /// <summary>A version's position in a ledger; null: the ledger does not have it.</summary>
     internal static Task<ulong?> PositionOf(ServiceLedger ledger, ulong version, CancellationToken cancel) =>
         ledger.FindPosition($"service/{ledger.Service}", RequestIdOf(version), cancel);
 
@@ -102,7 +102,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>Whether an agreement is in force. There may be none before the service begins to serve.</summary>
     internal bool IsInForce => _inForce is not null;
 
-    /// <summary>The version of the agreement that judged an entry. Where the ledger does not have it, the version in force.</summary>
+    /// <summary>The version of the agreement that judged an entry; if the ledger does not have it, the version in force.</summary>
     internal async Task<Permissions> By(ServiceLedger ledger, ulong version, CancellationToken cancel)
     {
         var inForce = InForce.Permissions;
@@ -118,9 +118,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
     /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on, and the previous key is zeroed. A
     /// key in a token is opened once, when the service starts: to change it, start the service with another location.</summary>
-    /// <exception cref="AgreementRefusedException">The key cannot be read. If an agreement was in force, the file's agreement is in force all
-    /// the same, and the present key signs on. Or the file's agreement cannot follow the one that the ledger has, is not signed by those whom
-    /// it affects, does not list the key for checkpoints, or cannot be read.</exception>
+    /// <exception cref="AgreementRefusedException">The key cannot be read; if an agreement was in force before, the file's agreement still
+    /// comes into force, and the present key goes on signing. Or the file's agreement cannot follow the ledger's one, is not signed by the
+    /// participants that it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
     {
         byte[] text;
@@ -140,7 +140,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         }
         catch (AgreementRefusedException e) when (IsInForce)
         {
-            // The version may revoke other keys, so this one does not keep it out. The present key signs on if the version lists it.
+            // The version may revoke other keys, so an unreadable key does not stop it. The present key goes on signing if the version
+            // lists it.
             unreadable = e;
         }
         try
@@ -181,8 +182,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     private async Task Adopt(ServiceLedger ledger, byte[] text, CheckpointKey key, CancellationToken cancel)
     {
-        // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more. Also where
-        // it is the same key: what it signs may not have been written before.
+        // A key that the version in force lists signs from now on, so that a key that the next version revokes no longer signs. This is
+        // done also for the same key, because its last signature may not have been written.
         var listed = _inForce is { } before && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow());
         ExceptionDispatchInfo? unwritten = null;
         try
@@ -325,7 +326,7 @@ internal sealed partial class Reloading(
             ofCertificate = null;
         while (await timer.WaitForNextTickAsync(stop))
         {
-            // Neither keeps the other out. A version of the agreement may revoke keys, so it comes first.
+            // A failure of one does not stop the other. A version of the agreement may revoke keys, so it comes first.
             ofAgreement = await Try(() => Adopt(stop), ofAgreement);
             ofCertificate = await Try(ReadCertificate, ofCertificate);
         }
@@ -340,7 +341,7 @@ internal sealed partial class Reloading(
         }
         finally
         {
-            // Also where it is in force, and the key for checkpoints cannot be read.
+            // The version may be in force although the key for checkpoints cannot be read.
             if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
                 LogAgreement(now);
         }
@@ -353,7 +354,7 @@ internal sealed partial class Reloading(
         return Task.CompletedTask;
     }
 
-    // Says why it failed, unless that was said before. Returns what was said; null: it did not fail.
+    // Reports why the reading failed, unless that was reported before. Returns the reason; null: it did not fail.
     private async Task<string?> Try(Func<Task> read, string? said)
     {
         try

@@ -62,8 +62,8 @@ internal static class Disclosures
         );
     }
 
-    /// <summary>Whether an entry is privileged for a reader, so that he gets no proof of it. What its participant was by the version of the
-    /// agreement that judged it counts, because readers verify it by that version.</summary>
+    /// <summary>Whether an entry is privileged for a reader, so that the reader gets no proof of it. The participant's role in the version
+    /// of the agreement that judged the entry decides, because readers verify the entry by that version.</summary>
     public static async Task<bool> IsPrivileged(
         ServiceLedger ledger,
         StoredEntry entry,

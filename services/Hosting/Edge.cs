@@ -270,7 +270,7 @@ internal sealed partial class Guard : IDisposable
 {
     private readonly ILogger<Guard> _log;
 
-    // A database that is away, or one fault of the software, may end every call.
+    // A database that is out of reach, or one fault of the software, may end every call. So the log lines are limited.
     private readonly FewLines<(string Method, string Types, string Place)> _lines;
 
     public Guard(TimeProvider time, ILogger<Guard> log) =>

@@ -106,10 +106,10 @@ public sealed record EdgeLimits
     /// three replicas ask one that hangs, all places may be taken; reactions then wait, as they would for its answer.</summary>
     public int MaxQuestions { get; init; } = 8;
 
-    /// <summary>How many of them may be of one participant: 4.</summary>
+    /// <summary>How many of these writes may be of one participant: 4.</summary>
     public int MaxQuestionsPerParticipant { get; init; } = 4;
 
-    /// <summary>How many writes of a participant can ask at once whatever others do: 1.</summary>
+    /// <summary>How many writes of a participant can always ask at once, whatever others do: 1.</summary>
     public int OwnQuestions { get; init; } = 1;
 
     /// <summary>How long a call that is no stream may take, from its head to the last byte of its answer, and how long a stream may take to
@@ -141,7 +141,7 @@ public sealed record EdgeLimits
     /// over: 50 milliseconds. Until then it counts as one of its connection's calls and holds nothing else.</summary>
     public TimeSpan RefusalDelay { get; init; } = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>How long the first 4 KiB of a write without a free place may take to come, where they might say that it is FLASH: 250
+    /// <summary>How long a write without a free place may take to send its first 4 KiB, if they might show that it is FLASH: 250
     /// milliseconds. After that, it counts as not FLASH.</summary>
     public TimeSpan PrecedenceDelay { get; init; } = TimeSpan.FromMilliseconds(250);
 

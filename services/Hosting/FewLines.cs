@@ -1,7 +1,7 @@
 namespace Ministries.Hosting;
 
-/// <summary>Keeps a log small, whoever causes its lines: one line a minute is written for each kind, and later how many there were in
-/// between. So nobody can fill the disk with log lines.</summary>
+/// <summary>Limits a log: for each kind, one line a minute is written, and later the number of lines that were left out. So nobody can fill
+/// the disk by causing log lines.</summary>
 /// <typeparam name="TKind">The kinds of lines, of which there are few.</typeparam>
 /// <param name="time">The clock.</param>
 /// <param name="more">Writes how many lines of a kind were left out.</param>
@@ -16,7 +16,7 @@ internal sealed class FewLines<TKind>(TimeProvider time, Action<TKind, long> mor
     private bool _disposed;
 
     /// <summary>Whether a line is written now; if not, it is counted.</summary>
-    /// <param name="kind">Its kind.</param>
+    /// <param name="kind">The kind of the line.</param>
     public bool Writes(TKind kind)
     {
         long leftOut;
@@ -37,10 +37,11 @@ internal sealed class FewLines<TKind>(TimeProvider time, Action<TKind, long> mor
         return true;
     }
 
-    /// <summary>Writes how many lines were left out in the minutes that are over. It comes by itself, about a minute late at most.</summary>
+    /// <summary>Writes how many lines were left out in the minutes that are over. A timer calls this, so the number is written about a
+    /// minute late at most.</summary>
     public void WriteOver() => Write(told => time.GetElapsedTime(told) >= Interval);
 
-    /// <summary>Writes how many lines were left out, and writes by itself no more.</summary>
+    /// <summary>Writes how many lines were left out, and stops the timer.</summary>
     public void Dispose()
     {
         lock (_lock)
@@ -60,7 +61,7 @@ internal sealed class FewLines<TKind>(TimeProvider time, Action<TKind, long> mor
             foreach (var (kind, told) in _told)
                 if (told.LeftOut > 0 && isOver(told.Since))
                     over.Add((kind, told.LeftOut));
-            // What comes from here on counts for the next minute.
+            // Lines from here on count for the next minute.
             foreach (var (kind, _) in over)
                 _told[kind] = (time.GetTimestamp(), 0);
             if (_told.Values.All(t => t.LeftOut == 0))

@@ -8,15 +8,15 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>What a participant may see of some entries.</summary>
+/// <summary>A participant's rights to some entries.</summary>
 /// <param name="Reader">The participant, with the tokens that it holds among those of the entries.</param>
 /// <param name="By">The permissions from which this follows.</param>
-/// <param name="Noted">The ledger's <see cref="ServiceLedger.NotedSize"/> before the cases were read from which it follows.</param>
+/// <param name="Noted">The ledger's <see cref="ServiceLedger.NotedSize"/> before the cases were read on which the rights rest.</param>
 /// <param name="Unread">The cases of the entries that cannot be read, and why: they are damaged, or newer software wrote them.</param>
 internal sealed record Rights(Reader Reader, Permissions By, ulong Noted, IReadOnlyDictionary<string, Exception> Unread)
 {
-    /// <summary>The tokens of one of the entries that the participant holds; none: it may not see the entry.</summary>
-    /// <exception cref="Exception">Whether it may see the entry rests on a case that cannot be read.</exception>
+    /// <summary>The participant's tokens among those of an entry; none: it may not see the entry.</summary>
+    /// <exception cref="Exception">The right to see the entry depends on a case that cannot be read.</exception>
     public IReadOnlyList<string> HeldOf(StoredEntry stored)
     {
         string[] held = [.. stored.Entry.Audience.Select(a => a.Audience).Where(Reader.Tokens.Contains)];
@@ -31,7 +31,7 @@ internal sealed record Rights(Reader Reader, Permissions By, ulong Noted, IReadO
 /// <summary>
 /// Notifies the streams that follow the ledger of new entries, with one reader for all of them. It reads the cases that the new entries
 /// name, once for everybody, and puts an entry's position into the inbox of each stream whose participant may see the entry. Nothing is
-/// kept of a participant's cases, so it costs the same however many cases a participant has and however often they change.
+/// stored about a participant's cases, so the cost does not depend on how many cases a participant has or how often they change.
 /// </summary>
 internal sealed class Followers(ServiceLedger ledger, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
     : SupervisedService(log)
@@ -64,7 +64,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         public HashSet<Inbox> Joined { get; } = [];
         public int Open { get; set; }
 
-        // The participant with the tokens that it holds without any case. It is kept because inboxes hold much that rests on it.
+        // The participant with the tokens that it holds without a case. It is kept because much in the inboxes depends on it.
         private (Permissions By, Reader Reader)? _known;
         private readonly Lock _access = new();
 
@@ -75,7 +75,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
             {
                 if (!ReferenceEquals(_known?.By, by))
                 {
-                    // A participant that the agreement does not have any more sees nothing.
+                    // A participant that the agreement no longer lists sees nothing.
                     var listed = by.Participant(participant);
                     _known = (by, new Reader(listed ?? new Participant { Id = participant }, new HeldTokens(listed, [])));
                 }
@@ -87,7 +87,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
 
     /// <summary>An entry of which a stream is notified.</summary>
     /// <param name="Position">Its position.</param>
-    /// <param name="Rights">What the stream's participant may see of it; null: that is not known, because a case cannot be read.</param>
+    /// <param name="Rights">The participant's rights to the entry; null: not known, because a case cannot be read.</param>
     internal readonly record struct Told(ulong Position, Rights? Rights);
 
     /// <summary>The entries that a stream has not handled yet.</summary>
@@ -206,14 +206,14 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         }
     }
 
-    /// <summary>What a participant may see of some entries, at a moment after this call began.</summary>
+    /// <summary>A participant's rights to some entries, at a moment after this call began.</summary>
     public async Task<Rights> RightsTo(Group group, IEnumerable<StoredEntry> entries, CancellationToken cancel)
     {
         var cases = await CasesOf(entries.SelectMany(e => e.Entry.Audience).Select(a => a.Audience), cancel);
         return cases.RightsOf(group);
     }
 
-    /// <summary>Whether these are still what a participant may see. Another replica's change of its cases is noticed within
+    /// <summary>Whether a participant's rights are still these. Another replica's change of its cases is noticed within
     /// <see cref="LookedWithin"/>.</summary>
     public async ValueTask<bool> Hold(Rights rights, CancellationToken cancel)
     {
@@ -225,7 +225,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
     /// <summary>The cases that some tokens name, as they are at a moment after this call began.</summary>
     private async Task<FoundCases> CasesOf(IEnumerable<string> tokens, CancellationToken cancel)
     {
-        // What the rights are based on is noted first, so that a change meanwhile makes the rights outdated.
+        // The size is noted before the cases are read, so that a change meanwhile makes the rights outdated.
         var found = new FoundCases(agreements, ledger.NotedSize);
         var ids = tokens.Select(Audience.CaseOf).Where(id => id.Length > 0).Distinct();
         await Task.WhenAll(ids.Select(async id => found.Add(id, await Find(id))));
@@ -240,7 +240,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
             }
             catch (Exception e) when (e is not (LedgerUnavailableException or OperationCanceledException))
             {
-                // It concerns those alone who may see something by this case.
+                // The fault concerns only participants that may see something through this case.
                 return (null, e);
             }
         }
@@ -303,8 +303,8 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         var entries = await ledger.ReadTail(from, stop);
         if (entries.Count == 0)
             return;
-        // The cases are read after the entries, so a party that was removed before an entry is not notified of it, and one that was admitted
-        // before it is.
+        // The cases are read after the entries. So a party that was removed before an entry is not notified of it, and a party that was
+        // admitted before it is.
         var cases = await CasesOf(entries.SelectMany(e => e.Audience), stop);
         lock (_lock)
         {
@@ -330,7 +330,7 @@ internal sealed class Followers(ServiceLedger ledger, Agreements agreements, Edg
         foreach (var entry in entries)
         {
             var isHeld = entry.Audience.Any(rights.Reader.Tokens.Contains);
-            // The database finds those who may see an entry without reading the cases that it names.
+            // The database selects entries by the reader's tokens without reading the cases, so it also serves a case that cannot be read.
             if (isHeld || rights.Unread.Count > 0 && entry.Audience.Any(a => rights.Unread.ContainsKey(Audience.CaseOf(a))))
                 foreach (var inbox in group.Joined)
                     inbox.Add(entry, isHeld ? rights : null);

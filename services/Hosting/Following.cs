@@ -76,7 +76,7 @@ internal sealed class Following(
     {
         while (!(_from >= to))
         {
-            // A reader that may not follow any more waits for no turn.
+            // A reader that may no longer follow must not wait for a turn.
             Renew();
             var (page, rights) = await Page(_from, PageEntries);
             foreach (var entry in page.Entries)
@@ -89,7 +89,8 @@ internal sealed class Following(
         }
     }
 
-    /// <summary>Reads a page, and what the reader may see of it. Whatever is not on the page was not for the reader when it was read.</summary>
+    /// <summary>Reads a page and the reader's rights to it. An entry that is missing on the page was not for the reader when the page was
+    /// read.</summary>
     private async Task<(EntryPage Page, Rights Rights)> Page(ulong from, int limit)
     {
         await followers.Pages.WaitAsync(stop);
@@ -100,7 +101,8 @@ internal sealed class Following(
                 var by = Renew();
                 var viewer = Viewer.Of(EdgeCall.Of(context).Caller.Participant);
                 var page = await ledger.ReadEntries(from, _case, viewer, limit, stop, PageBytes);
-                // The page may lack what the reader may see by a version of the agreement that came into force before it was read.
+                // A new version of the agreement may have come into force before the page was read. The page may then lack entries that the
+                // reader may see.
                 if (ReferenceEquals(by, Renew()))
                     return (page, await followers.RightsTo(_group, page.Entries, stop));
             }
@@ -151,9 +153,8 @@ internal sealed class Following(
         _from = told.Position + 1;
     }
 
-    /// <summary>Sends one entry, where the reader may see it. If the reader's rights have changed, this entry is judged by its own cases as
-    /// they are then, and that judgement is used whatever changes after it. So a stream goes on, however often its reader's cases
-    /// change.</summary>
+    /// <summary>Sends one entry if the reader may see it. If the reader's rights have changed, the entry is judged once more by its own
+    /// cases, and later changes are ignored for it. So a stream goes on even if its reader's cases change all the time.</summary>
     private async Task Send(StoredEntry stored, Rights rights)
     {
         var held = rights.HeldOf(stored);
@@ -174,7 +175,7 @@ internal sealed class Following(
                 rights = await followers.RightsTo(_group, [stored], stop);
                 var before = held;
                 (held, isJudgedNow) = (rights.HeldOf(stored), true);
-                // What is shown of an entry depends on these.
+                // The content that is shown of an entry depends on these tokens.
                 if (!held.SequenceEqual(before))
                     continue;
             }
@@ -217,7 +218,7 @@ internal sealed class Following(
         _from = position + 1;
     }
 
-    /// <summary>Sends pieces of an entry until its turn is over, or what its reader may see of it has changed. Null: the reader may not see
+    /// <summary>Sends pieces of an entry until its turn is over or the reader's rights to it have changed. Null: the reader may not see
     /// it.</summary>
     private async Task<Sent?> SendPieces(ulong position, Sent before)
     {
@@ -228,7 +229,7 @@ internal sealed class Following(
         if (held.Count == 0)
             return null;
         var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
-        // The turn begins when there is something to send, so that some of it is sent however long reading took.
+        // The turn begins when there is something to send, so that a piece is sent even if reading took long.
         var began = Stopwatch.GetTimestamp();
         var digest = SHA256.HashData(bytes);
         var sent = new Sent(digest.AsSpan().SequenceEqual(before.Digest) ? before.Bytes : 0, digest, false, Task.CompletedTask);
@@ -269,7 +270,7 @@ internal sealed class Following(
         await Taken(responses.WriteAsync(new FollowEntriesResponse { NextPosition = _from }));
     }
 
-    /// <summary>Checks again who reads, and returns the permissions by which it was checked.</summary>
+    /// <summary>Checks the reader again, and returns the permissions by which it was checked.</summary>
     /// <exception cref="RpcException">The reader's certificate is not accepted any more, or it may not follow any more.</exception>
     private Permissions Renew()
     {

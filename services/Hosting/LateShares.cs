@@ -4,11 +4,12 @@ using Ministries.Serving;
 
 namespace Ministries.Hosting;
 
-/// <summary>Erases what was given of a sealed datum that was erased at the same time. The call that gave it erases it at once, unless the
-/// process dies or the database is out of reach just then. So this looks for it at the start, and every five minutes from then on.</summary>
+/// <summary>Erases a share of a sealed datum if the datum was erased while the share was made. The call that made the share erases it at
+/// once, unless the process dies or the database is out of reach at that moment. So this service looks for such shares at the start and
+/// every five minutes.</summary>
 internal sealed class LateShares(ServiceLedger ledger, TimeProvider time, ILogger<LateShares> log) : SupervisedService(log)
 {
-    /// <summary>How often it looks: every 5 minutes.</summary>
+    /// <summary>The time between two searches: 5 minutes.</summary>
     public static readonly TimeSpan Interval = TimeSpan.FromMinutes(5);
 
     /// <inheritdoc/>

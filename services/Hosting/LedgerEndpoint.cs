@@ -81,15 +81,15 @@ internal sealed class LedgerEndpoint(
         }
         catch (Exception e) when (e is not RpcException)
         {
-            // The caller has gone, or the call failed, perhaps after its commit. A refusal is none of these: it gave nothing, and must take
-            // the same time whether the position exists and was erased or not.
+            // The caller has gone, or the call failed, perhaps after its commit. A refusal does not come here: it gave no share, and must
+            // take the same time whether or not the position exists and was erased.
             await EraseWith();
             throw;
         }
         await EraseWith();
         return response;
 
-        // Nothing may be left of what was erased.
+        // A share of an erased datum must not be left.
         Task EraseWith() => SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
     }
 

@@ -7,8 +7,8 @@ namespace Ministries.Hosting;
 
 /// <summary>
 /// Asks the ledger every two seconds whether it can be served in full: whether a commit is answered, the clock is trusted, the database is
-/// not behind what was signed, and the ledger's version of the agreement is in force here. Readiness follows the answer, and so does what
-/// is measured. A database that takes no commits still answers reads, so the reads of <see cref="Vitals"/> do not show it.
+/// not behind what was signed, and the ledger's version of the agreement is in force here. Readiness and metrics follow the answer. A
+/// database that takes no commits still answers reads, so the reads of <see cref="Vitals"/> do not show it.
 /// </summary>
 internal sealed partial class LedgerWatch : SupervisedService
 {
@@ -86,7 +86,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         _saidAsynchronous = condition.IsAsynchronous;
     }
 
-    // Every write is judged by the version that the ledger has, so this replica refuses them all while its own is an earlier one.
+    // Every write is judged by the ledger's version, so this replica refuses all writes while its own version is earlier.
     private async Task<string> LaterAgreement(CancellationToken stop)
     {
         if (!_agreements.IsInForce)
@@ -103,7 +103,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         }
         catch (Exception)
         {
-            // Its record is damaged, or newer software has written it.
+            // The agreement's record is damaged, or newer software has written it.
             return "the ledger's version of the agreement cannot be read";
         }
         var here = _agreements.InForce.Permissions.Agreement.Version;

@@ -8,7 +8,7 @@ namespace Ministries.Hosting;
 /// <summary>
 /// Whether the service is ready, and how its process ends. Alive means that it answers. Ready means that a call is served in full: the
 /// ledger is open and its version of the agreement is in force here, the broker's topology is declared, and the broker accepts and delivers
-/// messages. A service that is not ready still answers, and commits where only the broker is missing, because events wait in the ledger.
+/// messages. A service that is not ready still answers. It even commits if only the broker is missing, because events wait in the ledger.
 /// </summary>
 /// <param name="lifetime">The process's life.</param>
 /// <param name="log">Where each change of readiness is logged once.</param>

@@ -78,7 +78,8 @@ internal static class LogFiles
             await http.Response.Body.WriteAsync(bytes, http.RequestAborted);
     }
 
-    // What is in the ledger, and whether it can be read. If not, the caller is told so, and the web server logs nothing.
+    // Reads from the ledger, and returns whether that succeeded. If not, the caller gets an answer that says so, and the web server logs
+    // nothing.
     private static async Task<(bool Can, T? Found)> Read<T>(HttpContext http, Func<Task<T?>> read)
         where T : class
     {

@@ -22,7 +22,7 @@ public sealed class Reads
     /// <summary>The greatest number of records on a page: 200.</summary>
     public const int LargestPage = 200;
 
-    // How many guesses of records' cases are kept.
+    // The number of guessed cases of records that are kept.
     private const int MostGuesses = 10_000;
 
     // How many judgements are kept for one state of a record.
@@ -268,18 +268,18 @@ public sealed class Reads
         return (found.Of(kind, key)?.State, found.Of(Cases.Kind, @case)?.State);
     }
 
-    /// <summary>A participant with the tokens that it holds among an audience.</summary>
+    /// <summary>A participant with its tokens among those of an audience.</summary>
     internal async Task<Reader> ReaderAmong(IEnumerable<string> audience, Participant participant, CancellationToken cancel) =>
         Cases.ReaderOf(participant, (await CasesOf(participant, audience.Select(Audience.CaseOf), cancel)).Values);
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
         (EdgeCall.Of(context).Agreement.Permissions, EdgeCall.Of(context).Caller.Participant);
 
-    // The cases on which it depends who may see a record.
+    // The cases that decide who may see a record.
     private static IEnumerable<string> CasesAbout(StreamKind kind, IMessage record) =>
         kind.AudienceOf(record).Select(Audience.CaseOf).Append(NeedToKnow.CaseOf(record)).Where(c => c.Length > 0).Distinct();
 
-    // Those among some cases to which a participant is a party. Where there are none, the same read is made, so that it takes as long.
+    // The cases among these to which a participant is a party. Even without any case the same read is made, so that it takes equally long.
     private async Task<Dictionary<string, Case>> CasesOf(Participant participant, IEnumerable<string> ids, CancellationToken cancel)
     {
         var wanted = ids.Where(id => id.Length > 0).Distinct().DefaultIfEmpty(NoCase);

@@ -23,19 +23,19 @@ internal sealed record Inquired(IReadOnlyList<HeardCheckpoint> Heard, int Witnes
 }
 
 /// <summary>
-/// Asks, before a service opens its ledger, what others know of it: each witness of the agreement for the checkpoint that it has, and the
-/// service's other replicas through the broker. A replica whose own file is old would otherwise serve, sign and write on a database that
-/// lost what was answered (decision 0078).
+/// Asks others about a ledger before the service opens it: each witness of the agreement for its checkpoint, and the service's other
+/// replicas through the broker. Otherwise a replica with an old checkpoint file would serve, sign and write on a database that has lost
+/// answered writes (decision 0078).
 /// </summary>
 internal static class StartInquiry
 {
-    /// <summary>How long all answers together may take: 5 seconds. Whoever has not answered then is not waited for.</summary>
+    /// <summary>How long all answers together may take: 5 seconds. Later answers are not waited for.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
-    // Each replica tells what it knows once a second. So long it is listened where it is not known how many there are.
+    // Each replica announces its checkpoint once a second. If the number of replicas is not known, this service listens for this time.
     private static readonly TimeSpan Listening = TimeSpan.FromSeconds(2);
 
-    // More than this are not counted, whoever says that they are there.
+    // At most this many replicas are counted, even if more are announced.
     private const int MostReplicas = 256;
 
     /// <summary>Asks everybody at once.</summary>

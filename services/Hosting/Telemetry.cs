@@ -52,8 +52,8 @@ public static class Telemetry
 /// <summary>
 /// Where a trace begins: with a participant's call. The participant's own spans are in another collector, where a parent could not be
 /// found. So its span is linked instead. A call between services continues its trace, and so does a call of a participant that says that it
-/// shares the collector. Where nobody collects spans, each call continues its caller's trace. The tracestate and the baggage of every caller
-/// are dropped: they may be any text, and the ledger and the messages would keep it.
+/// shares the collector. Where nobody collects spans, each call continues its caller's trace. Every caller's tracestate and baggage are
+/// dropped: they may be any text, and the ledger and the messages would keep it.
 /// </summary>
 /// <param name="collects">Whether spans are exported.</param>
 internal sealed class Boundary(bool collects) : DistributedContextPropagator

@@ -45,9 +45,9 @@ public sealed class Writes
     /// <param name="request">The request, as received.</param>
     /// <param name="context">The call.</param>
     /// <param name="rule">The rule that decides.</param>
-    /// <param name="ask">Asks another service before the command is queued. It is not called if the request was answered before. If it gets
-    /// no answer, the write is refused, with the name of what was asked, and the refusal is not stored (D9: unreachable means
-    /// refused). It is refused before it asks where too many ask at once (<see cref="EdgeLimits.MaxQuestions"/>).</param>
+    /// <param name="ask">Asks another service before the command is queued. It is not called if the request was answered before. If the
+    /// other service does not answer, the write is refused with that service's name, and the refusal is not stored (D9: unreachable means
+    /// refused). If too many writes ask at once (<see cref="EdgeLimits.MaxQuestions"/>), the write is refused before it asks.</param>
     /// <param name="keeps">Whether an answer becomes a part of the entry, which its participant sees; null: every answer does. The rule
     /// decides by one that is not kept, too.</param>
     /// <param name="elsewhere">Whether another service is asked for a request; null: it is for every request. A question to the own ledger

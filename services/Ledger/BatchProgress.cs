@@ -12,6 +12,6 @@ internal sealed class BatchProgress
     /// <summary>The database said that it committed.</summary>
     public bool Committed { get; set; }
 
-    /// <summary>What commands did was written. A commit without that touches fewer tables.</summary>
+    /// <summary>The effects of commands were written. A commit without effects touches fewer tables.</summary>
     public bool Recorded { get; set; }
 }

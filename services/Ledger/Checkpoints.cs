@@ -253,8 +253,8 @@ internal sealed class Checkpoints : IDisposable
         }
     }
 
-    /// <summary>Signs with a key from now on, beginning with the last tree. Where that failed, the next call signs it. A doubtful one is
-    /// left to <see cref="Renew"/>.</summary>
+    /// <summary>Signs with a key from now on, beginning with the last tree. If that fails, the next call signs that tree. A doubtful
+    /// checkpoint is left to <see cref="Renew"/>.</summary>
     public void SignWith(CheckpointKey key)
     {
         lock (_lock)

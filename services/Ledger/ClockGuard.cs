@@ -10,15 +10,15 @@ namespace Ministries.Ledger;
 /// <param name="compares">Whether the database's clock is compared too.</param>
 internal sealed class ClockGuard(TimeProvider time, bool compares)
 {
-    /// <summary>How far the clock may move against the time that only goes forward between two looks: 2 seconds. While a ledger is open,
-    /// the clock is looked at every two seconds and at each commit.</summary>
+    /// <summary>How far the clock may deviate from the monotonic time between two looks: 2 seconds. While a ledger is open, the clock is
+    /// looked at every two seconds and at each commit.</summary>
     internal static readonly TimeSpan Step = TimeSpan.FromSeconds(2);
 
     /// <summary>How far the clock may be from the database's, and behind the ledger's last entry: 5 seconds.</summary>
     internal static readonly TimeSpan Difference = TimeSpan.FromSeconds(5);
 
     /// <summary>How long the clock must run evenly and agree with the database's clock after a step before it is trusted again: 60 seconds.
-    /// Without a database's clock a step is trusted after a restart alone, unless the clock goes back to where it was.</summary>
+    /// Without a database's clock, a changed clock is trusted only after a restart, unless it goes back to where it was.</summary>
     internal static readonly TimeSpan Steady = TimeSpan.FromSeconds(60);
 
     private readonly Lock _access = new();

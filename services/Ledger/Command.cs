@@ -48,7 +48,7 @@ public sealed class Command
     /// another service's event; null: it takes no part in the numbering (a participant's request, a duty, a replay).</summary>
     public IntakeNumber? Intake { get; init; }
 
-    /// <summary>Its place in a chain of commands, none of which overtakes the one before it; null: it is in none.</summary>
+    /// <summary>The command's place in a chain, in which no command overtakes the previous one; null: it is in no chain.</summary>
     public ChainLink? Link { get; init; }
 
     /// <summary>The W3C traceparent of the span that submits it.</summary>
@@ -59,9 +59,9 @@ public sealed class Command
 }
 
 /// <summary>
-/// The number of an event that a service takes in. The last number of each producer and type is stored in the commit of its
-/// effect. A number up to the last one is a repetition: it gets its old answer, or, where the event was settled by another
-/// command (a dead letter), an empty repeated outcome. A number beyond the next one causes an <see cref="EventGapException"/>.
+/// The number of an event that a service takes in. The last number of each producer and type is stored in the commit of its effect. A
+/// number up to the last one is a repetition: it gets its old answer. If another command settled the event (a dead letter), it gets an
+/// empty repeated outcome. A number beyond the next one causes an <see cref="EventGapException"/>.
 /// </summary>
 /// <param name="Producer">The service that published it, such as <c>custody</c>.</param>
 /// <param name="Type">The event type's full name.</param>

@@ -65,7 +65,7 @@ internal sealed class Committer(CommitContext context)
         }
         catch (Exception)
         {
-            // The commands behind it in its chain may find room, and must not overtake it.
+            // Later commands of its chain may find room, but must not overtake this one.
             pending.Note(hasFailed: true);
             throw;
         }
@@ -88,7 +88,7 @@ internal sealed class Committer(CommitContext context)
     private long _failingSince,
         _failedLast;
 
-    // Commands that the database did not take by themselves, and how many of them came since a command was recorded.
+    // The commands that the database did not take even alone, and how many of them failed since a command was recorded.
     private const int MostFailedOnes = 1024;
     private readonly HashSet<(string Participant, string RequestId)> _failedOnes = [];
     private int _newFailedOnes;
@@ -110,9 +110,9 @@ internal sealed class Committer(CommitContext context)
         Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
     }
 
-    /// <summary>Whether the failure of a single command shows more than a damaged record that only this command writes to. It does where
-    /// another command failed so since one was recorded. A command that is tried again shows nothing new, so that whoever repeats it does
-    /// not keep the service from being ready.</summary>
+    /// <summary>Whether the failure of a single command shows a fault beyond one damaged record. It does if a second, different command has
+    /// failed since a command was recorded. A repeated command does not count again, so a caller that repeats it cannot make the service
+    /// unready.</summary>
     private bool ShowsMore(Command command)
     {
         if (_failedOnes.Count >= MostFailedOnes)
@@ -239,7 +239,7 @@ internal sealed class Committer(CommitContext context)
                 await new Batch(context, _cache, commands).Run(progress, cache => _cache = cache);
                 if (progress.Recorded)
                     _newFailedOnes = 0;
-                // A command that records nothing touches less of the database, and says little about one that records something.
+                // A command that records nothing touches fewer tables, so its success does not show that recording works.
                 if (_newFailedOnes <= 1)
                     (_failingSince, _failedLast) = (0, 0);
                 return;
@@ -281,8 +281,8 @@ internal sealed class Committer(CommitContext context)
             await Commit([], span);
     }
 
-    /// <summary>What a batch's fault means for all of its commands, and whether it is of its only command, so that others may succeed; null:
-    /// each is to be tried by itself.</summary>
+    /// <summary>The fault for all commands of a batch, and whether it is the fault of the batch's only command, so that other commands may
+    /// succeed; null: each command must be tried alone.</summary>
     private (Func<Exception> Fault, bool OfOne)? FaultOf(Exception fault, BatchProgress progress, List<PendingCommand> commands)
     {
         if (progress.Committing && (progress.Committed || !context.Store.IsNotCommitted(fault)))

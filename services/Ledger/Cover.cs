@@ -31,9 +31,9 @@ internal static class Cover
     // The events of one producer share a turn, because they keep their order. Every other command has a turn of its own.
     private static object TurnOf(PendingCommand pending) => pending.Command.Intake is { } intake ? intake.Producer : pending;
 
-    /// <summary>Makes a cover entry: one of the service itself, without events or an answer, which is in nobody's audience and of which
-    /// nothing is kept but its header. The header names a digest of a request that never existed, and looks like that of an entry whose
-    /// request was erased. The digest is 32 random bytes, so nobody can tell its leaf from another without the header.</summary>
+    /// <summary>Makes a cover entry: an entry of the service itself, without events, answer or audience, of which only the header is kept.
+    /// The header names the digest of a request that never existed, and looks like the header of an entry whose request was erased. The
+    /// digest is 32 random bytes, so nobody can tell its leaf from another without the header.</summary>
     /// <param name="service">The service's name.</param>
     /// <param name="position">Its position.</param>
     /// <param name="time">When it is committed.</param>

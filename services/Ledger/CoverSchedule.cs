@@ -2,8 +2,9 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace Ministries.Ledger;
 
-/// <summary>When a ledger that hides how much is recorded commits: at the end of each interval since it was opened. If an interval ends
-/// while an earlier commit still runs, the next commit follows at once. One commit makes up for several such intervals.</summary>
+/// <summary>The times at which a ledger commits that hides how much is recorded: the end of each interval since it was opened. If an
+/// interval ends while an earlier commit still runs, the next commit follows at once. One commit makes up for several such
+/// intervals.</summary>
 /// <param name="time">The clock. Its time that only goes forward counts.</param>
 /// <param name="interval">The interval.</param>
 [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
@@ -13,8 +14,8 @@ internal sealed class CoverSchedule(TimeProvider time, TimeSpan interval)
     private readonly long _began = time.GetTimestamp();
     private long _past;
 
-    /// <summary>Waits for the end of the next interval, or until there is no need to wait any more.</summary>
-    /// <param name="isOver">Whether there is no need to wait any more. It is asked after each <see cref="Wake"/>.</param>
+    /// <summary>Waits for the end of the next interval, or until waiting is no longer needed.</summary>
+    /// <param name="isOver">Whether waiting is no longer needed. It is asked after each <see cref="Wake"/>.</param>
     public void Wait(Func<bool> isOver)
     {
         // The thread itself waits, because a timer's callback would wait behind calls for a thread of the pool. The timer serves a clock

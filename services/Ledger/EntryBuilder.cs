@@ -77,7 +77,7 @@ internal sealed class EntryBuilder
                 command.Participant,
                 _decided.Decision.Case,
                 _decided.Audience,
-                // The last guard: a text that the database does not take would spoil the commit of all commands of the batch.
+                // A text that the database does not take would make the commit of the whole batch fail.
                 TraceText.OrNothing(span?.Id ?? command.TraceParent),
                 TraceText.OrNothing(span is null ? command.TraceState : span.TraceStateString ?? ""),
                 header,

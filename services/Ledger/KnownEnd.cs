@@ -27,7 +27,7 @@ internal sealed class KnownEnd
         var note = File.ReadAllText(file);
         (_seen, var counts) = judge(note);
         IsDoubtful = !counts;
-        // A checkpoint that has long been overtaken is passed over, because the agreement may no longer list its key.
+        // An old checkpoint is ignored, because the agreement may no longer list its key.
         if (_seen is null && !(SignedNote.Read(note)?.Tree?.Size <= own?.Size))
             throw new LedgerInconsistentException(
                 $"{file} holds no checkpoint that a key signed which the agreement lists for the service. It tells what other replicas or "

@@ -10,7 +10,7 @@ public abstract class Lead : IAsyncDisposable
 {
     private protected Lead() { }
 
-    /// <summary>Counts the replicas that have led: each has a greater number than the one before.</summary>
+    /// <summary>The number of the replica among those that have led: each has a greater number than the previous one.</summary>
     public abstract ulong Fence { get; }
 
     /// <summary>Whether this replica renewed it so recently that nobody else can have it, by the clock that only goes forward. Ask before
@@ -28,7 +28,7 @@ public abstract class Lead : IAsyncDisposable
 /// <summary>Who has a lead in the database.</summary>
 /// <param name="Name">What is done.</param>
 /// <param name="Holder">Names the replica that took it. No other lease has this name.</param>
-/// <param name="Fence">Counts how often it was taken.</param>
+/// <param name="Fence">Counts how often the lease was taken.</param>
 internal sealed record LeaseMark(string Name, string Holder, ulong Fence);
 
 /// <summary>A lead that is a row of the database.</summary>
@@ -47,7 +47,7 @@ internal sealed class Lease(Store store, LeaseMark mark, TimeSpan time, TimeProv
 
     public override ulong Fence => mark.Fence;
 
-    // The database counts from when it got the question, which is later. So the lease ends for this replica before it ends in the database.
+    // The database counts from when it got the request, which is later. So for this replica the lease ends before it ends in the database.
     public override bool IsHeld => Probe.SkipFences || !_lost && clock.GetElapsedTime(Interlocked.Read(ref _asked)) < time;
 
     public override async Task<bool> Holds(CancellationToken cancel)

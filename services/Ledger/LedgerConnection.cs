@@ -7,7 +7,7 @@ namespace Ministries.Ledger;
 /// </summary>
 public static class LedgerConnection
 {
-    // Longer than a running server needs to answer. If no server answers, the settings are not at fault.
+    // This is longer than a running server needs to answer. If no server answers, the settings are not at fault.
     private const int Seconds = 5;
 
     /// <summary>What is wrong with the connection for good, so that another attempt is of no use; empty: nothing is, or the server cannot
@@ -83,7 +83,7 @@ public static class LedgerConnection
         return [];
     }
 
-    // Values are never reported: what is taken for a keyword may be the rest of a password that is not quoted.
+    // Neither keywords nor values are reported: an unknown keyword may be the rest of a password that is not quoted.
     private static string Unreadable(string connection)
     {
         const string advice = "the connection string cannot be read";

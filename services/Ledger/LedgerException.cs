@@ -10,13 +10,13 @@ public sealed class LedgerOverloadedException() : LedgerException("too many comm
 public sealed class LedgerClosedException() : LedgerException("the ledger is being closed");
 
 /// <summary>The database cannot be used at present. Nothing was recorded.</summary>
-/// <param name="inner">What the database said.</param>
-/// <param name="ofOne">Whether it answers, and yet did not take this one command.</param>
+/// <param name="inner">The database's exception.</param>
+/// <param name="ofOne">Whether the database answers but did not take this one command.</param>
 public sealed class LedgerUnavailableException(Exception inner, bool ofOne = false)
     : LedgerException("the ledger's database cannot be used at present", inner)
 {
-    /// <summary>Whether the database answers, and yet did not take this one command, perhaps because a record to which it writes is damaged.
-    /// Others may succeed, and this one may fail as long as nobody repairs the database.</summary>
+    /// <summary>Whether the database answers but did not take this one command, perhaps because a record that the command changes is
+    /// damaged. Other commands may succeed. This one may fail until somebody repairs the database.</summary>
     public bool OfOne { get; } = ofOne;
 }
 
@@ -67,7 +67,8 @@ public sealed class EventGapException(string producer, string type, ulong last, 
     public ulong Sequence { get; } = sequence;
 }
 
-/// <summary>The command before it in its chain has failed (<see cref="ChainLink"/>). Nothing was recorded, and its rule did not run.</summary>
+/// <summary>The previous command in the chain has failed (<see cref="ChainLink"/>). Nothing was recorded, and the command's rule did not
+/// run.</summary>
 public sealed class CommandHeldBackException() : LedgerException("the command before it has failed");
 
 /// <summary>A record was written by a newer version of the software, which this one would misread.</summary>

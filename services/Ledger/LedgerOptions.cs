@@ -42,8 +42,8 @@ public sealed class LedgerOptions
     /// <summary>The greatest number of commands of one participant that may wait.</summary>
     public int MaxQueuedPerParticipant { get; init; } = 1024;
 
-    /// <summary>The greatest number of bytes of requests that may wait. Beyond it, a participant of which no request waits may have one
-    /// wait.</summary>
+    /// <summary>The greatest number of bytes of requests that may wait. Beyond it, a participant without a waiting request may still have
+    /// one wait.</summary>
     public long MaxQueuedBytes { get; init; } = 64 << 20;
 
     /// <summary>The greatest number of bytes of one participant's requests that may wait, if more than one request waits.</summary>
@@ -94,16 +94,15 @@ public sealed class LedgerOptions
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>How often entries are committed, if it must be hidden how many are recorded and when: zero, or up to
-    /// <see cref="MaxCoverInterval"/>. With zero, they are committed at once, and each commit has as many entries as were recorded.
-    /// Otherwise each commit has <see cref="CoverLeaves"/> entries. Default: zero.</summary>
+    /// <summary>How often entries are committed, to hide how many are recorded and when: zero, or up to <see cref="MaxCoverInterval"/>.
+    /// With zero, entries are committed at once. Otherwise each commit has <see cref="CoverLeaves"/> entries. Default: zero.</summary>
     public TimeSpan CoverInterval { get; init; }
 
     /// <summary>The greatest <see cref="CoverInterval"/>: 5 s. Callers wait 10 s for an answer, or longer.</summary>
     public static readonly TimeSpan MaxCoverInterval = TimeSpan.FromSeconds(5);
 
-    /// <summary>The number of entries of each commit where <see cref="CoverInterval"/> is set, 1 to <see cref="MostCoverLeaves"/>: at most
-    /// so many commands, and cover entries for the rest. Default: 8.</summary>
+    /// <summary>The number of entries of each commit if <see cref="CoverInterval"/> is set, 1 to <see cref="MostCoverLeaves"/>. Cover
+    /// entries fill the places that no command takes. Default: 8.</summary>
     public int CoverLeaves { get; init; } = 8;
 
     /// <summary>The greatest <see cref="CoverLeaves"/>: 256, as many as the commands that are committed together.</summary>

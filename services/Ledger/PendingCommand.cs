@@ -14,7 +14,7 @@ internal sealed class PendingCommand(Command command, long since)
     /// <summary>When it came, as a <see cref="Stopwatch"/> timestamp.</summary>
     public long Since { get; } = since;
 
-    /// <summary>Whether it waits in the room that is kept for FLASH. That room is apart from the rest, so that neither takes room from the
+    /// <summary>Whether the command waits in the room that is kept for FLASH. That room is separate, so that neither takes room from the
     /// other.</summary>
     public bool IsBeyond { get; set; }
 
@@ -44,7 +44,7 @@ internal sealed class PendingCommand(Command command, long since)
         Span?.SetStatus(ActivityStatusCode.Error);
         Span?.SetTag("error.type", fault.GetType().Name);
         Span?.Dispose();
-        // Neither is a failure: the consumer fills a gap, or waits for the event before this one, and sends the event again.
+        // Neither is a failure: the consumer fills the gap, or waits for the previous event, and sends the event again.
         if (fault is not (EventGapException or CommandHeldBackException))
             Measures.Failed(fault);
         Note(hasFailed: true);
@@ -57,7 +57,7 @@ internal sealed class PendingCommand(Command command, long since)
         _done.TrySetCanceled(cancel);
     }
 
-    /// <summary>Tells the commands behind it in its chain at once whether it has failed.</summary>
+    /// <summary>Tells later commands of its chain at once whether this one has failed.</summary>
     public void Note(bool hasFailed)
     {
         if (Command.Link is { } link)

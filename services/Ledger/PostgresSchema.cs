@@ -86,10 +86,10 @@ internal static class PostgresSchema
         "grant execute on function {0}.erase_request to {1}",
     ];
 
-    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. With a request, the
-    // requests by which its sealed data were opened to others are erased, because they hold secrets of the data. States that were folded
-    // with the request are emptied, and folded again without it when they are touched. The head's time moves by a tick (100 ns). By this,
-    // every replica sees that states in its memory may hold what was erased.
+    // The only change of recorded data. The function runs with the rights of the tables' owner and can do nothing else. With a request, it
+    // also erases the requests that opened its sealed data to others, because they hold secrets of the data. States that were folded with
+    // the request are emptied, and folded again without it at their next use. The head's time moves by a tick (100 ns), which tells every
+    // replica that states in its memory may hold erased data.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

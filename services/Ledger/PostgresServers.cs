@@ -4,17 +4,16 @@ using Npgsql;
 namespace Ministries.Ledger;
 
 /// <summary>
-/// The servers that a connection string names, of which one is the primary. All are asked at once, because one that hangs accepts
-/// connections and answers nothing: asked one after the other, as Npgsql does, it would hold up the others each time. If two servers take
-/// themselves for the primary, the one with the later timeline is the primary, because a server that was cut off does not know that it was
-/// replaced.
+/// The servers of a connection string, one of which is the primary. All are asked at once: a server that hangs accepts connections but does
+/// not answer, so asking one after the other, as Npgsql does, would wait for it each time. If two servers claim to be the primary, the one
+/// with the later timeline is, because a server that was cut off does not know that it was replaced.
 /// </summary>
 internal sealed class PostgresServers
 {
     /// <summary>The least time between two searches, and how long a search that has found a primary still waits for a better one.</summary>
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>How long a server that was found is taken for the primary, whatever fails.</summary>
+    /// <summary>How long a found server is taken for the primary, even if calls to it fail.</summary>
     private static readonly TimeSpan Trust = TimeSpan.FromSeconds(1);
 
     /// <summary>How long a server has for its answer.</summary>
@@ -89,8 +88,8 @@ internal sealed class PostgresServers
             return _replaced[server].Token;
     }
 
-    /// <summary>Has the primary searched for again at its next use, unless it has just been found: what fails now may have waited for the
-    /// previous primary.</summary>
+    /// <summary>Makes the next use search for the primary again, unless it was found just now: a call that fails now may have waited for
+    /// the previous primary.</summary>
     /// <returns>Whether connections are to be dropped, since they may have died with the server.</returns>
     public bool Forget()
     {
@@ -105,8 +104,8 @@ internal sealed class PostgresServers
         }
     }
 
-    /// <summary>Whether another server is the primary now, instead of the one that has not answered a statement for a while. It returns at
-    /// once, and the servers are asked meanwhile.</summary>
+    /// <summary>Whether another server has become the primary, while this one has not answered a statement for a while. Returns at once;
+    /// the servers are asked in the background.</summary>
     /// <param name="server">The server's number.</param>
     /// <param name="waited">How long it has not answered.</param>
     public bool IsReplaced(int server, TimeSpan waited)

@@ -15,7 +15,8 @@ internal sealed class PostgresSession : Session
     private const string EventSources =
         "n.header, n.parts, n.trace_parent, n.trace_state from e join entries n on n.position = e.position order by e.number";
 
-    // What a commit writes, for no row at all. The database refuses it if a table or a right is missing, and does nothing otherwise.
+    // The statements of a commit, applied to no row. The database refuses them if a table or a right is missing, and otherwise does
+    // nothing.
     private const string WritesNoRow = """
         with entries_made as (insert into entries select * from entries where false),
             events_made as (insert into further_events select * from further_events where false),

@@ -221,8 +221,8 @@ internal sealed class PostgresStore : Store
             _ => false,
         };
 
-    // Of these classes is what a command can cause by what it says: a value, a constraint or a limit. Other classes are the database's own,
-    // such as 42 (a table or a right is missing) and XX (an internal error, or damaged data).
+    // A command's own content can cause the errors of these classes: a value, a constraint or a limit. Other classes are the database's
+    // fault, such as 42 (a table or a right is missing) and XX (an internal error, or damaged data).
     public override bool IsDamage(Exception fault) =>
         fault is PostgresException e && !IsOutage(e) && e.SqlState[..2] is not ("21" or "22" or "23" or "54");
 

@@ -23,8 +23,8 @@ internal static class Probe
     /// <summary>True to go on leading after the lead was lost.</summary>
     internal static bool SkipFences { get; set; }
 
-    /// <summary>A point is reached. Named points: before-commit, before-keep (of what is committed), after-commit, before-checkpoint,
-    /// after-checkpoint, before-publish, after-publish, after-confirm, before-ack, after-ack, before-take (of commands by the thread that
-    /// commits), after-rights (when it is known what a follower of the ledger may see of some entries).</summary>
+    /// <summary>A point is reached. Named points: before-commit, before-keep (before a commit is kept in memory), after-commit,
+    /// before-checkpoint, after-checkpoint, before-publish, after-publish, after-confirm, before-ack, after-ack, before-take (of commands
+    /// by the thread that commits), after-rights (when a follower's rights to some entries are known).</summary>
     internal static void At(string point) => Hook?.Invoke(point);
 }

@@ -16,11 +16,11 @@ internal sealed class RecentEntries
     private readonly Lock _lock = new();
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
 
-    // The positions are kept for the list keys that somebody asked for. These are participants' keys, of which there are few.
+    // Positions are kept only for list keys that were asked for. These are participants' keys, so there are few.
     private readonly ConcurrentDictionary<(string Kind, string Key), ulong> _relisted = [];
 
-    // What this process commits, or committed last: the head that it makes, and the keys that it changes. It stays after a commit whose
-    // outcome is unknown, because the tree shows later whether it was made.
+    // The current or last commit of this process: the head that it makes, and the keys that it changes. It is kept after a commit whose
+    // outcome is unknown, because the tree shows later whether the commit took place.
     private (Head? Head, IReadOnlyList<(string Kind, string Key)> Changed) _committing = (null, []);
 
     // A ring of the entries from _first to before _next, each at its position modulo the length.
@@ -50,8 +50,8 @@ internal sealed class RecentEntries
     /// <summary>When the database was looked at last.</summary>
     public long Looked => Volatile.Read(ref _looked);
 
-    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. What is read after asking for it shows all of
-    /// them.</summary>
+    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. Whatever is read afterwards shows all of
+    /// these changes.</summary>
     public ulong Known
     {
         get
@@ -61,7 +61,7 @@ internal sealed class RecentEntries
         }
     }
 
-    // A key counts as changed when it is first asked for. A commit that is being noted meanwhile is waited for.
+    // A key counts as changed when it is first asked for. The call waits for a commit that is just being noted.
     public ulong RelistedAt(string kind, string key)
     {
         if (!_relisted.TryGetValue((kind, key), out var at))
@@ -70,9 +70,9 @@ internal sealed class RecentEntries
         return Math.Max(at, Volatile.Read(ref _others));
     }
 
-    /// <summary>Whether others committed entries that may have changed the keys of records: those of a case. What is of no case changes no
-    /// keys but those of the service's own records.</summary>
-    /// <param name="session">Where the entries were seen.</param>
+    /// <summary>Whether others committed entries that may have changed records' keys. Only entries of a case may; other entries change only
+    /// keys of the service's own records.</summary>
+    /// <param name="session">The session in which the entries were seen.</param>
     /// <param name="head">The head that was seen.</param>
     public async ValueTask<bool> MayRelist(Session session, Head head)
     {
@@ -90,7 +90,7 @@ internal sealed class RecentEntries
     /// <param name="head">The head.</param>
     /// <param name="mayRelist">Whether one of the entries that were not known may have changed the keys of records
     /// (<see cref="MayRelist"/>).</param>
-    /// <param name="at">When it was looked for.</param>
+    /// <param name="at">When the head was read.</param>
     public void NoteHead(Head head, bool mayRelist, long at)
     {
         lock (_lock)
@@ -104,7 +104,7 @@ internal sealed class RecentEntries
         }
     }
 
-    /// <summary>Notes what is about to be committed. Another connection may see it before <see cref="Keep"/>.</summary>
+    /// <summary>Notes the rows that are about to be committed. Another connection may see them before <see cref="Keep"/>.</summary>
     /// <param name="rows">What was written.</param>
     /// <param name="head">The head that it makes.</param>
     public void Begin(Rows rows, Head head)
@@ -114,8 +114,8 @@ internal sealed class RecentEntries
             _committing = (head, changed);
     }
 
-    /// <summary>Keeps what was just committed.</summary>
-    /// <param name="rows">What was written, as it was begun.</param>
+    /// <summary>Keeps the rows that were just committed.</summary>
+    /// <param name="rows">The rows, as given to <see cref="Begin"/>.</param>
     /// <param name="size">The number of entries now.</param>
     public void Keep(Rows rows, ulong size)
     {
@@ -148,11 +148,11 @@ internal sealed class RecentEntries
         }
     }
 
-    // The tree's edge tells the own commit from another replica's of as many entries.
+    // The tree's edge distinguishes the own commit from another replica's commit with equally many entries.
     private bool IsCommitting(Head head) =>
         _committing.Head is { } own && own.Size == head.Size && own.Edge.AsSpan().SequenceEqual(head.Edge);
 
-    // The own commit changed the keys of records.
+    // Notes that the own commit changed records' keys.
     private void Relist(ulong size)
     {
         foreach (var changed in _committing.Changed)

@@ -59,7 +59,7 @@ internal sealed record StreamRow(
 internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, string Events);
 
 /// <summary>The number of a stream of shares, the position of the entry whose sealed data they open, and whether that entry's request was
-/// erased while one that opened its data was not.</summary>
+/// erased but a request that opened its data was not.</summary>
 internal sealed record SharedRow(long Stream, ulong Position, bool IsLate);
 
 internal sealed record KeyRow(string Kind, string Token, ulong Stream);
@@ -70,7 +70,7 @@ internal sealed record EventRow(ulong Number, string Type, ulong Sequence, ulong
 /// <summary>An entry with all that its row holds.</summary>
 internal sealed class NewEntry
 {
-    /// <param name="row">The entry; the bytes of its parts are counted here.</param>
+    /// <param name="row">The entry. Its parts' bytes are counted here.</param>
     /// <param name="requestId">The participant's id of the request.</param>
     /// <param name="digest">The digest that tells the request from another of the same id; empty: it was erased.</param>
     /// <param name="parts">All of its parts, the request among them, in any order.</param>

@@ -28,7 +28,7 @@ public sealed partial class ServiceLedger
         }
         catch (Exception)
         {
-            // This includes faults that are no outage, such as a missing table or permission.
+            // Such faults need not be an outage: a table or a permission may be missing.
             return Condition(false);
         }
     }

@@ -99,7 +99,7 @@ public sealed partial class ServiceLedger
     /// <exception cref="LedgerInconsistentException">It is behind it, or has another history.</exception>
     private async Task CheckEnd(Session session, bool whole)
     {
-        // The known tree is read before the head. Whatever was signed by then is in the database.
+        // The known tree is read before the head, so the head must contain every tree that was signed by then.
         if (_context.Greatest is not { } known)
             return;
         var head = await session.ReadHead();

@@ -12,7 +12,7 @@ public sealed partial class ServiceLedger
     /// <summary>The bytes of parts beyond which a page ends.</summary>
     private const long PageBytes = 8 << 20;
 
-    /// <summary>An entry with its parts; null: there is none, or it is not for the reader.</summary>
+    /// <summary>An entry with its parts; null: there is no entry, or it is not for the reader.</summary>
     /// <param name="position">Its position.</param>
     /// <param name="viewer">Who reads; null: the service itself.</param>
     /// <param name="cancel">Cancels.</param>
@@ -30,7 +30,7 @@ public sealed partial class ServiceLedger
                 cancel
             );
 
-    /// <summary>Who may see an entry: tokens. Empty: there is no such entry, or nobody may see it.</summary>
+    /// <summary>The tokens of those who may see an entry. Empty: there is no such entry, or nobody may see it.</summary>
     /// <param name="position">Its position.</param>
     /// <param name="cancel">Cancels.</param>
     public async Task<IReadOnlyCollection<string>> AudienceOf(ulong position, CancellationToken cancel) =>

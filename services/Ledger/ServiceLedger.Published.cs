@@ -70,7 +70,7 @@ public sealed partial class ServiceLedger
             {
                 if (_judge(note) is not ({ Size: > 0 } theirs, true))
                     return null;
-                // The checkpoint is kept for the next start, because whoever showed it may be away then.
+                // The checkpoint is kept for the next start, because the peer that showed it may be out of reach then.
                 if (theirs.Size > (_context.Greatest?.Size ?? 0))
                     _end.See(theirs);
                 var head = await session.ReadHead();

@@ -33,8 +33,8 @@ public sealed partial class ServiceLedger
     /// <summary>Records, oldest first, in an order that does not change while others write.</summary>
     /// <param name="kind">The kind of records.</param>
     /// <param name="keys">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have, at most 16.</param>
-    /// <param name="viewer">Who reads; null: the service itself. A record that an older fold made is found by the tokens that it had then, so
-    /// the caller judges by those that it has now.</param>
+    /// <param name="viewer">Who reads; null: the service itself. A record that an older fold made is found by its former tokens, so the
+    /// caller must check it by its present ones.</param>
     /// <param name="after">The number of the record to go on after; zero: from the first.</param>
     /// <param name="limit">The greatest number of records, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>

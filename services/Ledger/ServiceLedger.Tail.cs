@@ -35,15 +35,15 @@ public sealed partial class ServiceLedger
     /// <param name="position">Its position.</param>
     public TailEntry? Recent(ulong position) => _recentEntries.Find(position);
 
-    /// <summary>The number of entries when a record of this kind last may have come under a key (<see cref="StreamKind.KeysOf"/>) or been
-    /// taken from it, as far as this process knows (<see cref="Look"/>). While it stays the same, the key leads to the same records. It
-    /// changes before the caller who changed a record is answered.</summary>
-    /// <param name="kind">The kind of records. Whatever changes their keys is an entry of a case.</param>
+    /// <summary>The number of entries when the records under a key (<see cref="StreamKind.KeysOf"/>) may last have changed, as far as this
+    /// process knows (<see cref="Look"/>). While the number stays the same, the key leads to the same records. It changes before the caller
+    /// that changed a record is answered.</summary>
+    /// <param name="kind">The kind of records. Only entries of a case may change their keys.</param>
     /// <param name="key">The key.</param>
     public ulong RelistedAt(StreamKind kind, string key) => _recentEntries.RelistedAt(kind.Name, key);
 
-    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. Records that are read after asking for it
-    /// are of a moment after all of them. So what was found holds for as long as <see cref="RelistedAt"/> is not greater.</summary>
+    /// <summary>The number of entries whose changes <see cref="RelistedAt"/> takes into account. Records that are read afterwards show all
+    /// of these changes. So a list that was read holds as long as <see cref="RelistedAt"/> is not greater.</summary>
     public ulong NotedSize => _recentEntries.Known;
 
     /// <summary>Looks whether other replicas wrote, unless this process has looked within the last <paramref name="age"/>. Each commit

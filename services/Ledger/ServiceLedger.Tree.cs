@@ -93,8 +93,8 @@ public sealed partial class ServiceLedger
     /// <summary>The head, covered by a checkpoint.</summary>
     private async Task<(Head Head, Checkpoint Checkpoint)> Signed(Session session)
     {
-        // A commit may sign a greater tree between the reading and the signing, so it is tried again. A database that went back stays
-        // behind at every try.
+        // A commit may sign a greater tree between reading and signing, so this is tried again. A database that went back stays behind at
+        // every try.
         for (var tries = 0; tries < 100; tries++)
         {
             var head = await session.ReadHead();

@@ -72,7 +72,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 // The key signs only after these checks. Otherwise it could sign a tree that the thief of a former key has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
-                // Only what is replicated is signed. What is already signed is replicated.
+                // Only a replicated head is signed. A head that is already signed is replicated.
                 if (head.Size > (checkpoints.Last?.Size ?? 0))
                     await session.Replicated();
                 if (head.Size > 0)
@@ -171,8 +171,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <summary>What this service's ids and etags are made with: derived from the key with which the ledger was opened.</summary>
     public RecordSecrets Secrets { get; }
 
-    /// <summary>Signs checkpoints with another key of the same name from now on; the last one, and those that were cosigned, at once.
-    /// Afterwards nothing signs with the previous key, and the caller disposes of it. Where it fails, it is to be called again.</summary>
+    /// <summary>Signs checkpoints with another key of the same name from now on. The last checkpoint and the cosigned ones are signed again
+    /// at once. Afterwards the previous key signs nothing, and the caller disposes of it. If this fails, call it again.</summary>
     /// <param name="key">The key.</param>
     public void SignWith(CheckpointKey key)
     {
@@ -203,7 +203,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <exception cref="LedgerInconsistentException">The database must not be served from; nothing was recorded.</exception>
     /// <exception cref="CommandFailedException">Its rule failed.</exception>
     /// <exception cref="EventGapException">Events before this one have not been taken in.</exception>
-    /// <exception cref="CommandHeldBackException">The command before it in its chain has failed.</exception>
+    /// <exception cref="CommandHeldBackException">The previous command in its chain has failed.</exception>
     /// <exception cref="NewerFoldException">It touches a record written by newer software.</exception>
     public Task<Outcome> Commit(Command command, CancellationToken cancel) => _committer.Submit(command, cancel);
 
@@ -259,7 +259,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             write: true
         );
 
-    /// <summary>Says how far a reader that only one replica runs at a time has come. It never goes back.</summary>
+    /// <summary>Notes the position of a reader that only one replica runs at a time. The position never goes back.</summary>
     /// <param name="name">The cursor.</param>
     /// <param name="value">Its value.</param>
     /// <param name="lead">What this replica was given by <see cref="TryLead"/>.</param>
@@ -353,7 +353,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// to record.</summary>
     public TimeSpan CoverInterval => _options.CoverInterval;
 
-    /// <summary>Takes no more commands and returns when those that wait are answered. Where entries are covered, they are committed by the
+    /// <summary>Takes no more commands, and returns when the waiting ones are answered. With a cover interval, they are committed by its
     /// schedule.
     /// </summary>
     public Task Drain() => _committer.Drain();

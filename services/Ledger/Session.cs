@@ -48,7 +48,7 @@ internal abstract class Session : IAsyncDisposable
     // ---- reading ----
     public abstract Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, Viewer? viewer, int limit);
 
-    /// <summary>Whether any entry from a position on and before another one is of a case.</summary>
+    /// <summary>Whether any entry from one position to before another one is of a case.</summary>
     public abstract Task<bool> HasCase(ulong from, ulong to);
     public abstract Task<List<PartRow>> Parts(IReadOnlyCollection<ulong> positions);
     public abstract Task<List<StreamRow>> List(string kind, IReadOnlyList<string> keys, Viewer? viewer, ulong after, int limit);

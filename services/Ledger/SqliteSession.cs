@@ -32,7 +32,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             )
         )[0];
 
-    // What a commit writes, for no row at all: SQLite refuses it where a table is missing.
+    // The statements of a commit, applied to no row: SQLite refuses them if a table is missing.
     private static readonly string WritesNoRow = string.Concat(
         ((string[])["entries", "further_events", "streams", "changes", "list_keys", "tiles", "cursors"]).Select(table =>
             $"insert into {table} select * from {table} where false;"

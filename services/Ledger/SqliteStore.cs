@@ -96,7 +96,7 @@ internal sealed class SqliteStore : Store
                 or IOException
                 and not InvalidProtocolBufferException;
 
-    // A command can cause these by what it says: too big, a constraint, a type or a range.
+    // A command's own content can cause these errors: too big, a constraint, a type or a range.
     public override bool IsDamage(Exception fault) =>
         fault is SqliteException { SqliteErrorCode: not (18 or 19 or 20 or 25) } && !IsOutage(fault);
 

@@ -40,8 +40,8 @@ internal abstract class Store : IAsyncDisposable
     /// <summary>Whether the fault means that the database cannot be used now, not that it refused a statement.</summary>
     public abstract bool IsOutage(Exception fault);
 
-    /// <summary>Whether the database answered and is at fault, not what was to be written: something is missing or damaged, or a right was
-    /// taken away. Another command may touch nothing of it, and succeed.</summary>
+    /// <summary>Whether the database answered but is itself at fault, not the command: something is missing or damaged, or a right was
+    /// taken away. A command that does not need it may succeed.</summary>
     public abstract bool IsDamage(Exception fault);
 
     /// <summary>Whether a fault of a commit says that it was not done.</summary>

@@ -71,7 +71,7 @@ internal static class Stored
         return state;
     }
 
-    /// <summary>A tile as far as it has come. A full one is read as it is stored; one at the right edge is made from the hashes under
+    /// <summary>A tile with its hashes so far. A full tile is read as stored; a tile at the right edge is made from the hashes below
     /// it.</summary>
     /// <param name="session">The database.</param>
     /// <param name="level">The tile level.</param>

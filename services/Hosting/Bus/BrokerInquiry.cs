@@ -7,8 +7,8 @@ using RabbitMQ.Client.Exceptions;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>What the broker itself says, asked over connections of the plain client: whether it serves the service's queue, whether exchanges
-/// and bindings are there, and what keeps it from taking and delivering the service's messages.</summary>
+/// <summary>Asks the broker itself, over connections of the plain client: whether it serves the service's queue, whether exchanges and
+/// bindings exist, and why it does not take and deliver the service's messages.</summary>
 internal sealed partial class BrokerInquiry(Service service, Broker broker, BusOptions options, ILogger log)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
@@ -63,8 +63,8 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
 
     /// <summary>
     /// Why the broker does not carry the service's messages although it answers: it has raised an alarm, the service's user lacks a
-    /// permission, or it does not take and deliver a test message over another connection, for whatever reason. null: it delivered one there,
-    /// so what is wrong is here.
+    /// permission, or it does not take and deliver a test message over another connection. null: it delivered the test message, so the
+    /// fault is in this process.
     /// </summary>
     /// <remarks>During an alarm, the broker reads no more from a connection that has published, not even its end. So the connection that
     /// found out is kept until the alarm is over: another one for each question would stay open in the broker.</remarks>
@@ -145,7 +145,8 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
         return null;
     }
 
-    // The same round as the bus's own canary, by the plain client. A broker that delivers nothing here either would not deliver to a new process.
+    // Sends a canary message as the bus does, but by the plain client. If the broker does not deliver this one either, a new process would
+    // not help.
     private async Task<string?> Undelivered(IConnection connection, CancellationToken cancel)
     {
         var (exchange, queue) = (Broker.CanaryExchangeOf(service.Name), Broker.CanaryQueueOf(service.Name));

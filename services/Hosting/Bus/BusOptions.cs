@@ -129,8 +129,8 @@ public sealed class BusStatus(int ownBacklog = 1_000)
     /// </summary>
     public bool BrokerReady { get; internal set; }
 
-    /// <summary>Why the broker does not take or deliver messages of this service although it answers, such as an alarm or a missing permission;
-    /// null: nothing of the kind is known.</summary>
+    /// <summary>Why the broker does not take or deliver messages of this service although it answers, such as an alarm or a missing
+    /// permission; null: no such reason is known.</summary>
     public string? BrokerObstacle { get; internal set; }
 
     /// <summary>The number of events that the relay has not handed to the broker yet.</summary>

@@ -23,13 +23,13 @@ internal sealed partial class DutySweep(
 {
     private enum Came
     {
-        /// <summary>It is recorded, or met: it is due no more.</summary>
+        /// <summary>The duty is recorded or met, and no longer due.</summary>
         Settled,
 
-        /// <summary>It stays due.</summary>
+        /// <summary>The duty stays due.</summary>
         Left,
 
-        /// <summary>It stays due because something that all duties need is away.</summary>
+        /// <summary>The duty stays due because something that all duties need is unavailable, such as the database.</summary>
         Away,
     }
 
@@ -38,7 +38,7 @@ internal sealed partial class DutySweep(
 
     private const int Page = 200;
 
-    // What cannot be recorded is tried again at every sweep.
+    // A duty that cannot be recorded is tried again at every sweep, so its log lines are limited.
     private readonly FewLines<(string Kind, string Why)> _lines = new(
         time,
         (kind, leftOut) => LogMore(log, service.Name, leftOut, kind.Kind, kind.Why)
@@ -72,7 +72,7 @@ internal sealed partial class DutySweep(
                 // What cannot be recorded stays due, and keeps back none of the others.
                 var came = await Task.WhenAll(due.Select(async d => seen.Add(RequestIdOf(d)) ? await Record(d, stop) : Came.Left));
                 left += came.Count(c => c != Came.Settled);
-                // What is away for all of them is away for the others too. The next sweep tries again.
+                // If nothing on this page could be recorded, the rest cannot be either. The next sweep tries again.
                 if (due.Count < Page || came.All(c => c == Came.Away))
                     break;
             }
@@ -110,7 +110,7 @@ internal sealed partial class DutySweep(
                 var why = Refusals.NameOf(refusal.Reason);
                 if (times == 1 && _lines.Writes((due.Stream.Kind, why)))
                     LogRefused(log, service.Name, due.Stream.Kind, why);
-                // Another replica recorded it, or it was met: it is in no page any more.
+                // Another replica recorded the duty, or it was met: no page lists it any more.
                 return refusal.Reason == Reason.NotFound ? Came.Settled : Came.Left;
             }
         }
@@ -118,7 +118,7 @@ internal sealed partial class DutySweep(
         {
             if (_lines.Writes((due.Stream.Kind, e.GetType().Name)))
                 LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
-            // Newer software has written this record, and perhaps none of the others.
+            // Newer software has written this record, but perhaps no other record.
             return e is not NewerFoldException && EventCommands.IsTransient(e) ? Came.Away : Came.Left;
         }
     }

@@ -21,7 +21,7 @@ internal sealed partial class EventCommands(
     ILogger<EventCommands> log
 )
 {
-    // Why an attempt had no effect although the event is sound: something that it needs is out of reach, or an event before it failed.
+    // The reasons why an attempt with a sound event had no effect: something that it needs is out of reach, or an earlier event failed.
     private const string Unavailable = "UNAVAILABLE",
         HeldBack = "HELD_BACK";
 
@@ -51,8 +51,8 @@ internal sealed partial class EventCommands(
     /// <summary>The number of the last event of a producer's type that has had its effect; zero: none.</summary>
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) => ledger.LastTaken(producer, type, cancel);
 
-    /// <summary>Whether a fault passes by itself: the database, the network or another service is away, or a replica with newer software
-    /// takes over. Where the database is damaged only for this command, it does not.</summary>
+    /// <summary>Whether a fault passes by itself: the database, the network or another service is out of reach, or a replica with newer
+    /// software takes over. Damage of the database that affects only this command does not pass.</summary>
     public static bool IsTransient(Exception e) =>
         e
             is LedgerOverloadedException
@@ -81,7 +81,7 @@ internal sealed partial class EventCommands(
 
     /// <summary>Puts an event's command into the ledger's queue.</summary>
     /// <param name="recorded">The event.</param>
-    /// <param name="previous">The step before it, if that is still running; null: none is.</param>
+    /// <param name="previous">The previous step, if it is still running; null: it is not.</param>
     /// <param name="patience">How much longer its question to another service may stay unanswered.</param>
     /// <param name="describe">Adds to its span how the event came and how often it was tried.</param>
     /// <param name="stop">Stops.</param>

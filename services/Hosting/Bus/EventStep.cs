@@ -8,7 +8,7 @@ namespace Ministries.Hosting.Bus;
 /// <summary>One attempt to take an event into the ledger.</summary>
 /// <param name="reaction">What the service does about the event.</param>
 /// <param name="recorded">The event.</param>
-/// <param name="previous">The step before it, if that is still running; null: none is.</param>
+/// <param name="previous">The previous step, if it is still running; null: it is not.</param>
 internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, EventStep? previous)
 {
     /// <summary>What the service does about the event.</summary>
@@ -17,7 +17,7 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>The event.</summary>
     public RecordedEvent Recorded => recorded;
 
-    /// <summary>Its place behind the step before it, which it must not overtake.</summary>
+    /// <summary>The step's place in its chain: it must not overtake the previous step.</summary>
     public ChainLink Link { get; } = new(previous?.Link);
 
     /// <summary>The event, parsed.</summary>

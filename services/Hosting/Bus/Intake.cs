@@ -20,7 +20,8 @@ internal sealed partial class Intake : SupervisedService
     private readonly ILogger<Intake> _log;
     private readonly Dictionary<string, IntakeLane> _lanes;
 
-    // Whoever can write to the broker can send any number of wrong messages, and each is delivered several times.
+    // A peer that can write to the broker can send any number of wrong messages, and each is delivered several times. So the log lines are
+    // limited.
     private readonly FewLines<(string Reason, string Producer)> _lines;
     private volatile bool _stopped;
 

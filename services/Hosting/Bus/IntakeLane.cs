@@ -341,7 +341,7 @@ internal sealed partial class IntakeLane(
         }
         catch (Exception e) when ((e is LedgerUnavailableException || EventCommands.IsTransient(e)) && !stop.IsCancellationRequested)
         {
-            // What keeps even this out is no fault of the event.
+            // The event is not at fault: the ledger could not even record that it was set aside. So it is tried again later.
             await Task.Delay(options.MaxDelay, stop);
             return false;
         }

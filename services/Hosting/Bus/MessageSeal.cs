@@ -11,8 +11,9 @@ namespace Ministries.Hosting.Bus;
 
 /// <summary>
 /// Signs messages and verifies them, because the broker is not trusted. A message carries its service's certificate, with the intermediate
-/// authorities that issued it, and a signature over the event's bytes, origin, number and leaf. Not signed are the trace context, which is harmless, and the numbers of earlier events,
-/// which can only make a consumer read the producer's ledger. In a message of several events everything is signed.
+/// authorities that issued it, and a signature over the event's bytes, origin, number and leaf. The trace context is not signed, because it
+/// is harmless. Nor are the numbers of earlier events, which can only make a consumer read the producer's ledger. In a message of several
+/// events everything is signed.
 /// </summary>
 /// <param name="own">This service's certificate with its key (ECDSA), and the intermediate authorities that it sends in TLS.</param>
 /// <param name="belongs">Whether a certificate belongs to the service of this name now, given the authorities that came with it.</param>
@@ -80,7 +81,7 @@ public sealed class MessageSeal(
         var presented = new List<X509Certificate2>();
         try
         {
-            // More than one too many is not decoded.
+            // At most one certificate too many is decoded, which is enough to refuse the message.
             foreach (var text in certificates.Split(',', Authorities.MaxChain + 1))
                 presented.Add(X509CertificateLoader.LoadCertificate(Convert.FromBase64String(text)));
             return belongs(service, presented[0], presented[1..]) ? presented[0].GetECDsaPublicKey() : null;

@@ -472,7 +472,7 @@ internal sealed partial class Relay(
             }
             catch (Exception e) when (e is LedgerException or InvalidProtocolBufferException)
             {
-                // The database cannot be reached, and no events are recorded meanwhile either; or the oldest event cannot be read.
+                // The database cannot be reached, so no events are recorded meanwhile either; or the oldest event cannot be read.
             }
             while (await timer.WaitForNextTickAsync(stop));
         }

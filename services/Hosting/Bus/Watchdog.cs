@@ -56,7 +56,7 @@ internal sealed partial class Watchdog(
         long? stalledSince = null;
         while (true)
         {
-            // The broker takes or delivers no messages: more of them would only wait in its memory and in ours.
+            // While the broker takes or delivers no messages, further messages would only wait in its memory and in ours.
             if (_obstacle is null && await GoesRound(++number, stop))
                 lastCanary = Stopwatch.GetTimestamp();
             stop.ThrowIfCancellationRequested();

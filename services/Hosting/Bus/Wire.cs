@@ -381,7 +381,7 @@ internal static class Wire
             },
             Time = time,
             Leaf = leaf,
-            // In the message of a single event they are outside of what is signed.
+            // In the message of a single event, the signature does not cover them.
             Traceparent = TraceText.OrNothing(traceParent),
             Tracestate = TraceText.OrNothing(traceState),
         };

@@ -21,8 +21,8 @@ public sealed partial class MinistryClient
     /// case, the prisoner and the etag if they are not set. Nothing is sent: let the official read what is returned first.</summary>
     /// <param name="request">The request, with the statement, the role and the official as its actor.</param>
     /// <param name="key">Where the official's key is (<see cref="KeySource"/>).</param>
-    /// <param name="vouched">The participant's word for that key; null: the client vouches for it for a day, with the participant's key for
-    /// requests.</param>
+    /// <param name="vouched">The participant's signature that certifies that key; null: the client certifies it for a day, with the
+    /// participant's key for requests.</param>
     /// <param name="cancel">Ends it.</param>
     /// <returns>What is sealed in the statement.</returns>
     /// <exception cref="SealException">Nothing was signed: the statement is not sealed to the participant, so that the official could not know

@@ -35,7 +35,7 @@ internal static class Printable
     private static bool IsTime(Timestamp time) =>
         time is { Seconds: >= -62_135_596_800 and <= 253_402_300_799, Nanos: >= 0 and <= 999_999_999 };
 
-    // Clears impossible times and durations, and returns whether there were any. If <c>only</c> is true, it only looks for them.
+    // Clears impossible times and durations, and returns whether there were any. If `only` is true, it only looks for them.
     private static bool Clear(IMessage message, bool only)
     {
         var found = false;

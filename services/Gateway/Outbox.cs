@@ -312,7 +312,7 @@ internal sealed partial class Outbox : SupervisedService
         throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
     }
 
-    // Frees the place of a write that will not be sent. <c>mine</c> is the pending write that this request added; null: another request's
+    // Frees the place of a write that will not be sent. `mine` is the pending write that this request added; null: another request's
     // pending write is there. Requests that found it meanwhile wait for it, so they get the state that is on the disk.
     private void Release(OutboxItem item, Pending? mine)
     {

@@ -27,7 +27,8 @@ public enum AgreedTransferFault
     /// <summary>An attester acts for one of the states between which the prisoner passes.</summary>
     WitnessOfAParty,
 
-    /// <summary>An attestation is not signed by the official, is of another content, or the participant did not vouch for the key.</summary>
+    /// <summary>An attestation is not signed by the official, is of another content, or the participant did not vouch for the
+    /// key.</summary>
     AttestationWrong,
 }
 

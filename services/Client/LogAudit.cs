@@ -100,7 +100,8 @@ public sealed partial class MinistryClient
     /// </summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="whole">Whether to read the hash of every entry and compute the root from these alone.</param>
-    /// <param name="entries">Whether to read, besides, every entry that is for this participant, and verify it (<see cref="EntriesAudit"/>).
+    /// <param name="entries">Whether to read, besides, every entry that is for this participant, and verify it
+    /// (<see cref="EntriesAudit"/>).
     /// </param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="InvalidLogException">The log has two histories, or does not show the one that was signed.</exception>
@@ -110,8 +111,8 @@ public sealed partial class MinistryClient
     public Task<LogAudit> Audit(string service, bool whole = false, bool entries = false, CancellationToken cancel = default) =>
         Run(service, new Extent(whole, entries, true, null), cancel);
 
-    /// <summary>As <see cref="Audit"/>, and verifies some entries that were read: that each is the one that the log has at its place, and that its
-    /// parts and its signature are right. So whoever follows a ledger verifies it as it grows, and reads nothing twice.</summary>
+    /// <summary>As <see cref="Audit"/>, and verifies some entries that were read: that each is the one that the log has at its place, and
+    /// that its parts and its signature are right. So whoever follows a ledger verifies it as it grows, and reads nothing twice.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="shown">The entries, in the order of the ledger; none: the log alone is checked.</param>
     /// <param name="witnesses">Whether the witnesses are asked, too.</param>
@@ -309,8 +310,8 @@ public sealed partial class MinistryClient
             }
         }
 
-        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two, and has at least
-        /// some entries.</summary>
+        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two, and has at
+        /// least some entries.</summary>
         private async Task<(Checkpoint Newest, JudgedCheckpoint? Cosigned)> ReadCheckpoints(
             HttpClient http,
             ulong least,

@@ -17,17 +17,17 @@ public sealed partial class MinistryClient
         VouchedBefore = TimeSpan.FromMinutes(1);
 
     /// <summary>Completes an attestation with the signature of an official who was present, after all that he must be sure of. It reads the
-    /// statement, opens what is sealed in it, makes its 16 commitments again and compares them, and computes the digest itself. It fills in the
-    /// case, the prisoner and the etag if they are not set. Nothing is sent: let the official read what is returned first.</summary>
+    /// statement, opens what is sealed in it, makes its 16 commitments again and compares them, and computes the digest itself. It fills in
+    /// the case, the prisoner and the etag if they are not set. Nothing is sent: let the official read what is returned first.</summary>
     /// <param name="request">The request, with the statement, the role and the official as its actor.</param>
     /// <param name="key">Where the official's key is (<see cref="KeySource"/>).</param>
     /// <param name="vouched">The participant's signature that certifies that key; null: the client certifies it for a day, with the
     /// participant's key for requests.</param>
     /// <param name="cancel">Ends it.</param>
     /// <returns>What is sealed in the statement.</returns>
-    /// <exception cref="SealException">Nothing was signed: the statement is not sealed to the participant, so that the official could not know
-    /// what he attests (<see cref="SealFault.WrongRecipient"/>); it does not open; or its commitments are not those to the destinations that
-    /// are sealed in it (<see cref="SealFault.CommitmentDiffers"/>).</exception>
+    /// <exception cref="SealException">Nothing was signed: the statement is not sealed to the participant, so that the official could not
+    /// know what he attests (<see cref="SealFault.WrongRecipient"/>); it does not open; or its commitments are not those to the
+    /// destinations that are sealed in it (<see cref="SealFault.CommitmentDiffers"/>).</exception>
     /// <exception cref="FormatException">There is no such key, or the client has no key for requests with which to vouch.</exception>
     /// <exception cref="IOException">The file of the key cannot be read or is exposed, or the token cannot be used.</exception>
     /// <exception cref="RefusedException">The statement cannot be read.</exception>

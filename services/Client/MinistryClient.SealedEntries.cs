@@ -14,9 +14,9 @@ public sealed partial class MinistryClient
 
     private readonly ConcurrentDictionary<(string Service, ulong Position), SealingEntry?> _sealing = [];
 
-    /// <summary>Opens what is sealed to the participant in a record, and demands that it is of this record and this field. It reads the entry
-    /// that carried it and verifies it: its place in the log, its parts and, where the request is shown, the sender's signature. So a service
-    /// that shows what was sealed for another record, or in another field, is found out (protos/SEALED.md, section 4).</summary>
+    /// <summary>Opens what is sealed to the participant in a record, and demands that it is of this record and this field. It reads the
+    /// entry that carried it and verifies it: its place in the log, its parts and, where the request is shown, the sender's signature. So a
+    /// service that shows what was sealed for another record, or in another field, is found out (protos/SEALED.md, section 4).</summary>
     /// <example><code>
     /// var prisoner = (await client.Custody.GetPrisonerAsync(…)).Prisoner;
     /// var rank = (await client.OpenIn&lt;PersonIdentity&gt;(prisoner, prisoner.Identity)).Message.Rank;

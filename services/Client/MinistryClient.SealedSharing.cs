@@ -12,7 +12,8 @@ namespace Ministries.Client;
 /// <content>What is sealed is opened wider (protos/SEALED.md, section 5).</content>
 public sealed partial class MinistryClient
 {
-    /// <summary>Reads a sealed datum as it was signed, with what was opened of it to the participant, and verifies the entry that carries it.
+    /// <summary>Reads a sealed datum as it was signed, with what was opened of it to the participant, and verifies the entry that carries
+    /// it.
     /// </summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
     /// <param name="position">The position of the entry whose request carries it (<see cref="Sealed.Position"/>).</param>
@@ -52,8 +53,8 @@ public sealed partial class MinistryClient
             throw new InvalidEntryException(service, $"the signed request of entry {asked.Position} holds something else at {asked.Field}");
     }
 
-    /// <summary>Opens a datum that <see cref="ReadSealed"/> read: with the participant's own key, or with what was opened to it later. If single
-    /// fields alone were opened to it, the message has these alone (<see cref="Opened{T}.Fields"/>).</summary>
+    /// <summary>Opens a datum that <see cref="ReadSealed"/> read: with the participant's own key, or with what was opened to it later. If
+    /// single fields alone were opened to it, the message has these alone (<see cref="Opened{T}.Fields"/>).</summary>
     /// <typeparam name="T">The message inside.</typeparam>
     /// <param name="read">What was read.</param>
     /// <exception cref="SealException">It does not open. The fault says why.</exception>
@@ -64,14 +65,15 @@ public sealed partial class MinistryClient
         return OpenWith<T>(read.Sealed, ContextOf(read, new T().Descriptor), read.Grants);
     }
 
-    /// <summary>Puts into a request to open a datum to one more participant what only the giver can make: the secret of the datum, or the keys
-    /// of the fields that the request names, wrapped for the recipient's newest key for sealing. It reads the datum, and takes from it the
-    /// case too if the request names none. Do it before officials approve the request.</summary>
+    /// <summary>Puts into a request to open a datum to one more participant what only the giver can make: the secret of the datum, or the
+    /// keys of the fields that the request names, wrapped for the recipient's newest key for sealing. It reads the datum, and takes from it
+    /// the case too if the request names none. Do it before officials approve the request.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
-    /// <param name="request">The request, with position, field and recipient; with the numbers of the fields if it is not to be the whole; and
-    /// with the id of the recipient's key if it is not to be the newest.</param>
+    /// <param name="request">The request, with position, field and recipient; with the numbers of the fields if it is not to be the whole;
+    /// and with the id of the recipient's key if it is not to be the newest.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="ArgumentException">The recipient, or its key, is not in the agreement; or the message has no such fields.</exception>
+    /// <exception cref="ArgumentException">The recipient, or its key, is not in the agreement; or the message has no such
+    /// fields.</exception>
     /// <exception cref="SealException">The participant cannot open what it is to pass on, or the recipient has no key for sealing in
     /// force.</exception>
     /// <exception cref="RefusedException">There is no such datum, or it was erased.</exception>
@@ -84,8 +86,8 @@ public sealed partial class MinistryClient
         Wrap(request, read, recipient);
     }
 
-    /// <summary>Opens a datum, or single fields of it, to one more participant: <see cref="AddWrap"/> and the call. Where the agreement demands
-    /// approvals of it, call <see cref="AddWrap"/>, let the officials approve, and send the request.</summary>
+    /// <summary>Opens a datum, or single fields of it, to one more participant: <see cref="AddWrap"/> and the call. Where the agreement
+    /// demands approvals of it, call <see cref="AddWrap"/>, let the officials approve, and send the request.</summary>
     /// <example><code>
     /// await client.Share("custody", new ShareSealedRequest
     /// {
@@ -106,8 +108,8 @@ public sealed partial class MinistryClient
         return await LedgerOf(service).ShareSealedAsync(request, cancellationToken: cancel);
     }
 
-    /// <summary>Wraps a datum for the newest of the participant's own keys for sealing, without its sender. Afterwards the older keys are not
-    /// needed for it. The client has both keys (<see cref="MinistrySettings.SealingKeys"/>).</summary>
+    /// <summary>Wraps a datum for the newest of the participant's own keys for sealing, without its sender. Afterwards the older keys are
+    /// not needed for it. The client has both keys (<see cref="MinistrySettings.SealingKeys"/>).</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
     /// <param name="position">The position of the entry whose request carries it.</param>
     /// <param name="field">The path of the sealed field in that request.</param>
@@ -216,8 +218,8 @@ public sealed partial class MinistryClient
         };
     }
 
-    /// <summary>Opens a message whose type is known by name only: with the participant's own wrap, or with one that was added. Anybody may have
-    /// given a wrong one, so the next is tried.</summary>
+    /// <summary>Opens a message whose type is known by name only: with the participant's own wrap, or with one that was added. Anybody may
+    /// have given a wrong one, so the next is tried.</summary>
     internal (IMessage Message, IReadOnlyList<uint>? Fields) OpenAs(
         MessageDescriptor type,
         Sealed @sealed,

@@ -12,9 +12,9 @@ namespace Ministries.Client;
 
 public sealed partial class MinistryClient
 {
-    /// <summary>Seals a message into a request, to those to whom the contract seals it by default (option <c>seals</c>): never to a power of
-    /// origin, and only to participants that have a key for sealing. It reads the case, and the records that the request is about, where the
-    /// default depends on them.</summary>
+    /// <summary>Seals a message into a request, to those to whom the contract seals it by default (option <c>seals</c>): never to a power
+    /// of origin, and only to participants that have a key for sealing. It reads the case, and the records that the request is about, where
+    /// the default depends on them.</summary>
     /// <example><code>
     /// var request = new RegisterPrisonerRequest { Case = @case, Etag = etag, … };
     /// await client.Seal(request, new PersonIdentity { Name = name, Rank = "private" });
@@ -28,8 +28,8 @@ public sealed partial class MinistryClient
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="ArgumentException">The request has no field for such a message, does not name its case, or has commitments to
     /// other destinations.</exception>
-    /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a field is
-    /// too large, or nobody can be sealed to. It names the field.</exception>
+    /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a
+    /// field is too large, or nobody can be sealed to. It names the field.</exception>
     /// <exception cref="RefusedException">A record that the request is about cannot be read.</exception>
     public async Task Seal(IMessage request, IMessage message, CancellationToken cancel = default)
     {
@@ -101,11 +101,13 @@ public sealed partial class MinistryClient
     /// <summary>Seals a message into a request, to the recipients that are named.</summary>
     /// <param name="request">The request of a write, as in the other overload.</param>
     /// <param name="message">What is sealed, as in the other overload.</param>
-    /// <param name="recipients">The participants who can open it, 1 to 16. The participant itself is none of them unless it is named.</param>
+    /// <param name="recipients">The participants who can open it, 1 to 16. The participant itself is none of them unless it is
+    /// named.</param>
     /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case; or a recipient is no
     /// participant of the agreement.</exception>
     /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a
-    /// recipient has no key for sealing in force, a field is too large, or the number of recipients is wrong. It names the field.</exception>
+    /// recipient has no key for sealing in force, a field is too large, or the number of recipients is wrong. It names the
+    /// field.</exception>
     public void Seal(IMessage request, IMessage message, IReadOnlyCollection<string> recipients)
     {
         DeclarationFor(request, message);

@@ -17,11 +17,11 @@ public sealed partial class MinistryClient
     /// <summary>The field of a request with its openings.</summary>
     internal const string Openings = "openings";
 
-    /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9). The request is that
-    /// of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Added are the openings of the statements
-    /// that the participant can open and in which he accepts the destination: those since he last said something else, and of them the latest
-    /// 16. Every side of the transfer sees them. Nothing is added to a decision that does not agree, to a status other than RELEASED and
-    /// REPATRIATED, and to a request that has openings already or is approved.</summary>
+    /// <summary>Adds to a request what shows that the prisoner accepts the destination, and nothing else of what he said (D9). The request
+    /// is that of <c>DecideTransfer</c>, <c>ResumeTransfer</c>, <c>ConfirmReturn</c> or <c>RecordStatus</c>. Added are the openings of the
+    /// statements that the participant can open and in which he accepts the destination: those since he last said something else, and of
+    /// them the 16 latest. Every side of the transfer sees them. Nothing is added to a decision that does not agree, to a status other than
+    /// RELEASED and REPATRIATED, and to a request that has openings already or is approved.</summary>
     /// <remarks>The caller names the prisoner and the destination. If a service could name them, it could ask for the wish of
     /// anybody.</remarks>
     /// <param name="request">The request; it names the case, and the transfer or the prisoner.</param>
@@ -29,8 +29,8 @@ public sealed partial class MinistryClient
     /// <param name="prisoners">The references under which he made his statements: one, or several where records of the same person are
     /// linked.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="ArgumentException">The request is about another prisoner or another destination, it takes no openings, or the custody
-    /// service has not linked a further reference with his.</exception>
+    /// <exception cref="ArgumentException">The request is about another prisoner or another destination, it takes no openings, or the
+    /// custody service has not linked a further reference with his.</exception>
     /// <exception cref="RefusedException">The transfer or the statements cannot be read.</exception>
     /// <exception cref="InvalidDataException">The service's list of statements does not end.</exception>
     public Task AddOpenings(
@@ -95,8 +95,8 @@ public sealed partial class MinistryClient
             throw new ArgumentException($"the custody service has not linked {other} with {about} as the same person");
     }
 
-    // When he said it, and the opening; without one where he said something else than that he accepts the destination. What is sealed to others
-    // is left out.
+    // When he said it, and the opening; without one where he said something else than that he accepts the destination. What is sealed to
+    // others is left out.
     private async Task<IEnumerable<(DateTimeOffset Spoken, ulong Position, ByteString? Opening)>> SaidBy(
         string prisoner,
         string @case,
@@ -125,8 +125,8 @@ public sealed partial class MinistryClient
             );
     }
 
-    /// <summary>Whether a request has openings that <see cref="AddOpenings(IMessage, WishToShow, Func{string, MethodDescriptor, IMessage, Task{IMessage}})"/>
-    /// can add.</summary>
+    /// <summary>Whether a request has openings that
+    /// <see cref="AddOpenings(IMessage, WishToShow, Func{string, MethodDescriptor, IMessage, Task{IMessage}})"/> can add.</summary>
     internal static bool TakesOpenings(MessageDescriptor request) =>
         request.FindFieldByName(Openings) is not null && request.FindFieldByName("approvals") is not null;
 
@@ -165,8 +165,8 @@ public sealed partial class MinistryClient
         }
     }
 
-    // null: he does not accept it, or it is another man's. The commitments show whose statement it is: nobody can make one for this prisoner
-    // without the secret that is sealed in it.
+    // null: he does not accept it, or it is another man's. The commitments show whose statement it is: nobody can make one for this
+    // prisoner without the secret that is sealed in it.
     private static ByteString? OpeningOf(Statement statement, StatementContent said, string @case, string prisoner, string destination)
     {
         if (said.WishSecret.Length != WishCommitments.Bytes || !said.AcceptedDestinations.Contains(destination))

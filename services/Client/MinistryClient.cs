@@ -37,8 +37,8 @@ public sealed record MinistrySettings
     /// <c>secrets:NAME</c>, or <c>pkcs11:…</c> of a key in a token. null: requests are sent unsigned, so only reads succeed.</summary>
     public string? RequestsKey { get; init; }
 
-    /// <summary>Files of the participant's keys for sealing (<see cref="SealingKeyFile"/>), ended ones too: what was sealed to a key is opened
-    /// with that key. None: nothing can be opened. Sealing needs none.</summary>
+    /// <summary>Files of the participant's keys for sealing (<see cref="SealingKeyFile"/>), ended ones too: what was sealed to a key is
+    /// opened with that key. None: nothing can be opened. Sealing needs none.</summary>
     public IReadOnlyList<string> SealingKeys { get; init; } = [];
 
     /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
@@ -69,8 +69,8 @@ public sealed record MinistrySettings
     /// <summary>Writes the trace context of a call, where <see cref="PassesTrace"/>; null: the framework's own.</summary>
     internal DistributedContextPropagator? Propagator { get; init; }
 
-    /// <summary>Called once for each changed file that is not taken over, with the reason: a certificate, a key for requests or an agreement.
-    /// What was read before stays in use, and the file is tried again. Default: nothing is done.</summary>
+    /// <summary>Called once for each changed file that is not taken over, with the reason: a certificate, a key for requests or an
+    /// agreement. What was read before stays in use, and the file is tried again. Default: nothing is done.</summary>
     public Action<string> Complain { get; init; } = _ => { };
 
     private readonly TimeSpan? _deadline,
@@ -83,9 +83,9 @@ public sealed record MinistrySettings
         init => _deadline = value;
     }
 
-    /// <summary>How long a write that names no deadline of its own may take, all attempts together. So long it is repeated while the service
-    /// cannot decide it, such as until another database server is the primary. Default: <see cref="Deadline"/> where that is set, else 30 s,
-    /// twice as long as that took where it was measured.</summary>
+    /// <summary>How long a write that names no deadline of its own may take, all attempts together. So long it is repeated while the
+    /// service cannot decide it, such as until another database server is the primary. Default: <see cref="Deadline"/> where that is set,
+    /// else 30 s, twice as long as that took where it was measured.</summary>
     public TimeSpan WriteDeadline
     {
         get => _writeDeadline ?? _deadline ?? TimeSpan.FromSeconds(30);
@@ -362,8 +362,8 @@ public sealed partial class MinistryClient : IDisposable
     }
 
     /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It continues from where it was when the
-    /// service was unreachable, or ended the stream because entries were read too slowly. Entries that come in pieces are put together.
-    /// It checks that no entry for the participant was left out. What was recorded of a case before the participant was admitted to it comes
+    /// service was unreachable, or ended the stream because entries were read too slowly. Entries that come in pieces are put together. It
+    /// checks that no entry for the participant was left out. What was recorded of a case before the participant was admitted to it comes
     /// late, just before the first entry after that, and in its own order.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
@@ -776,9 +776,9 @@ public sealed partial class MinistryClient : IDisposable
             }
         }
 
-        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably be
-        // cut off by the deadline: what the service said last tells more than that. What was repeated may have been recorded at an attempt whose
-        // answer was lost, and a service that is overloaded says nothing of that.
+        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably
+        // be cut off by the deadline: what the service said last tells more than that. What was repeated may have been recorded at an
+        // attempt whose answer was lost, and a service that is overloaded says nothing of that.
         private bool Repeats(RpcException e, DateTime? deadline, long began, bool repeated)
         {
             var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);

@@ -12,11 +12,13 @@ namespace Ministries.Client;
 public sealed record Opened<T>(T Message, string Sender, string Case, string RequestId, string Field)
     where T : class, IMessage<T>, new()
 {
-    /// <summary>The numbers of the fields that were opened, if these alone were opened to the participant; null: all of it is there.</summary>
+    /// <summary>The numbers of the fields that were opened, if these alone were opened to the participant; null: all of it is
+    /// there.</summary>
     public IReadOnlyList<uint>? Fields { get; init; }
 
     /// <summary>Where the message is not as its contract declares it, such as a text with characters that reverse its direction: the field
-    /// and what is wrong. No service can read what is sealed, so nobody has refused it. Show such a text with a mark, or not at all.</summary>
+    /// and what is wrong. No service can read what is sealed, so nobody has refused it. Show such a text with a mark, or not at
+    /// all.</summary>
     public IReadOnlyList<(string Field, string Description)> Faults { get; init; } = [];
 
     /// <summary>Says what it is, and nothing of what is in it.</summary>

@@ -10,7 +10,8 @@ namespace Ministries.Client;
 /// <param name="List">The method that lists them.</param>
 internal sealed record RecordType(string Name, string Service, MethodDescriptor Get, MethodDescriptor List)
 {
-    /// <summary>The field of a request that holds the record's id, such as <c>place_visit</c>: the last one that reading it takes.</summary>
+    /// <summary>The field of a request that holds the record's id, such as <c>place_visit</c>: the last one that reading it
+    /// takes.</summary>
     public string IdField => Get.InputType.Fields.InFieldNumberOrder()[^1].Name;
 
     /// <summary>The type of the record.</summary>

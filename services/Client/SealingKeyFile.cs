@@ -29,8 +29,8 @@ public static class SealingKeyFile
         return key.PublicKey.Bytes.ToArray();
     }
 
-    /// <summary>The files of keys for sealing in a participant's folder: <c>sealing*.key</c>. After a rotation the newer one stands beside the
-    /// older one, until that is destroyed.</summary>
+    /// <summary>The files of keys for sealing in a participant's folder: <c>sealing*.key</c>. After a rotation the newer one stands beside
+    /// the older one, until that is destroyed.</summary>
     internal static string[] AllIn(string home) =>
         Directory.Exists(home) ? [.. Directory.EnumerateFiles(home, "sealing*.key").Order(StringComparer.Ordinal)] : [];
 

@@ -2,8 +2,8 @@ namespace Ministries.Client;
 
 /// <summary>Whose wish a request is to show, and for which destination.</summary>
 /// <param name="Destination">The destination (ISO 3166-1 alpha-2).</param>
-/// <param name="Prisoners">The references under which he made his statements: one, or several where the custody service has linked records of
-/// the same person.</param>
+/// <param name="Prisoners">The references under which he made his statements: one, or several where the custody service has linked records
+/// of the same person.</param>
 internal sealed record WishToShow(string Destination, IReadOnlyCollection<string> Prisoners)
 {
     /// <summary>Reads it as people write it, such as <c>pris_…=KR</c> for each reference.</summary>

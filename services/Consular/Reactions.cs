@@ -41,8 +41,8 @@ public static class Reactions
         // An interview was not private if an official attended whose state claims the person, or on whose state the person depends (D7).
         Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
         Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
-        // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on: it is
-        // said to be about nothing in particular, so they wait for it.
+        // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on:
+        // it is said to be about nothing in particular, so they wait for it.
         Reaction.To<DuplicateLinked>(
             "custody",
             (e, context) => Recheck(e, context, e.Case, e.SameAsPrisoner),

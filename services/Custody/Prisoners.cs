@@ -52,7 +52,8 @@ public static class Prisoners
     /// <summary>How long after he came to a camp he has been able to write to his family (GC III 70): a week.</summary>
     public static readonly TimeSpan CardWithin = TimeSpan.FromDays(7);
 
-    /// <summary>How far ahead a move is announced at most: 90 days. What remains to be done after it would never fall due otherwise.</summary>
+    /// <summary>How far ahead a move is announced at most: 90 days. What remains to be done after it would never fall due
+    /// otherwise.</summary>
     public static readonly TimeSpan LongestBeforeMove = TimeSpan.FromDays(90);
 
     /// <summary>How long a record of fitness may hold: 90 days.</summary>

@@ -13,8 +13,8 @@ using Microsoft.IdentityModel.Tokens;
 
 namespace Ministries.Gateway;
 
-/// <summary>Who calls, found out by ASP.NET Core's own authentication: a token of the file, a certificate, or a provider's access token. Each gives
-/// the same claims. Nothing that a browser adds by itself counts: there are no cookies.</summary>
+/// <summary>Who calls, found out by ASP.NET Core's own authentication: a token of the file, a certificate, or a provider's access token.
+/// Each gives the same claims. Nothing that a browser adds by itself counts: there are no cookies.</summary>
 internal static class Callers
 {
     private const string Tokens = "token",
@@ -26,7 +26,8 @@ internal static class Callers
     // What a provider may sign with; never a shared secret, and never nothing.
     private static readonly string[] Algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"];
 
-    // Tokens of a provider for other uses have other types, such as logout+jwt (OpenID Connect Back-Channel Logout 1.0) and dpop+jwt (RFC 9449).
+    // Tokens of a provider for other uses have other types, such as logout+jwt (OpenID Connect Back-Channel Logout 1.0) and dpop+jwt (RFC
+    // 9449).
     private static readonly string[] Types = ["JWT", "at+jwt", "application/at+jwt"];
 
     /// <summary>Registers the schemes that the settings name.</summary>
@@ -57,8 +58,8 @@ internal static class Callers
     /// <summary>How many tokens of officials may be judged at once: 64. While the provider cannot be asked, each waits for it.</summary>
     internal const int MostJudged = 64;
 
-    /// <summary>Refuses a token of the provider while too many wait to be judged, so that strangers cannot pile up calls while the provider is
-    /// away.</summary>
+    /// <summary>Refuses a token of the provider while too many wait to be judged, so that strangers cannot pile up calls while the provider
+    /// is away.</summary>
     public static async Task Limit(HttpContext http, RequestDelegate next)
     {
         var services = http.RequestServices;
@@ -151,8 +152,8 @@ internal static class Callers
         public IReadOnlyDictionary<string, IReadOnlyList<string>> Names { get; set; } = new Dictionary<string, IReadOnlyList<string>>();
     }
 
-    // Not ASP.NET Core's handler for certificates: it forgets what the caller has sent with its certificate, and fetches it from wherever the
-    // certificate says, so that a stranger could have the gateway call any address. Here, the handshake has judged the chain.
+    // Not ASP.NET Core's handler for certificates: it forgets what the caller has sent with its certificate, and fetches it from wherever
+    // the certificate says, so that a stranger could have the gateway call any address. Here, the handshake has judged the chain.
     private sealed class SystemAuthentication(
         IOptionsMonitor<SystemOptions> options,
         ILoggerFactory logger,

@@ -13,9 +13,9 @@ using Ministries.Serving;
 namespace Ministries.Gateway;
 
 /// <summary>
-/// Who may hold a connection to the gateway. Each is in one of two pools. A new one is a stranger's: that pool has a time limit, and a newcomer
-/// displaces another (<see cref="StrangersLimit"/>). With the first call whose caller is known, the connection becomes that caller's, and no
-/// stranger can take its place.
+/// Who may hold a connection to the gateway. Each is in one of two pools. A new one is a stranger's: that pool has a time limit, and a
+/// newcomer displaces another (<see cref="StrangersLimit"/>). With the first call whose caller is known, the connection becomes that
+/// caller's, and no stranger can take its place.
 /// </summary>
 internal sealed class Connections
 {
@@ -108,11 +108,13 @@ internal sealed class Connections
         listen.Use(HandshakeLimit.End);
     }
 
-    /// <summary>The certificate by which the caller's system is known: an authority of the settings issued it. Null: there is none.</summary>
+    /// <summary>The certificate by which the caller's system is known: an authority of the settings issued it. Null: there is
+    /// none.</summary>
     public static X509Certificate2? CertificateOf(HttpContext http) =>
         Items(http)?.ContainsKey(typeof(KnownSystem)) == true ? http.Connection.ClientCertificate : null;
 
-    /// <summary>Whose the caller is: a name counts with the scheme by which it is known, because a provider may give an official any name.</summary>
+    /// <summary>Whose the caller is: a name counts with the scheme by which it is known, because a provider may give an official any
+    /// name.</summary>
     public static string KeyOf(HttpContext http) => $"{http.User.Identity?.AuthenticationType}\n{http.User.Identity?.Name}";
 
     /// <summary>After authentication: gives the connection to its first known caller who has a role. While that has as many as it may, its

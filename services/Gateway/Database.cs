@@ -7,8 +7,8 @@ using Ministries.Ledger;
 namespace Ministries.Gateway;
 
 /// <summary>
-/// An SQLite file of the gateway. One thread writes: it commits the writes that wait together, so that they share one flush to the disk, and
-/// answers each after the commit (write-ahead log, <c>synchronous=FULL</c>). Readers have connections of their own.
+/// An SQLite file of the gateway. One thread writes: it commits the writes that wait together, so that they share one flush to the disk,
+/// and answers each after the commit (write-ahead log, <c>synchronous=FULL</c>). Readers have connections of their own.
 /// </summary>
 internal sealed class Database : IDisposable
 {

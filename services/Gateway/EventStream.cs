@@ -7,8 +7,8 @@ using Microsoft.Extensions.Hosting;
 
 namespace Ministries.Gateway;
 
-/// <summary>Events to the ministry's systems: each that the participant may see, in one order, after the mirror has verified its entry. They hold
-/// ids and public facts, and nothing about a person (D16).</summary>
+/// <summary>Events to the ministry's systems: each that the participant may see, in one order, after the mirror has verified its entry.
+/// They hold ids and public facts, and nothing about a person (D16).</summary>
 /// <param name="mirror">The mirror.</param>
 /// <param name="client">Says the trust domain.</param>
 /// <param name="time">The clock.</param>

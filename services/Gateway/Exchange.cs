@@ -26,8 +26,8 @@ internal sealed record Caller(string Name, string? Official, string? Office, boo
 internal sealed record Reading(IMessage Message, DateTimeOffset? SeenTime, DateTimeOffset? CheckTime);
 
 /// <summary>
-/// What the gateway does between its callers and the services, whichever way the caller came. It completes a write: the acting official, the
-/// request id, the etag, the seals. The outbox sends it. It opens what comes back.
+/// What the gateway does between its callers and the services, whichever way the caller came. It completes a write: the acting official,
+/// the request id, the etag, the seals. The outbox sends it. It opens what comes back.
 /// </summary>
 internal sealed class Exchange
 {
@@ -155,8 +155,8 @@ internal sealed class Exchange
             );
     }
 
-    // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it. Without a service it is as earlier versions
-    // made it.
+    // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it. Without a service it is as earlier
+    // versions made it.
     private byte[] DigestOf(string? service, MethodDescriptor method, IMessage request, WishToShow? wish)
     {
         using var hash = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, _key);

@@ -16,7 +16,8 @@ using Ministries.Serving;
 
 namespace Ministries.Gateway;
 
-/// <summary>What a participant runs within its own walls: its systems and officials use the services by it, and it holds the participant's keys.
+/// <summary>What a participant runs within its own walls: its systems and officials use the services by it, and it holds the participant's
+/// keys.
 /// </summary>
 public static partial class GatewayHost
 {
@@ -30,13 +31,13 @@ public static partial class GatewayHost
     /// <summary>How long a stream goes on: 10 min. Its reader comes again, goes on where he was, and shows again who he is.</summary>
     internal static readonly TimeSpan StreamTime = TimeSpan.FromMinutes(10);
 
-    /// <summary>How many streams of events and entries may be open: in total; of one caller. They last as long as their readers want, so they
-    /// take no place of a call.</summary>
+    /// <summary>How many streams of events and entries may be open: in total; of one caller. They last as long as their readers want, so
+    /// they take no place of a call.</summary>
     internal const int Streams = 64,
         StreamsOfOne = 16;
 
-    /// <summary>How many of the streams may follow a service's ledger by gRPC: 32, half of what the service has for the participant, so that the
-    /// gateway's mirror and the participant's other systems have places left.</summary>
+    /// <summary>How many of the streams may follow a service's ledger by gRPC: 32, half of what the service has for the participant, so
+    /// that the gateway's mirror and the participant's other systems have places left.</summary>
     internal const int Followers = 32;
 
     /// <summary>The file of the certificate that it makes for this machine, in <see cref="GatewaySettings.State"/>.</summary>
@@ -178,8 +179,8 @@ public static partial class GatewayHost
         app.MapGrpcService<GrpcRelay>();
         JsonEndpoints.Map(app);
         OpenApi.Map(app);
-        // Whoever watches the process need not be known; they say nothing but yes or no. They take no place of a call: strangers share their
-        // places, and one who holds all of them must not make the gateway look dead.
+        // Whoever watches the process need not be known; they say nothing but yes or no. They take no place of a call: strangers share
+        // their places, and one who holds all of them must not make the gateway look dead.
         app.MapGet("/health/live", () => Results.StatusCode(200)).AllowAnonymous().DisableRateLimiting();
         app.MapGet("/health/ready", (Condition condition) => Results.StatusCode(condition.IsReady ? 200 : 503))
             .AllowAnonymous()
@@ -203,8 +204,8 @@ public static partial class GatewayHost
                 );
     }
 
-    // A page of another site cannot send application/json without asking first, and nobody answers that here. These refuse it before anything
-    // is read, also where it would send a client certificate by itself.
+    // A page of another site cannot send application/json without asking first, and nobody answers that here. These refuse it before
+    // anything is read, also where it would send a client certificate by itself.
     private static Task RefuseBrowsers(HttpContext http, RequestDelegate next)
     {
         var headers = http.Request.Headers;
@@ -292,8 +293,8 @@ public static partial class GatewayHost
         });
     }
 
-    /// <summary>Where an address listens. A host's name is resolved to its addresses. On a machine with several networks this selects one of
-    /// them.</summary>
+    /// <summary>Where an address listens. A host's name is resolved to its addresses. On a machine with several networks this selects one
+    /// of them.</summary>
     /// <exception cref="FormatException">The name has no address.</exception>
     internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen)
     {

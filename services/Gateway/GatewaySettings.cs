@@ -8,7 +8,8 @@ using Ministries.Trust;
 
 namespace Ministries.Gateway;
 
-/// <summary>What a gateway is told at its start, as its settings file says it (JSON, names in camelCase). A name that is not known is a fault.
+/// <summary>What a gateway is told at its start, as its settings file says it (JSON, names in camelCase). A name that is not known is a
+/// fault.
 /// </summary>
 public sealed record GatewaySettings
 {
@@ -22,8 +23,8 @@ public sealed record GatewaySettings
     /// gateways use it.</summary>
     public required string State { get; init; }
 
-    /// <summary>The services' addresses by name. A service of several replicas has several, at most <see cref="ServiceAddresses.Most"/>; in the
-    /// file they are one text with commas between them.</summary>
+    /// <summary>The services' addresses by name. A service of several replicas has several, at most <see cref="ServiceAddresses.Most"/>; in
+    /// the file they are one text with commas between them.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<Uri>> Services { get; init; } = StandardServices;
 
     /// <summary>Where the participant's key for requests is; null: the folder's <c>requests.key</c>.</summary>
@@ -32,8 +33,8 @@ public sealed record GatewaySettings
     /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
     public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
 
-    /// <summary>Where it listens (HTTPS): an address, or a name, at all addresses of which it listens. Default: port 7120 of this machine alone.
-    /// At any other address, <see cref="Certificate"/> and at least one of <see cref="Tokens"/>, <see cref="Systems"/> and
+    /// <summary>Where it listens (HTTPS): an address, or a name, at all addresses of which it listens. Default: port 7120 of this machine
+    /// alone. At any other address, <see cref="Certificate"/> and at least one of <see cref="Tokens"/>, <see cref="Systems"/> and
     /// <see cref="Officials"/> must be set.</summary>
     public Uri Listen { get; init; } = new("https://127.0.0.1:7120");
 
@@ -61,7 +62,8 @@ public sealed record GatewaySettings
     /// <summary>The systems to which events are sent.</summary>
     public IReadOnlyList<WebhookSettings> Webhooks { get; init; } = [];
 
-    /// <summary>Where the mirror is; null: in SQLite, <c>mirror.db</c> in <see cref="State"/>. Outbox and webhooks stay in <see cref="State"/>.
+    /// <summary>Where the mirror is; null: in SQLite, <c>mirror.db</c> in <see cref="State"/>. Outbox and webhooks stay in
+    /// <see cref="State"/>.
     /// </summary>
     public MirrorSettings? Mirror { get; init; }
 
@@ -71,12 +73,12 @@ public sealed record GatewaySettings
     /// <summary>Where Prometheus reads <c>/metrics</c> (HTTP), such as <c>http://127.0.0.1:9465</c>; null: nowhere.</summary>
     public Uri? Metrics { get; init; }
 
-    /// <summary>Where its spans are sent by OTLP/gRPC, such as <c>http://127.0.0.1:4317</c>; null: nowhere. At most 16,384 spans wait for the
-    /// collector; more are dropped. They hold ids, names of RPCs and reasons of refusals, and nothing about a person.</summary>
+    /// <summary>Where its spans are sent by OTLP/gRPC, such as <c>http://127.0.0.1:4317</c>; null: nowhere. At most 16,384 spans wait for
+    /// the collector; more are dropped. They hold ids, names of RPCs and reasons of refusals, and nothing about a person.</summary>
     public Uri? Otlp { get; init; }
 
-    /// <summary>Whether that collector is the services' own. The trace then goes on in the services; otherwise theirs begin anew with a link to
-    /// the gateway's. Default: false.</summary>
+    /// <summary>Whether that collector is the services' own. The trace then goes on in the services; otherwise theirs begin anew with a
+    /// link to the gateway's. Default: false.</summary>
     public bool SharesCollector { get; init; }
 
     /// <summary>How long a write waits for its answer before it is answered 202, 0 to 30 s. Default: 5 s.</summary>
@@ -225,8 +227,9 @@ public sealed record GatewaySettings
 /// <summary>Where the mirror is.</summary>
 public sealed record MirrorSettings
 {
-    /// <summary>A Npgsql connection string of a PostgreSQL database that no other gateway uses, as the services' <c>Ledger:Connection</c>. It
-    /// may name several servers, of which the primary is found. A password may stand in a file that it names (<c>Passfile</c>).</summary>
+    /// <summary>A Npgsql connection string of a PostgreSQL database that no other gateway uses, as the services' <c>Ledger:Connection</c>.
+    /// It may name several servers, of which the primary is found. A password may stand in a file that it names
+    /// (<c>Passfile</c>).</summary>
     public required string Connection { get; init; }
 
     // Any keyword that looks like a password counts: an unreadable connection string is reported later.
@@ -247,8 +250,8 @@ public sealed record SystemSettings
     /// <summary>The use of a certificate by a client (RFC 5280, 4.2.1.12).</summary>
     internal const string ClientUse = "1.3.6.1.5.5.7.3.2";
 
-    /// <summary>How a system's certificate is judged: for use by a client, by these authorities and what the system has sent, without asking
-    /// anybody on the network.</summary>
+    /// <summary>How a system's certificate is judged: for use by a client, by these authorities and what the system has sent, without
+    /// asking anybody on the network.</summary>
     internal X509ChainPolicy Policy()
     {
         var policy = ServiceChannel.Offline();
@@ -273,11 +276,13 @@ public sealed record OfficialSettings
     /// <summary>The claim with his roles. Default: <c>roles</c>.</summary>
     public string RoleClaim { get; init; } = "roles";
 
-    /// <summary>What a value of that claim means, such as <c>"mfa-desk": "clerk"</c>. Other values mean nothing. Default: the roles' own names.
+    /// <summary>What a value of that claim means, such as <c>"mfa-desk": "clerk"</c>. Other values mean nothing. Default: the roles' own
+    /// names.
     /// </summary>
     public IReadOnlyDictionary<string, string> Roles { get; init; } = Gateway.Roles.All.ToDictionary(r => r);
 
-    /// <summary>The claim with his code, as the agreement lists it (<c>Participant.officials</c>). Default: <c>ministries_official</c>.</summary>
+    /// <summary>The claim with his code, as the agreement lists it (<c>Participant.officials</c>). Default:
+    /// <c>ministries_official</c>.</summary>
     public string OfficialClaim { get; init; } = "ministries_official";
 
     /// <summary>The claim with his office. Default: <c>ministries_office</c>.</summary>
@@ -315,7 +320,8 @@ public sealed record WebhookSettings
     /// <summary>The types of event that it gets, such as <c>ministries.calllog.v1.CallLogged</c>; none: all.</summary>
     public IReadOnlyList<string> Types { get; init; } = [];
 
-    /// <summary>How often an event is sent before it is set aside as a dead letter, 1 to 1,000. Default: 20, which is about a day.</summary>
+    /// <summary>How often an event is sent before it is set aside as a dead letter, 1 to 1,000. Default: 20, which is about a
+    /// day.</summary>
     public int Attempts { get; init; } = 20;
 
     internal void Check()

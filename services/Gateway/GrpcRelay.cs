@@ -13,9 +13,9 @@ namespace Ministries.Gateway;
 
 /// <summary>
 /// The same contracts over gRPC. A field that is sealed on the wire may be sealed by the caller, or be a <c>Sealed</c> of the scheme
-/// <c>plain</c> whose content is the plain message: the gateway seals it then. Answers come opened, with the message's name in the scheme, such as
-/// <c>plain/ministries.type.v1.PersonIdentity</c>. The methods that every
-/// service serves, such as those of its ledger, need the header <c>ministries-service</c>.
+/// <c>plain</c> whose content is the plain message: the gateway seals it then. Answers come opened, with the message's name in the scheme,
+/// such as <c>plain/ministries.type.v1.PersonIdentity</c>. The methods that every service serves, such as those of its ledger, need the
+/// header <c>ministries-service</c>.
 /// </summary>
 internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimeProvider time, IHostApplicationLifetime lifetime)
 {
@@ -78,8 +78,8 @@ internal sealed class GrpcRelay(Exchange exchange, MinistryClient client, TimePr
         try
         {
             await foreach (var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, either.Token))
-                // A write that is given up resets the stream, and its reader is not told why. So only one that waits for a reader that takes
-                // hardly anything is: such a reader keeps its place no longer either.
+                // A write that is given up resets the stream, and its reader is not told why. So only one that waits for a reader that
+                // takes hardly anything is: such a reader keeps its place no longer either.
                 await stream.WriteAsync(response, cut.Token);
         }
         catch (OperationCanceledException) when (!context.CancellationToken.IsCancellationRequested)

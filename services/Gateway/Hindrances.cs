@@ -1,7 +1,7 @@
 namespace Ministries.Gateway;
 
-/// <summary>Why writes wait although their service answers: something is wrong with the gateway itself, or with the service's version or log,
-/// and somebody must mend it.</summary>
+/// <summary>Why writes wait although their service answers: something is wrong with the gateway itself, or with the service's version or
+/// log, and somebody must mend it.</summary>
 /// <param name="Service">The service for which they are.</param>
 /// <param name="Reason">The service's reason, such as <c>CERTIFICATE_NOT_ACCEPTED</c>, or the gateway's own: <c>ADDRESS_NOT_SET</c>,
 /// <c>METHOD_UNKNOWN</c>, <c>METHOD_NOT_SERVED</c> (the service runs an earlier version), <c>SERVICE_NOT_PROVED</c> (whoever answers at its

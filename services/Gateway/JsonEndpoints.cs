@@ -9,8 +9,9 @@ using Microsoft.AspNetCore.Routing;
 namespace Ministries.Gateway;
 
 /// <summary>
-/// The contracts as JSON over HTTPS: each RPC at <c>/v1/&lt;service&gt;/&lt;RPC&gt;</c>, such as <c>/v1/calllog/LogCall</c>. A write is a POST, a
-/// read a GET with the request's fields in the query, or a POST. The endpoints are made from the descriptors, so a new RPC needs nothing here.
+/// The contracts as JSON over HTTPS: each RPC at <c>/v1/&lt;service&gt;/&lt;RPC&gt;</c>, such as <c>/v1/calllog/LogCall</c>. A write is a
+/// POST, a read a GET with the request's fields in the query, or a POST. The endpoints are made from the descriptors, so a new RPC needs
+/// nothing here.
 /// </summary>
 internal static class JsonEndpoints
 {

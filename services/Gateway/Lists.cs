@@ -5,7 +5,8 @@ using Google.Protobuf.Reflection;
 
 namespace Ministries.Gateway;
 
-/// <summary>Lists of records from the mirror, as the services' own lists: filters are fields of the request that the record has too.</summary>
+/// <summary>Lists of records from the mirror, as the services' own lists: filters are fields of the request that the record has
+/// too.</summary>
 internal static class Lists
 {
     private const int Most = 200,

@@ -11,7 +11,8 @@ namespace Ministries.Gateway;
 
 /// <summary>How far the mirror of one ledger has come.</summary>
 /// <param name="Service">The service.</param>
-/// <param name="NextPosition">The position from which it goes on: everything before it that is for the participant is in the mirror.</param>
+/// <param name="NextPosition">The position from which it goes on: everything before it that is for the participant is in the
+/// mirror.</param>
 /// <param name="TreeSize">The size of the greatest tree that was verified.</param>
 /// <param name="CosignedSize">The size of the greatest cosigned tree that was verified; zero: none.</param>
 /// <param name="CheckTime">When the mirror last had all that the service showed, and the log was right; null: never.</param>
@@ -29,12 +30,13 @@ internal sealed record MirrorProgress(
 
 /// <summary>
 /// The participant's own copy of all that it may see. It follows the three ledgers. Each entry is verified before it counts: its parts, its
-/// signature, its place in the tree that the service signed, that this tree extends all trees seen before and those of the witnesses, and that
-/// no number of the participant's own is missing. After each entry the records that it names are read, and kept as they were seen then.
+/// signature, its place in the tree that the service signed, that this tree extends all trees seen before and those of the witnesses, and
+/// that no number of the participant's own is missing. After each entry the records that it names are read, and kept as they were seen
+/// then.
 /// </summary>
 /// <remarks>What is wrong stops the mirror of that ledger for good, with an alarm: an administrator must find out who lied, and then remove
-/// <c>mirror.db</c>, and the tables if they are in PostgreSQL. Nothing of it is lost that the services do not show again, except how records
-/// were seen earlier. Personal data are kept sealed, and opened only to answer.</remarks>
+/// <c>mirror.db</c>, and the tables if they are in PostgreSQL. Nothing of it is lost that the services do not show again, except how
+/// records were seen earlier. Personal data are kept sealed, and opened only to answer.</remarks>
 internal sealed partial class Mirror : SupervisedService
 {
     private const int Most = 128,
@@ -58,7 +60,8 @@ internal sealed partial class Mirror : SupervisedService
     private volatile bool _away;
 
     /// <summary>Opens what it keeps.</summary>
-    /// <exception cref="FormatException">The setting <c>mirror.connection</c> is wrong, or its database is not for this gateway.</exception>
+    /// <exception cref="FormatException">The setting <c>mirror.connection</c> is wrong, or its database is not for this
+    /// gateway.</exception>
     /// <exception cref="IOException">The state folder cannot be written.</exception>
     public Mirror(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Mirror> log)
         : base(log)

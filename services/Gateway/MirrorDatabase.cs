@@ -112,8 +112,8 @@ internal sealed class SqliteMirror(Database file, string name) : MirrorDatabase
 }
 
 /// <summary>
-/// The mirror's tables in PostgreSQL. One connection writes, and holds an advisory lock of the schema as long as it lives. So no two gateways
-/// write there, and a gateway that lost its connection has lost the right to write with it.
+/// The mirror's tables in PostgreSQL. One connection writes, and holds an advisory lock of the schema as long as it lives. So no two
+/// gateways write there, and a gateway that lost its connection has lost the right to write with it.
 /// </summary>
 internal sealed class PostgresMirror : MirrorDatabase
 {

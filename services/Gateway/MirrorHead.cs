@@ -24,8 +24,8 @@ internal sealed record MirrorHead
     /// <summary>How many records there are as they were seen at a time, numbered from 1.</summary>
     public long Records { get; init; }
 
-    /// <summary>The numberings of the events, the last of which counts. There are several after an event was lost and came back under another
-    /// number.</summary>
+    /// <summary>The numberings of the events, the last of which counts. There are several after an event was lost and came back under
+    /// another number.</summary>
     public required IReadOnlyList<Numbering> Numberings { get; init; }
 
     /// <summary>How far each ledger has come.</summary>

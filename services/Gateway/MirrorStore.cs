@@ -54,11 +54,12 @@ internal sealed record MirroredEvent(
 /// <summary>Why a mirror has stopped.</summary>
 internal sealed record MirrorAlarm(string Why, DateTimeOffset Time);
 
-/// <summary>What the mirror keeps. Its tables are in SQLite or PostgreSQL (<see cref="MirrorDatabase"/>). <c>mirror.db</c> in the state folder
-/// has what must not depend on another machine: alarms, how far the webhooks are, and what the database was last known to hold.</summary>
-/// <remarks>Each row is sealed (<see cref="RowSeals"/>), and the head counts them. So a row that is rewritten, invented or left out is found:
-/// when it is read, and what is missing at the latest after <see cref="BetweenCounts"/>. A database that was put back to an earlier state is
-/// behind the known revision, and is followed up again.</remarks>
+/// <summary>What the mirror keeps. Its tables are in SQLite or PostgreSQL (<see cref="MirrorDatabase"/>). <c>mirror.db</c> in the state
+/// folder has what must not depend on another machine: alarms, how far the webhooks are, and what the database was last known to
+/// hold.</summary>
+/// <remarks>Each row is sealed (<see cref="RowSeals"/>), and the head counts them. So a row that is rewritten, invented or left out is
+/// found: when it is read, and what is missing at the latest after <see cref="BetweenCounts"/>. A database that was put back to an earlier
+/// state is behind the known revision, and is followed up again.</remarks>
 internal sealed class MirrorStore : IDisposable
 {
     private const int Version = 1;
@@ -68,7 +69,8 @@ internal sealed class MirrorStore : IDisposable
         create table if not exists alarms (service text primary key, why text not null, time integer not null) without rowid;
         """;
 
-    // What comes from a service is bytes here, never text: PostgreSQL takes no text with a zero in it, and a service could so stop a mirror.
+    // What comes from a service is bytes here, never text: PostgreSQL takes no text with a zero in it, and a service could so stop a
+    // mirror.
     private const string Schema = """
         create table if not exists mirror_head (
           one int primary key check (one = 1), version int not null, body bytea not null, seal bytea not null
@@ -156,8 +158,8 @@ internal sealed class MirrorStore : IDisposable
     /// <summary>Since when the database cannot be used, and why; null: it can.</summary>
     public MirrorAlarm? Away { get; private set; }
 
-    /// <summary>How often the database was found to be put back to an earlier state, or empty, since this process began, and was followed up
-    /// again.</summary>
+    /// <summary>How often the database was found to be put back to an earlier state, or empty, since this process began, and was followed
+    /// up again.</summary>
     public int TimesPutBack { get; private set; }
 
     /// <summary>The last head that is known: that of the database while it is open.</summary>
@@ -335,8 +337,8 @@ internal sealed class MirrorStore : IDisposable
             );
     }
 
-    /// <summary>A record as it was known at a time; null: it was not known. Of several, the one that was seen last counts, also where the clock
-    /// was put back meanwhile.</summary>
+    /// <summary>A record as it was known at a time; null: it was not known. Of several, the one that was seen last counts, also where the
+    /// clock was put back meanwhile.</summary>
     public async Task<StoredRecord?> Record(string method, byte[] request, DateTimeOffset time, CancellationToken cancel)
     {
         var (head, rows) = await Read(

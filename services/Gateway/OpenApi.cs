@@ -10,8 +10,8 @@ using Scalar.AspNetCore;
 
 namespace Ministries.Gateway;
 
-/// <summary>The OpenAPI document (3.1), made from the contracts' descriptors, and a page to try it. Both hold nothing but the contracts, so that
-/// a browser can show them without a token; each call from the page needs one.</summary>
+/// <summary>The OpenAPI document (3.1), made from the contracts' descriptors, and a page to try it. Both hold nothing but the contracts, so
+/// that a browser can show them without a token; each call from the page needs one.</summary>
 internal static class OpenApi
 {
     private static readonly Lazy<string> Document = new(() => Make().ToJsonString(Problems.Relaxed));

@@ -8,8 +8,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Gateway;
 
-/// <summary>Opens what is sealed to the participant in an answer, by the entries that carried it: what a service took from another record or
-/// another field is not shown as this one's (<see cref="SealedInRecord"/>). What is not for this participant stays as the service showed
+/// <summary>Opens what is sealed to the participant in an answer, by the entries that carried it: what a service took from another record
+/// or another field is not shown as this one's (<see cref="SealedInRecord"/>). What is not for this participant stays as the service showed
 /// it.</summary>
 /// <param name="client">The client with the participant's keys for sealing.</param>
 /// <param name="mirror">The participant's copy, which has most entries.</param>

@@ -91,10 +91,10 @@ internal sealed record OutboxStatus(
 }
 
 /// <summary>
-/// The writes that the gateway has accepted. Each is on the disk before it is sent, sealed and complete, and is sent with the same bytes and
-/// the same request id until the service has answered. So neither a crash of the gateway nor one of the service loses it or makes it twice
-/// (D21). It is signed at each sending, because a signature is valid for two minutes. A refusal of the gateway itself, of its certificate or its
-/// signature (UNAUTHENTICATED), decides nothing about a write: it waits until that is mended.
+/// The writes that the gateway has accepted. Each is on the disk before it is sent, sealed and complete, and is sent with the same bytes
+/// and the same request id until the service has answered. So neither a crash of the gateway nor one of the service loses it or makes it
+/// twice (D21). It is signed at each sending, because a signature is valid for two minutes. A refusal of the gateway itself, of its
+/// certificate or its signature (UNAUTHENTICATED), decides nothing about a write: it waits until that is mended.
 /// </summary>
 internal sealed partial class Outbox : SupervisedService
 {

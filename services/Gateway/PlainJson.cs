@@ -22,11 +22,12 @@ internal static class PlainJson
     /// <summary>The scheme of what is not sealed yet, or was opened. No service accepts it.</summary>
     public const string Scheme = "plain";
 
-    /// <summary>Whether content is plain: the scheme, alone or with a slash and the full name of the message, as it is in answers.</summary>
+    /// <summary>Whether content is plain: the scheme, alone or with a slash and the full name of the message, as it is in
+    /// answers.</summary>
     public static bool IsPlain(string scheme) => scheme == Scheme || scheme.StartsWith(Typed, StringComparison.Ordinal);
 
-    /// <summary>The scheme of a plain message that says what it is; and, behind a second slash, the numbers of its fields if these alone were
-    /// opened. Such a part is no whole message, and is never sealed as one.</summary>
+    /// <summary>The scheme of a plain message that says what it is; and, behind a second slash, the numbers of its fields if these alone
+    /// were opened. Such a part is no whole message, and is never sealed as one.</summary>
     public static string SchemeOf(MessageDescriptor type, IReadOnlyList<uint>? fields = null) =>
         Typed + type.FullName + (fields is null ? "" : $"/{string.Join(',', fields)}");
 

@@ -4,8 +4,8 @@ using System.Text;
 
 namespace Ministries.Gateway;
 
-/// <summary>Seals the mirror's rows with a key of the state folder (HMAC-SHA256 over all that a row says), so that nobody who has the database
-/// alone can change or invent one.</summary>
+/// <summary>Seals the mirror's rows with a key of the state folder (HMAC-SHA256 over all that a row says), so that nobody who has the
+/// database alone can change or invent one.</summary>
 /// <param name="key">The key, 32 bytes.</param>
 internal sealed class RowSeals(byte[] key)
 {

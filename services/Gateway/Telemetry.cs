@@ -35,8 +35,8 @@ internal static class Telemetry
                 .WithTracing(traces => SpanExport.To(SpanExport.Select(traces), NameOf(settings), collector));
     }
 
-    /// <summary>Begins the span of each RPC that is let in. It goes on with the caller's trace (W3C <c>traceparent</c>). What else the caller
-    /// says of it, in <c>tracestate</c> and baggage, may be any text, so it goes no further.</summary>
+    /// <summary>Begins the span of each RPC that is let in. It goes on with the caller's trace (W3C <c>traceparent</c>). What else the
+    /// caller says of it, in <c>tracestate</c> and baggage, may be any text, so it goes no further.</summary>
     public static async Task Trace(GatewaySettings settings, HttpContext http, RequestDelegate next)
     {
         if (http.GetEndpoint()?.Metadata.GetMetadata<IAuthorizeData>()?.Policy is not { } rpc || Contract.Find(rpc) is null)
@@ -51,7 +51,8 @@ internal static class Telemetry
         await next(http);
     }
 
-    /// <summary>Begins the span of a write on its way to its service. The caller's span may have ended long ago, or before a restart.</summary>
+    /// <summary>Begins the span of a write on its way to its service. The caller's span may have ended long ago, or before a
+    /// restart.</summary>
     public static Activity Outbox(GatewaySettings settings, OutboxItem item)
     {
         var span = Begin($"outbox {NameOf(settings)}", ActivityKind.Internal, item.Trace);
@@ -123,8 +124,8 @@ internal sealed class OwnSpans(GatewaySettings settings) : DistributedContextPro
     public override IEnumerable<KeyValuePair<string, string?>>? ExtractBaggage(object? carrier, PropagatorGetterCallback? getter) => null;
 }
 
-/// <summary>Serves the gateway's metrics to Prometheus, at a listener of their own that serves nothing else. It has neither TLS nor callers'
-/// identities, so it belongs within the ministry's own network.</summary>
+/// <summary>Serves the gateway's metrics to Prometheus, at a listener of their own that serves nothing else. It has neither TLS nor
+/// callers' identities, so it belongs within the ministry's own network.</summary>
 internal sealed class MetricsBeside(GatewaySettings settings, Outbox outbox, Mirror mirror, Webhooks webhooks, TimeProvider time)
     : IHostedService,
         IAsyncDisposable

@@ -14,9 +14,9 @@ namespace Ministries.Gateway;
 public sealed record SystemToken(string Name, string Sha256, IReadOnlyList<string> Roles);
 
 /// <summary>
-/// The tokens of the ministry's systems: a file that its owner alone may read (JSON: an array of <see cref="SystemToken"/>), at most 1,000. It is
-/// read again when it changes, so that a token that is removed counts no more from the next request on. While it cannot be read, no token
-/// counts.
+/// The tokens of the ministry's systems: a file that its owner alone may read (JSON: an array of <see cref="SystemToken"/>), at most 1,000.
+/// It is read again when it changes, so that a token that is removed counts no more from the next request on. While it cannot be read, no
+/// token counts.
 /// </summary>
 public sealed class TokenFile
 {
@@ -58,8 +58,8 @@ public sealed class TokenFile
         return found;
     }
 
-    /// <summary>Makes a token and adds it to a file, which is made if there is none. Others may add to the file at the same time: an empty file
-    /// beside it, which stays there, keeps them apart.</summary>
+    /// <summary>Makes a token and adds it to a file, which is made if there is none. Others may add to the file at the same time: an empty
+    /// file beside it, which stays there, keeps them apart.</summary>
     /// <param name="path">The file.</param>
     /// <param name="name">The system's name. A token that it had stays beside the new one.</param>
     /// <param name="roles">Its roles.</param>

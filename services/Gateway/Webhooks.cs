@@ -25,9 +25,10 @@ internal sealed record DeadLetter(string Webhook, string Event, string Type, int
 internal sealed record DeadLetterPage(IReadOnlyList<DeadLetter> Letters, string? Next, long Total);
 
 /// <summary>
-/// Sends events to the webhooks of the settings (Standard Webhooks 1.0: <c>webhook-id</c>, <c>webhook-timestamp</c>, <c>webhook-signature</c>).
-/// To each of them, one event after the other, in order: the next is not sent before this one is taken, or set aside as a dead letter after
-/// the attempts that the settings give. A webhook may get an event twice, with the same id, if the gateway ends before it has noted the answer.
+/// Sends events to the webhooks of the settings (Standard Webhooks 1.0: <c>webhook-id</c>, <c>webhook-timestamp</c>,
+/// <c>webhook-signature</c>). To each of them, one event after the other, in order: the next is not sent before this one is taken, or set
+/// aside as a dead letter after the attempts that the settings give. A webhook may get an event twice, with the same id, if the gateway
+/// ends before it has noted the answer.
 /// </summary>
 internal sealed partial class Webhooks : SupervisedService
 {
@@ -285,8 +286,8 @@ internal sealed partial class Webhooks : SupervisedService
         }
     }
 
-    /// <summary>The value of <c>webhook-signature</c>: <c>v1,</c> and the HMAC-SHA256 over id, timestamp and body, with dots between them, in
-    /// Base64.</summary>
+    /// <summary>The value of <c>webhook-signature</c>: <c>v1,</c> and the HMAC-SHA256 over id, timestamp and body, with dots between them,
+    /// in Base64.</summary>
     public static string Sign(byte[] secret, string id, string timestamp, string body) =>
         $"v1,{Convert.ToBase64String(HMACSHA256.HashData(secret, Encoding.UTF8.GetBytes($"{id}.{timestamp}.{body}")))}";
 

@@ -72,8 +72,8 @@ public sealed record WitnessSettings
 /// <summary>A participant's witness as a server.</summary>
 public static partial class WitnessServer
 {
-    /// <summary>How many connections there may be: in total; of one address. Nobody who calls is known. For one more, another is closed: the
-    /// oldest of the address that has the most.</summary>
+    /// <summary>How many connections there may be: in total; of one address. Nobody who calls is known. For one more, another is closed:
+    /// the oldest of the address that has the most.</summary>
     internal const int MaxConnections = 256,
         MaxConnectionsOfAddress = 64;
 

@@ -97,8 +97,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
     }
 
-    /// <summary>Takes room for the message of a call that has a place. Places alone would let the messages of one participant fill the memory,
-    /// if each of its calls had a great one and sent it slowly.</summary>
+    /// <summary>Takes room for the message of a call that has a place. Places alone would let the messages of one participant fill the
+    /// memory, if each of its calls had a great one and sent it slowly.</summary>
     /// <param name="call">The call.</param>
     /// <param name="http">The request, of whose body nothing is being read.</param>
     /// <param name="bytes">How long its message is.</param>

@@ -37,8 +37,8 @@ public sealed record EdgeLimits
     /// <summary>How large a message may be that needs no room (<see cref="MaxBodyBytes"/>): 32 KiB.</summary>
     public const int SmallMessageBytes = 32 << 10;
 
-    /// <summary>How many bytes the messages of calls in progress may have together that are greater than <see cref="SmallMessageBytes"/>, as
-    /// they say before they come: 64 MiB. Beyond it, each participant may have one.</summary>
+    /// <summary>How many bytes the messages of calls in progress may have together that are greater than <see cref="SmallMessageBytes"/>,
+    /// as they say before they come: 64 MiB. Beyond it, each participant may have one.</summary>
     public long MaxBodyBytes { get; init; } = 64 << 20;
 
     /// <summary>How many of these may be of one participant, where they are of more than one call: 16 MiB.</summary>
@@ -137,8 +137,8 @@ public sealed record EdgeLimits
     /// <summary>How often a stream reports its position while nothing comes for its reader: every 10 seconds.</summary>
     public TimeSpan StreamProgress { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The longest time until a call without a free place is refused, once its message has begun or <see cref="PrecedenceDelay"/> is
-    /// over: 50 milliseconds. Until then it counts as one of its connection's calls and holds nothing else.</summary>
+    /// <summary>The longest time until a call without a free place is refused, once its message has begun or <see cref="PrecedenceDelay"/>
+    /// is over: 50 milliseconds. Until then it counts as one of its connection's calls and holds nothing else.</summary>
     public TimeSpan RefusalDelay { get; init; } = TimeSpan.FromMilliseconds(50);
 
     /// <summary>How long a write without a free place may take to send its first 4 KiB, if they might show that it is FLASH: 250

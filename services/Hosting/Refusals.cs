@@ -50,8 +50,8 @@ public static class Refusals
             : null;
     }
 
-    /// <summary>Ends a call that can no longer be answered, with the code that gRPC takes for RESOURCE_EXHAUSTED: ENHANCE_YOUR_CALM (RFC 9113,
-    /// 5.4.2 and 7).</summary>
+    /// <summary>Ends a call that can no longer be answered, with the code that gRPC takes for RESOURCE_EXHAUSTED: ENHANCE_YOUR_CALM (RFC
+    /// 9113, 5.4.2 and 7).</summary>
     internal static void Cut(HttpContext http)
     {
         const int enhanceYourCalm = 11;

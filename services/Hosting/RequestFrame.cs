@@ -14,8 +14,8 @@ internal static class RequestFrame
     /// <summary>Reads the whole body.</summary>
     /// <param name="http">The request.</param>
     /// <param name="limit">The greatest length of the message, in bytes.</param>
-    /// <param name="room">Asked once for room, for the length that the prefix says, before the message is waited for. It may read the body, and
-    /// consumes nothing of it. It returns the refusal; null: there is room.</param>
+    /// <param name="room">Asked once for room, for the length that the prefix says, before the message is waited for. It may read the body,
+    /// and consumes nothing of it. It returns the refusal; null: there is room.</param>
     /// <returns>The frame with its prefix, or the refusal.</returns>
     public static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit, Func<long, ValueTask<Refusal?>> room)
     {

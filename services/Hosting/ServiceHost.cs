@@ -40,8 +40,8 @@ public static partial class ServiceHost
     /// has the type of its exception. Starting the process again helps.</summary>
     public const int BackgroundFailed = 5;
 
-    /// <summary>Exit code: the ledger's last entry is ahead of this machine's clock, so every new entry would get that entry's time. Starting
-    /// again helps once the clock is right.</summary>
+    /// <summary>Exit code: the ledger's last entry is ahead of this machine's clock, so every new entry would get that entry's time.
+    /// Starting again helps once the clock is right.</summary>
     public const int ClockBehind = 6;
 
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>

@@ -17,16 +17,17 @@ public sealed record Settings
     /// has no standby. With a standby it is reported always. Default: no.</summary>
     public bool ExpectReplication { get; init; }
 
-    /// <summary><c>Ledger:CoverInterval</c>: every how many seconds the ledger commits, 1 to 5, so that nobody learns from its size how much
-    /// was recorded and when (<see cref="LedgerOptions.CoverInterval"/>). Default: 0, which means whenever there is something to record.
+    /// <summary><c>Ledger:CoverInterval</c>: every how many seconds the ledger commits, 1 to 5, so that nobody learns from its size how
+    /// much was recorded and when (<see cref="LedgerOptions.CoverInterval"/>). Default: 0, which means whenever there is something to
+    /// record.
     /// </summary>
     public TimeSpan CoverInterval { get; init; }
 
     /// <summary><c>Ledger:CoverLeaves</c>: the number of entries of each of these commits, 1 to 256. Default: 8.</summary>
     public int CoverLeaves { get; init; } = 8;
 
-    /// <summary><c>Broker:Uri</c>: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://…</c>, or <c>memory:</c> for one process. Several
-    /// nodes of one cluster are separated by commas; user, password and virtual host are the same in all.</summary>
+    /// <summary><c>Broker:Uri</c>: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://…</c>, or <c>memory:</c> for one process.
+    /// Several nodes of one cluster are separated by commas; user, password and virtual host are the same in all.</summary>
     public required Uri Broker { get; init; }
 
     /// <summary>The second and further addresses of <c>Broker:Uri</c>.</summary>
@@ -130,7 +131,8 @@ public sealed record Settings
         return (settings, wrong);
     }
 
-    /// <summary>Reads values, and collects what is missing or wrong. Where a value cannot be read it returns one that nobody uses.</summary>
+    /// <summary>Reads values, and collects what is missing or wrong. Where a value cannot be read it returns one that nobody
+    /// uses.</summary>
     private sealed class Values(IConfiguration configuration, List<string> wrong)
     {
         private static readonly Uri Unread = new("none:");

@@ -19,8 +19,8 @@ public sealed record WitnessingOptions
     /// </summary>
     public TimeSpan Pause { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>The longest wait until a witness that is missing is asked again: 15 seconds. It begins at <see cref="Pause"/> and doubles each
-    /// time. The others are not waited for meanwhile. So it is where the ledger cannot be read.</summary>
+    /// <summary>The longest wait until a witness that is missing is asked again: 15 seconds. It begins at <see cref="Pause"/> and doubles
+    /// each time. The others are not waited for meanwhile. So it is where the ledger cannot be read.</summary>
     public TimeSpan LongestPause { get; init; } = TimeSpan.FromSeconds(15);
 
     /// <summary>How long a witness may take to answer: 5 seconds.</summary>

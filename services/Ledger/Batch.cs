@@ -79,8 +79,8 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
 
     private static DateTimeOffset NotBefore(DateTimeOffset time, long ticks) => new(Math.Max(time.UtcTicks, ticks), TimeSpan.Zero);
 
-    /// <summary>Takes the head's lock. From then on nobody else writes, and the cache holds if its tree has the head's size, and its time that
-    /// of the head: an erasure moves the head's time.</summary>
+    /// <summary>Takes the head's lock. From then on nobody else writes, and the cache holds if its tree has the head's size, and its time
+    /// that of the head: an erasure moves the head's time.</summary>
     private async Task Lock(Session session, long began, Action<CommitCache> replaced)
     {
         var before = context.Options.Time.GetUtcNow();
@@ -189,7 +189,8 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
                 span.AddLink(new ActivityLink(cause));
             _cache.TraceParents[stream] = span?.Id ?? command.TraceParent;
         }
-        // The key of a record's stream is the record's id and begins with its kind. A prisoner's reference does not, and stays out of traces.
+        // The key of a record's stream is the record's id and begins with its kind. A prisoner's reference does not, and stays out of
+        // traces.
         if (touched.FirstOrDefault(t => t.Stream.Key.StartsWith($"{t.Stream.Kind}_", StringComparison.Ordinal)).Stream.Key is { } record)
             span?.SetTag("ministries.record", record);
     }

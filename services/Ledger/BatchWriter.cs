@@ -4,7 +4,8 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Ledger;
 
-/// <summary>Writes what a batch decided, and what covers it: entries, states, numbers and the tree, in the transaction that holds the head's lock.</summary>
+/// <summary>Writes what a batch decided, and what covers it: entries, states, numbers and the tree, in the transaction that holds the
+/// head's lock.</summary>
 internal sealed class BatchWriter(
     CommitContext context,
     CommitCache cache,

@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Ministries.Ledger;
 
 /// <summary>
-/// Compares this machine's clock with the time that only goes forward, with the database's clock and with the ledger's last entry. Where they
-/// disagree nothing is committed, because one entry with a wrong time would date all later ones: a ledger's time never goes back.
+/// Compares this machine's clock with the time that only goes forward, with the database's clock and with the ledger's last entry. Where
+/// they disagree nothing is committed, because one entry with a wrong time would date all later ones: a ledger's time never goes back.
 /// </summary>
 /// <param name="time">The clock, and the time that only goes forward.</param>
 /// <param name="compares">Whether the database's clock is compared too.</param>

@@ -1,6 +1,7 @@
 namespace Ministries.Ledger;
 
-/// <summary>What this process knows of the database since its own last commit. It is thrown away when another replica has written, and at any fault.
+/// <summary>What this process knows of the database since its own last commit. It is thrown away when another replica has written, and at
+/// any fault.
 /// </summary>
 internal sealed class CommitCache
 {

@@ -226,8 +226,8 @@ internal sealed class Committer(CommitContext context)
         );
     }
 
-    /// <summary>Commits some commands together; where that fails because of one of them, each by itself: at once, or where entries are covered
-    /// in a scheduled commit of its own. The present one is then made without commands, so that it is not missing.</summary>
+    /// <summary>Commits some commands together; where that fails because of one of them, each by itself: at once, or where entries are
+    /// covered in a scheduled commit of its own. The present one is then made without commands, so that it is not missing.</summary>
     private async Task Commit(List<PendingCommand> commands, Activity? span)
     {
         Activity.Current = span;

@@ -15,9 +15,9 @@ internal static class Cover
     /// <param name="commands">The commands, no more than there are places. The events of one producer keep their order.</param>
     /// <param name="leaves">How many places there are.</param>
     /// <returns>For each place its command; null: none.</returns>
-    /// <remarks>The order is drawn too. If it were kept, the place of an entry would tell how many others there are that its reader does not
-    /// see: the first of two is never in the last place. As it is, each set of places is equally likely for the entries that a reader sees,
-    /// whatever else there is. All commands of a commit are answered after it, so none of them waited for another's answer.</remarks>
+    /// <remarks>The order is drawn too. If it were kept, the place of an entry would tell how many others there are that its reader does
+    /// not see: the first of two is never in the last place. As it is, each set of places is equally likely for the entries that a reader
+    /// sees, whatever else there is. All commands of a commit are answered after it, so none of them waited for another's answer.</remarks>
     public static IReadOnlyList<PendingCommand?> Draw(IReadOnlyList<PendingCommand> commands, int leaves)
     {
         var turns = commands.GroupBy(TurnOf).ToDictionary(g => g.Key, g => new Queue<PendingCommand>(g));

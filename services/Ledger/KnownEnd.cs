@@ -38,8 +38,8 @@ internal sealed class KnownEnd
     /// <summary>The file beside a replica's own checkpoints that holds the greatest one of others.</summary>
     public static string FileBeside(string checkpoints) => checkpoints + ".seen";
 
-    /// <summary>Whether <see cref="Seen"/> was found in the file with the signature of a key that has ended, so that a thief of that key may
-    /// have made it.</summary>
+    /// <summary>Whether <see cref="Seen"/> was found in the file with the signature of a key that has ended, so that a thief of that key
+    /// may have made it.</summary>
     public bool IsDoubtful { get; private set; }
 
     /// <summary>The number of entries that are known to be replicated: a commit of this process that began after them was answered without

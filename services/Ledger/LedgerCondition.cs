@@ -3,7 +3,8 @@ namespace Ministries.Ledger;
 /// <summary>Whether a ledger can be served in full.</summary>
 /// <param name="Writable">Whether a commit would be answered: the last one was, and the database took one just now.</param>
 /// <param name="Clock">What is wrong with this machine's clock, so that nothing is committed; null: nothing.</param>
-/// <param name="Contradiction">Why nothing may be served from the database (<see cref="ServiceLedger.Contradiction"/>); null: it may.</param>
+/// <param name="Contradiction">Why nothing may be served from the database (<see cref="ServiceLedger.Contradiction"/>); null: it
+/// may.</param>
 /// <param name="IsAsynchronous">Whether commits do not wait for a standby, although there is one or one is expected
 /// (<see cref="LedgerOptions.ExpectReplication"/>): a failover would lose what was answered.</param>
 public sealed record LedgerCondition(bool Writable, string? Clock, string? Contradiction, bool IsAsynchronous)

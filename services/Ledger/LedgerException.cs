@@ -25,8 +25,8 @@ public sealed class LedgerUnavailableException(Exception inner, bool ofOne = fal
 public sealed class CommitOutcomeUnknownException(Exception inner)
     : LedgerException("the database did not say whether it committed; send the same request again to get the outcome", inner);
 
-/// <summary>This machine's clock disagrees with the time that only goes forward, with the database's clock, or with the ledger's last entry.
-/// Nothing was recorded: an entry with a wrong time would date all later ones.</summary>
+/// <summary>This machine's clock disagrees with the time that only goes forward, with the database's clock, or with the ledger's last
+/// entry. Nothing was recorded: an entry with a wrong time would date all later ones.</summary>
 /// <param name="why">What is wrong.</param>
 public sealed class ClockNotTrustedException(string why) : LedgerException($"{why}: nothing is committed until the clock is right");
 

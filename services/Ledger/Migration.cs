@@ -55,7 +55,8 @@ internal abstract class Migration
         }
     }
 
-    /// <summary>Renames the tables of schema 1, creates the tables that are filled, and locks the head, so that nothing else is committed.</summary>
+    /// <summary>Renames the tables of schema 1, creates the tables that are filled, and locks the head, so that nothing else is
+    /// committed.</summary>
     protected abstract Task<Head> Begin();
 
     /// <summary>Drops the tables of schema 1 and alters the tables that stay.</summary>

@@ -2,8 +2,8 @@ using System.Text;
 
 namespace Ministries.Ledger;
 
-/// <summary>Reads texts that people write: requests and agreements in JSON. Services and commands read them so, from files and from standard
-/// input alike.</summary>
+/// <summary>Reads texts that people write: requests and agreements in JSON. Services and commands read them so, from files and from
+/// standard input alike.</summary>
 public static class PlainText
 {
     // A byte that is no UTF-8 is refused, not replaced.

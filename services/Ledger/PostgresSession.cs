@@ -727,9 +727,9 @@ internal sealed class PostgresSession : Session
         });
     }
 
-    /// <summary>Waits for an answer unless another server becomes the primary. Then nobody waits for the statement any more, and its connection
-    /// is closed when it ends. It is not cancelled: to send a cancellation, Npgsql would wait for the server that hangs, on a thread that
-    /// others need.</summary>
+    /// <summary>Waits for an answer unless another server becomes the primary. Then nobody waits for the statement any more, and its
+    /// connection is closed when it ends. It is not cancelled: to send a cancellation, Npgsql would wait for the server that hangs, on a
+    /// thread that others need.</summary>
     private async Task<T> Unless<T>(Func<Task<T>> ask)
     {
         var asked = ask();

@@ -55,8 +55,8 @@ internal sealed class PostgresStore : Store
         text.Options = $"{common} -c statement_timeout={timeout}";
         _servers = new PostgresServers(text);
         _sources = [.. _servers.Connections.Select(Source)];
-        // The server must not cancel a commit either. The committer's other statements have the client's limit. It is little more than that of
-        // waiting for the lock on the head, because nobody writes while one of them waits for a server that hangs.
+        // The server must not cancel a commit either. The committer's other statements have the client's limit. It is little more than that
+        // of waiting for the lock on the head, because nobody writes while one of them waits for a server that hangs.
         text.Options = $"{common} -c statement_timeout=0";
         text.CommandTimeout = (int)options.LockTimeout.TotalSeconds + 1;
         _own = [.. new PostgresServers(text).Connections.Select(Source)];

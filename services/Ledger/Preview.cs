@@ -3,7 +3,8 @@ using Google.Protobuf;
 namespace Ministries.Ledger;
 
 /// <summary>A decision made before the lock is held, with the states that the rule saw. Rules are pure, so the decision is valid if these
-/// states are unchanged once the lock is held. The states that the rules asked for can then be loaded for the whole batch at once.</summary>
+/// states are unchanged once the lock is held. The states that the rules asked for can then be loaded for the whole batch at
+/// once.</summary>
 internal sealed record Preview(Decision Decision, IReadOnlyList<(StreamId Id, IMessage? State)> Seen, DateTimeOffset Time)
 {
     /// <summary>Decides a command on what is in memory; null: its rule failed, which is reported only if it fails with everything loaded

@@ -33,8 +33,8 @@ public sealed partial class ServiceLedger
     /// </summary>
     private const int LongestTold = 8 << 10;
 
-    /// <summary>The greatest checkpoint that a replica's files hold, whoever made it: for others to judge, before the ledger is opened; null:
-    /// they hold none.</summary>
+    /// <summary>The greatest checkpoint that a replica's files hold, whoever made it: for others to judge, before the ledger is opened;
+    /// null: they hold none.</summary>
     /// <param name="checkpointFile"><see cref="LedgerOptions.CheckpointFile"/>.</param>
     public static string? KnownIn(string checkpointFile)
     {
@@ -49,8 +49,8 @@ public sealed partial class ServiceLedger
             ?.Text;
     }
 
-    /// <summary>What is kept beside a replica's own checkpoints: the greatest one with cosignatures, and the greatest one of others. Each file is
-    /// replaced as a whole.</summary>
+    /// <summary>What is kept beside a replica's own checkpoints: the greatest one with cosignatures, and the greatest one of others. Each
+    /// file is replaced as a whole.</summary>
     /// <param name="checkpointFile"><see cref="LedgerOptions.CheckpointFile"/>.</param>
     internal static IReadOnlyList<string> FilesBeside(string checkpointFile) =>
         [CosignedBeside(checkpointFile), KnownEnd.FileBeside(checkpointFile)];

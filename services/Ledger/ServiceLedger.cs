@@ -40,7 +40,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
     /// <exception cref="ClockNotTrustedException">The ledger's last entry is ahead of this machine's clock.</exception>
-    /// <exception cref="ArgumentOutOfRangeException"><see cref="LedgerOptions.CoverInterval"/> or <see cref="LedgerOptions.CoverLeaves"/> is.
+    /// <exception cref="ArgumentOutOfRangeException"><see cref="LedgerOptions.CoverInterval"/> or <see cref="LedgerOptions.CoverLeaves"/>
+    /// is.
     /// </exception>
     public static async Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel)
     {
@@ -298,10 +299,10 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>Erases the request part of an entry, with its salt, and those of the entries by which sealed data of it were opened to others
-    /// (<see cref="Shares"/>), all in one transaction. States that hold something of them are folded again without them, at every replica.
-    /// Every proof stays valid. A retry of such a request is then refused as a reuse of its
-    /// id. False: there is no such part, or all were erased.</summary>
+    /// <summary>Erases the request part of an entry, with its salt, and those of the entries by which sealed data of it were opened to
+    /// others (<see cref="Shares"/>), all in one transaction. States that hold something of them are folded again without them, at every
+    /// replica. Every proof stays valid. A retry of such a request is then refused as a reuse of its id. False: there is no such part, or
+    /// all were erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {
         position = Math.Min(position, long.MaxValue - 1);

@@ -22,8 +22,8 @@ internal abstract class Session : IAsyncDisposable
     /// <param name="failing">Whether commits failed lately. Then a write is made that costs more and shows more.</param>
     public abstract Task<Pulse> Pulse(bool failing);
 
-    /// <summary>Outside of a transaction: reads the number of entries and commits something that leaves no trace. When it returns, that many
-    /// entries are replicated.</summary>
+    /// <summary>Outside of a transaction: reads the number of entries and commits something that leaves no trace. When it returns, that
+    /// many entries are replicated.</summary>
     /// <exception cref="CommitDoubtfulException">The answer does not say that it is replicated.</exception>
     public virtual async Task<ulong> Replicated() => (await ReadHead()).Size;
 
@@ -77,8 +77,8 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>Ends a lead, unless somebody else took it.</summary>
     public virtual Task GiveLead(LeaseMark lead) => throw new NotSupportedException();
 
-    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>), and empties the states that
-    /// were folded with them, so that they are folded again. Whether any of them was there.</summary>
+    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>), and empties the states
+    /// that were folded with them, so that they are folded again. Whether any of them was there.</summary>
     public abstract Task<bool> EraseRequest(ulong position);
 
     /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>

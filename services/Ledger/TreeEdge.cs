@@ -26,7 +26,8 @@ internal sealed class TreeEdge(ulong size, List<Tile> levels)
         }
     }
 
-    /// <summary>The tree as it is now. It can prove every leaf added since the previous view, and it has the root and the right edge.</summary>
+    /// <summary>The tree as it is now. It can prove every leaf added since the previous view, and it has the root and the right
+    /// edge.</summary>
     public TreeView TakeView()
     {
         for (var level = 0; level < levels.Count; level++)

@@ -31,8 +31,8 @@ public sealed class ParticipantClient : IDisposable
 
     /// <summary>Makes the client.</summary>
     /// <param name="client">The participant's system with its keys.</param>
-    /// <param name="connection">How it calls the three services. What a gateway does not do goes by <paramref name="client"/>: the officials
-    /// who approve and attest, the checks of the ledgers, evidence, and what operators do.</param>
+    /// <param name="connection">How it calls the three services. What a gateway does not do goes by <paramref name="client"/>: the
+    /// officials who approve and attest, the checks of the ledgers, evidence, and what operators do.</param>
     /// <param name="office">The office of its official.</param>
     /// <param name="home">The folder of its keys.</param>
     /// <param name="patience">For how long a call is made again until it is answered.</param>
@@ -210,8 +210,8 @@ public sealed class ParticipantClient : IDisposable
                 );
         }
 
-        // The official who was present signs with a key of his own, for which the participant vouches, after the statement was opened and its
-        // commitments were made again. What he signs is the sealed form, which a gateway does not show.
+        // The official who was present signs with a key of his own, for which the participant vouches, after the statement was opened and
+        // its commitments were made again. What he signs is the sealed form, which a gateway does not show.
         private async Task Sign(AttestStatementRequest request)
         {
             using var key = Key.Create(SignatureAlgorithm.Ed25519);

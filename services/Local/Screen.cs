@@ -361,8 +361,8 @@ public sealed class Screen
     private const int MethodWidth = 27;
     private const int WhereWidth = 12;
 
-    // Writes who did what, by which method, and where it is recorded. A text that is too long goes on in the next line. In a narrow terminal,
-    // method and place have lines of their own.
+    // Writes who did what, by which method, and where it is recorded. A text that is too long goes on in the next line. In a narrow
+    // terminal, method and place have lines of their own.
     private void Row(string who, string what, string style, string method, (string Text, string Style) place)
     {
         var rest = Width - 4 - WhoWidth - 1;

@@ -27,7 +27,8 @@ internal static class SealedViews
         return views;
     }
 
-    /// <summary>Where his identity stands in custody's database, in hexadecimal, and how often a word of it does anywhere in the run's folder.
+    /// <summary>Where his identity stands in custody's database, in hexadecimal, and how often a word of it does anywhere in the run's
+    /// folder.
     /// </summary>
     /// <param name="participants">The participants.</param>
     /// <param name="story">What was played.</param>

@@ -80,7 +80,8 @@ public sealed class Timeline(Screen screen, long started)
         }
     }
 
-    // The record may have changed after its etag was read or after custody was asked. The refusal says to try again, under a new request id.
+    // The record may have changed after its etag was read or after custody was asked. The refusal says to try again, under a new request
+    // id.
     private static async Task<T> Call<T>(ParticipantClient client, Func<ParticipantClient, AsyncUnaryCall<T>> call)
     {
         for (var attempt = 1; ; attempt++)

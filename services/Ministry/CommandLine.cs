@@ -33,7 +33,8 @@ internal static class CommandLine
     public static Task<int> Run(RootCommand root, IReadOnlyList<string> arguments)
     {
         var shell = Shell.OfProcess() with { Pipe = StandardOutput.OfProcess() };
-        // All output passes through these writers. The console's own properties would wrap them once more, and colours would be escaped too.
+        // All output passes through these writers. The console's own properties would wrap them once more, and colours would be escaped
+        // too.
         var (output, error) = (new Terminal(shell.Pipe?.Writer ?? Console.Out), new Terminal(Console.Error));
         Console.SetOut(output);
         Console.SetError(error);

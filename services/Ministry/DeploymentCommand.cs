@@ -22,8 +22,9 @@ namespace Ministries.Ministry;
 /// postgres/                the passwords that the databases' roles are made with
 /// tables/                  for each service, how the owner of its tables reaches them; only the command that makes them gets it
 /// witness-kr-mfa/ …        for each witness: agreement.json, and its key and certificate in a folder named after the participant
-/// gateway-kr-mfa/ …        for each gateway: gateway.json (its settings), its certificate, the digest of its system's token, agreement.json, and
-///                          its participant's keys in a folder named after the participant; the token is in the participant's own folder
+/// gateway-kr-mfa/ …        for each gateway: gateway.json (its settings), its certificate, the digest of its system's token,
+///                          agreement.json, and its participant's keys in a folder named after the participant; the token is in the
+///                          participant's own folder
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
 /// With an operator's authority, it issues certificates for the database and the broker (server.pem, server.key). Each service gets the

@@ -6,8 +6,8 @@ using Ministries.Custody.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>What each record asks for next, and of whom, as far as its reader sees it. It is advice: the services decide by the rules and refuse
-/// by name.</summary>
+/// <summary>What each record asks for next, and of whom, as far as its reader sees it. It is advice: the services decide by the rules and
+/// refuse by name.</summary>
 internal static class Duties
 {
     /// <summary>The duties that follow from records.</summary>

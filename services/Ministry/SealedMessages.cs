@@ -27,8 +27,8 @@ internal static class SealedMessages
         Seals.MessageNamed(content.Message)
         ?? throw new FormatException($"it holds a {Terminal.Line(content.Message)}, which the contracts do not know");
 
-    /// <summary>Writes what was opened, with a mark where it is not as its contract declares it: no service has read it, so nobody has refused
-    /// a text that deceives.</summary>
+    /// <summary>Writes what was opened, with a mark where it is not as its contract declares it: no service has read it, so nobody has
+    /// refused a text that deceives.</summary>
     /// <param name="screen">Where to.</param>
     /// <param name="message">What was opened.</param>
     /// <param name="fields">The numbers of its fields that were opened; null: all.</param>

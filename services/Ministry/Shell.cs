@@ -111,12 +111,13 @@ internal sealed record Shell
     /// <summary>That in which a verb was started.</summary>
     public static Shell Of(ParseResult result) => (result.InvocationConfiguration as ShellConfiguration)?.Shell ?? OfProcess();
 
-    /// <summary>Whether a text is one word to a shell, and nothing else: letters, digits and <c>_ - . /</c> of ASCII. Every id of the contracts
-    /// is.</summary>
+    /// <summary>Whether a text is one word to a shell, and nothing else: letters, digits and <c>_ - . /</c> of ASCII. Every id of the
+    /// contracts is.</summary>
     public static bool IsWord(string text) =>
         text.Length > 0 && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-' or '.' or '/');
 
-    /// <summary>A text of others as one word of a line that a person may copy into a shell: in quotes if it would be more than that.</summary>
+    /// <summary>A text of others as one word of a line that a person may copy into a shell: in quotes if it would be more than
+    /// that.</summary>
     public static string Word(string text) => IsWord(text) ? text : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
     /// <summary>The value of a variable; empty: it is not set.</summary>

@@ -7,8 +7,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>Writes a command's help: of a typed verb from the contract and its comments, of every other from what it says of itself. No line is
-/// wider than the terminal.</summary>
+/// <summary>Writes a command's help: of a typed verb from the contract and its comments, of every other from what it says of itself. No
+/// line is wider than the terminal.</summary>
 /// <param name="shell">In what.</param>
 internal sealed class VerbHelp(Shell shell) : SynchronousCommandLineAction
 {

@@ -37,7 +37,8 @@ public static class Audience
         return rest.IndexOfAny(':', '=') is var end and >= 0 ? rest[..end] : rest;
     }
 
-    /// <summary>The observers of a case among an audience, with the level and the name that it has; null: there are none among it.</summary>
+    /// <summary>The observers of a case among an audience, with the level and the name that it has; null: there are none among
+    /// it.</summary>
     /// <param name="audience">The audience.</param>
     /// <param name="case">The case.</param>
     public static string? ObserversAmong(string audience, string @case)

@@ -89,8 +89,8 @@ public static class Gate
             : new Refusal(Reason.RecipientNotReleased, new Dictionary<string, string> { ["field"] = released.Path });
     }
 
-    /// <summary>Whether a prisoner's data may be sealed to a participant without a release (D13, D15): it is the caller, neutral, an organ of
-    /// the caller's state, or of the power that holds him or held him last. A Protecting Power of a power of origin is none of these.
+    /// <summary>Whether a prisoner's data may be sealed to a participant without a release (D13, D15): it is the caller, neutral, an organ
+    /// of the caller's state, or of the power that holds him or held him last. A Protecting Power of a power of origin is none of these.
     /// </summary>
     /// <param name="context">Who asks for what.</param>
     /// <param name="participant">The participant. One that the agreement does not know may be an organ of any state tomorrow.</param>

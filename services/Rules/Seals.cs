@@ -73,7 +73,8 @@ public static class Seals
     /// <summary>Whether messages of the type can hold something sealed, however deep.</summary>
     public static bool CanBeIn(MessageDescriptor type) => Leading.ContainsKey(type);
 
-    /// <summary>The fields that lead to the one in which a request holds a message, sealed. Each message has at most one in a request.</summary>
+    /// <summary>The fields that lead to the one in which a request holds a message, sealed. Each message has at most one in a
+    /// request.</summary>
     /// <param name="request">The request's type.</param>
     /// <param name="message">The full name of the message inside.</param>
     /// <returns>The fields from the request on, the sealed one last; null: no field is declared for such a message.</returns>

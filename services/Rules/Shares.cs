@@ -215,8 +215,9 @@ public static class Shares
         return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
     }
 
-    // Whether the caller has already given the recipient, for this key, all that it gives now. What others gave or sealed does not count: only
-    // the recipient knows whether that opens anything, and a wrong secret must keep nobody, the recipient included, from giving the right one.
+    // Whether the caller has already given the recipient, for this key, all that it gives now. What others gave or sealed does not count:
+    // only the recipient knows whether that opens anything, and a wrong secret must keep nobody, the recipient included, from giving the
+    // right one.
     private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
         new Opening(
             caller == datum.Sender && datum.Keys.Contains((request.Recipient, request.KeyId)),

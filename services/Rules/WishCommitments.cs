@@ -71,7 +71,8 @@ public static class WishCommitments
         return UnsafeByteOperations.UnsafeWrap(opening);
     }
 
-    /// <summary>Whether an opening shows that one of the commitments is to a destination. An opening of another length matches none.</summary>
+    /// <summary>Whether an opening shows that one of the commitments is to a destination. An opening of another length matches
+    /// none.</summary>
     /// <param name="commitments">The statement's commitments.</param>
     /// <param name="opening">What is to show it.</param>
     /// <param name="case">The case's id.</param>

@@ -13,14 +13,16 @@ namespace Ministries.Sealing;
 /// <remarks>Keys and padded plaintexts are zeroed. The strings of an opened message are .NET's and cannot be: keep such a message no longer
 /// than it is needed.</remarks>
 /// <param name="participant">Who opens.</param>
-/// <param name="identities">Its keys, the earlier ones too: a record stays sealed to the key of its time. The caller disposes of them.</param>
+/// <param name="identities">Its keys, the earlier ones too: a record stays sealed to the key of its time. The caller disposes of
+/// them.</param>
 public sealed class Opener(string participant, IReadOnlyCollection<SealingIdentity> identities)
 {
     /// <summary>Opens all of a message.</summary>
     /// <typeparam name="T">The message inside.</typeparam>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="expected">Where it stands.</param>
-    /// <param name="added">The wrap by which this participant was added or its key was rotated; null: it is a recipient from the start.</param>
+    /// <param name="added">The wrap by which this participant was added or its key was rotated; null: it is a recipient from the
+    /// start.</param>
     /// <exception cref="SealException">It does not open; the fault says why, the field where.</exception>
     public T Open<T>(Sealed @sealed, SealContext expected, SealedKey? added = null)
         where T : class, IMessage<T>, new()
@@ -189,8 +191,8 @@ public sealed class Opener(string participant, IReadOnlyCollection<SealingIdenti
         }
     }
 
-    /// <summary>Wraps some of the field keys that were wrapped for this participant for one more recipient, or for a new key of its own. It is
-    /// for whoever can open these fields and not the whole.</summary>
+    /// <summary>Wraps some of the field keys that were wrapped for this participant for one more recipient, or for a new key of its own. It
+    /// is for whoever can open these fields and not the whole.</summary>
     /// <param name="sealed">What is sealed.</param>
     /// <param name="expected">Where it stands.</param>
     /// <param name="message">The message inside.</param>

@@ -25,7 +25,8 @@ public static class Sealer
     /// <param name="context">Where it belongs.</param>
     /// <param name="recipients">1 to 16, none twice. The order stays.</param>
     /// <exception cref="SealException"><see cref="SealFault.BadRecipients"/>, <see cref="SealFault.TooLarge"/>,
-    /// <see cref="SealFault.NotCanonical"/> (it has fields that its contract does not know) or <see cref="SealFault.InvalidKey"/>.</exception>
+    /// <see cref="SealFault.NotCanonical"/> (it has fields that its contract does not know) or
+    /// <see cref="SealFault.InvalidKey"/>.</exception>
     /// <exception cref="ArgumentException">The context has no record, field or sender, or the message's type has no fields or more than
     /// 32.</exception>
     public static Sealed Seal(IMessage message, SealContext context, IReadOnlyList<Recipient> recipients)

@@ -2,7 +2,8 @@ using System.Security.Cryptography;
 
 namespace Ministries.Sealing;
 
-/// <summary>A participant's own key for sealing: what is sealed to it is opened with this. Zeroed when disposed of; never printed.</summary>
+/// <summary>A participant's own key for sealing: what is sealed to it is opened with this. Zeroed when disposed of; never
+/// printed.</summary>
 public sealed class SealingIdentity : IDisposable
 {
     /// <summary>An identity whose private half lives elsewhere, such as in a token.</summary>

@@ -2,8 +2,8 @@ using Ministries.Keys;
 
 namespace Ministries.Sealing;
 
-/// <summary>Private keys for sealing, wherever they are (<see cref="KeySource"/>): a file or a secret with X-Wing's seed; or a token with the
-/// X25519 half, and a file or a secret with the ML-KEM half, which few tokens have.</summary>
+/// <summary>Private keys for sealing, wherever they are (<see cref="KeySource"/>): a file or a secret with X-Wing's seed; or a token with
+/// the X25519 half, and a file or a secret with the ML-KEM half, which few tokens have.</summary>
 public static class SealingKeySource
 {
     /// <summary>The PEM label of a file with the whole key: 32 bytes, X-Wing's seed.</summary>

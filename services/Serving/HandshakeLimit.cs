@@ -4,8 +4,8 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Ministries.Serving;
 
-/// <summary>Ends a connection whose peer sends more than a handshake needs before the TLS handshake is finished: OpenSSL reads up to 100 KB of
-/// certificates before they can be refused, and decoding each takes a fifth of a millisecond.</summary>
+/// <summary>Ends a connection whose peer sends more than a handshake needs before the TLS handshake is finished: OpenSSL reads up to 100 KB
+/// of certificates before they can be refused, and decoding each takes a fifth of a millisecond.</summary>
 /// <param name="most">How many bytes a handshake may have.</param>
 /// <param name="reject">Ends the connection.</param>
 public sealed class HandshakeLimit(int most, Action<ConnectionContext> reject)

@@ -3,11 +3,11 @@ using System.Net;
 namespace Ministries.Serving;
 
 /// <summary>
-/// Connections whose peers are not known yet, limited in all and for each address. A newcomer is never turned away, because it may be one that
-/// must be served, even from an address that is used for an attack. Instead another connection is closed: the oldest of the newcomer's address
-/// where that has reached its limit, else the oldest of the address that has the most. So an attacker displaces its own connections. Where no
-/// address has more than a few, the attack comes from many addresses, and the oldest of all is closed: an honest peer needs only milliseconds.
-/// Not safe for several threads at once.
+/// Connections whose peers are not known yet, limited in all and for each address. A newcomer is never turned away, because it may be one
+/// that must be served, even from an address that is used for an attack. Instead another connection is closed: the oldest of the newcomer's
+/// address where that has reached its limit, else the oldest of the address that has the most. So an attacker displaces its own
+/// connections. Where no address has more than a few, the attack comes from many addresses, and the oldest of all is closed: an honest peer
+/// needs only milliseconds. Not safe for several threads at once.
 /// </summary>
 /// <param name="most">How many there may be.</param>
 /// <param name="mostOfAddress">How many of them may be of one address.</param>

@@ -17,8 +17,8 @@ public static class SpanExport
     /// <c>process</c>, <c>outbox</c> and batches.</summary>
     public const string Source = "Ministries";
 
-    /// <summary>The header by which a caller says that its spans are found where the called service's are. The service's span is then a child
-    /// of the caller's, and not a link to it.</summary>
+    /// <summary>The header by which a caller says that its spans are found where the called service's are. The service's span is then a
+    /// child of the caller's, and not a link to it.</summary>
     public const string Continues = "ministries-trace";
 
     // How many spans may wait for the collector, about 1 KiB each (more are dropped), and how many are sent at once.
@@ -31,7 +31,8 @@ public static class SpanExport
     public static TracerProviderBuilder Select(TracerProviderBuilder traces) =>
         traces.SetSampler(new AlwaysOnSampler()).AddSource(Source).AddProcessor(new AllowList());
 
-    /// <summary>Sends what is selected to a collector by OTLP/gRPC, at most a second later. At most 16,384 spans wait for it; more are dropped.
+    /// <summary>Sends what is selected to a collector by OTLP/gRPC, at most a second later. At most 16,384 spans wait for it; more are
+    /// dropped.
     /// </summary>
     /// <param name="traces">The builder, after <see cref="Select"/>.</param>
     /// <param name="name">Whose spans are sent: a service's name, or <c>gateway-</c> and a participant.</param>

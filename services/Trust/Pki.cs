@@ -164,8 +164,8 @@ public static class Pki
     /// <param name="folder">Where; it is made too.</param>
     /// <param name="agreement">The agreement to start from, where the folder has none.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="sealing">Makes a participant's key for sealing; null: none gets one. It is given the key's file, which it makes if it is
-    /// missing, readable by its owner alone, and returns the public key (1216 bytes). It comes from outside, because the services' own
+    /// <param name="sealing">Makes a participant's key for sealing; null: none gets one. It is given the key's file, which it makes if it
+    /// is missing, readable by its owner alone, and returns the public key (1216 bytes). It comes from outside, because the services' own
     /// libraries cannot seal.</param>
     /// <param name="hosts">At which hosts services may be called, beside <c>localhost</c>, the loopback addresses and the
     /// service's own name.</param>

@@ -120,8 +120,8 @@ public static class ServiceChannel
     /// whether the call arrived.</summary>
     public static bool IsLost(Exception fault)
     {
-        // Of the codes, 0 is a connection that was closed in order, and 1 is what the client itself gives pings that were not answered. With
-        // the others, the service ended this one call.
+        // Of the codes, 0 is a connection that was closed in order, and 1 is what the client itself gives pings that were not answered.
+        // With the others, the service ended this one call.
         for (var e = fault; e is not null; e = e.InnerException)
             if (
                 e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }

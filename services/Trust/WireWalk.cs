@@ -194,7 +194,8 @@ public static class WireWalk
         return true;
     }
 
-    // Whether a varint is one that the field's type has. A negative number of 32 bits has all 64 (the encoding of protobuf, "Signed Integers").
+    // Whether a varint is one that the field's type has. A negative number of 32 bits has all 64 (the encoding of protobuf, "Signed
+    // Integers").
     private static bool IsOf(FieldDescriptor field, WireFormat.WireType wire, ulong number) =>
         wire != WireFormat.WireType.Varint
         || field.FieldType switch

@@ -60,8 +60,8 @@ internal static class Sealings
         );
     }
 
-    /// <summary>K': a write that carries something sealed, of 1 KB, against the same write without it. The service checks the form of what is
-    /// sealed, keeps it and shows it, and opens nothing.</summary>
+    /// <summary>K': a write that carries something sealed, of 1 KB, against the same write without it. The service checks the form of what
+    /// is sealed, keeps it and shows it, and opens nothing.</summary>
     public static async Task<Line> Write(Bench bench)
     {
         var service = await bench.SharedCallLog();

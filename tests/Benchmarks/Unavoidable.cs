@@ -86,7 +86,8 @@ internal sealed class Unavoidable
     }
 
     /// <summary>What makes a write provable, in microseconds of processor time: the signature's check, salts and digests of parts and
-    /// audiences, the tree, a share of the checkpoint, the receipt. Each is done as the service does it, by calling the same code.</summary>
+    /// audiences, the tree, a share of the checkpoint, the receipt. Each is done as the service does it, by calling the same
+    /// code.</summary>
     /// <param name="bench">The bench.</param>
     /// <param name="database">A ledger in which signed calls were logged.</param>
     public static async Task<double> Provable(Bench bench, string database)

@@ -7,7 +7,8 @@ using Ministries.Ledger;
 
 namespace Ministries.Bus.Tests;
 
-/// <summary>A consumer whose ledger commits at fixed times, few entries each, takes longer for a message, and is not one that hangs.</summary>
+/// <summary>A consumer whose ledger commits at fixed times, few entries each, takes longer for a message, and is not one that
+/// hangs.</summary>
 [Collection("RabbitMQ")]
 public sealed class CoverTests
 {

@@ -165,7 +165,8 @@ public abstract class EventsTests
         Assert.Equal((events[1], "UNREADABLE", 3u), (letter.Id, letter.Reason, letter.Attempts));
     }
 
-    /// <summary>Such as while replicas are replaced one after the other: the new ones write records that the old ones would misread.</summary>
+    /// <summary>Such as while replicas are replaced one after the other: the new ones write records that the old ones would
+    /// misread.</summary>
     [Fact]
     public async Task An_event_about_a_record_of_newer_software_waits_for_that_software()
     {

@@ -5,7 +5,8 @@ using Ministries.Ledger;
 
 namespace Ministries.Bus.Tests;
 
-/// <summary>Two replicas of a service, of which one hangs: the other one does its work, and what the first does late has no effect.</summary>
+/// <summary>Two replicas of a service, of which one hangs: the other one does its work, and what the first does late has no
+/// effect.</summary>
 [Collection("RabbitMQ")]
 public sealed class ReplicaTests : IAsyncLifetime
 {

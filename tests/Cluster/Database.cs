@@ -159,14 +159,15 @@ internal static class Database
         return null;
     }
 
-    // By version 3 of etcd's interface, Patroni 3.0 renews the primary's key without asking whose it is. One that was stopped and goes on then
-    // takes the part of primary back from its successor, and what the successor answered is lost. By version 2 it asks.
+    // By version 3 of etcd's interface, Patroni 3.0 renews the primary's key without asking whose it is. One that was stopped and goes on
+    // then takes the part of primary back from its successor, and what the successor answered is lost. By version 2 it asks.
     //
     // A primary that hangs is replaced after `ttl`. Patroni demands ttl >= loop_wait + 2 * retry_timeout. With walsender and walreceiver at
     // 5 s a standby that is silent is out of the count before that.
     //
-    // A slot for each standby would be made on a new primary only seconds after it was promoted, and no commit is confirmed until then. Kept
-    // segments take their place. A copy of the primary waits for a checkpoint, which PostgreSQL spreads over minutes unless it is told not to.
+    // A slot for each standby would be made on a new primary only seconds after it was promoted, and no commit is confirmed until then.
+    // Kept segments take their place. A copy of the primary waits for a checkpoint, which PostgreSQL spreads over minutes unless it is told
+    // not to.
     private static string Settings(int number, string folder, Plan plan) =>
         $$"""
             scope: ministries

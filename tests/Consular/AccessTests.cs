@@ -938,8 +938,8 @@ public sealed class AccessTests
     public static MatrixTheoryData<State, bool, string> Decided =>
         new([State.Granted, State.Denied, State.Requested], [false, true], [CaseFixture.Ru, CaseFixture.Kr]);
 
-    /// <summary>Access that was granted, denied or asked for, under the kept reference or the linked one, by a state that takes the other man
-    /// or by another state, is as if nobody had been handed over (D18).</summary>
+    /// <summary>Access that was granted, denied or asked for, under the kept reference or the linked one, by a state that takes the other
+    /// man or by another state, is as if nobody had been handed over (D18).</summary>
     [Theory]
     [MemberData(nameof(Decided))]
     public void Once_a_link_is_undone_consular_access_is_what_the_power_decided_that_held_him_all_along(State decided, bool kept, string by)

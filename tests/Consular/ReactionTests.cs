@@ -201,8 +201,8 @@ public sealed class ReactionTests
         Assert.Equal(published.Order(), Changing().Select(r => r.Data).Concat(LetBe.Keys).Order());
     }
 
-    /// <summary>Questions about different persons are asked together. Who is one with whom, and who is party to the case, concerns more than one
-    /// of them.</summary>
+    /// <summary>Questions about different persons are asked together. Who is one with whom, and who is party to the case, concerns more
+    /// than one of them.</summary>
     [Fact]
     public void Each_question_waits_for_a_link_and_an_admission_before_it() =>
         Assert.Equal(

@@ -380,8 +380,8 @@ public sealed class ReturnTests
         Assert.Equal(was == State.ReturnRequested ? transfer : "", ActiveOf(third));
     }
 
-    /// <summary>He passed as it was said, but it relieved nobody: it was another man whom the power had given before. So a journey of his goes
-    /// on (12(3)).</summary>
+    /// <summary>He passed as it was said, but it relieved nobody: it was another man whom the power had given before. So a journey of his
+    /// goes on (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_a_power_answers_again_whom_another_mans_chain_had_relieved_and_no_journey_is_called_off()
     {

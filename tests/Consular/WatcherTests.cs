@@ -158,7 +158,8 @@ public sealed class WatcherTests
         Assert.Equal([CaseOpened.Descriptor], custody.Except(events.Select(e => e.Descriptor)));
     }
 
-    /// <summary>What the power that held him acknowledged as a breach, and what kr/mfa, which confirms last, finds in its own entry.</summary>
+    /// <summary>What the power that held him acknowledged as a breach, and what kr/mfa, which confirms last, finds in its own
+    /// entry.</summary>
     [Theory]
     [InlineData(Invariant.D2)]
     [InlineData(Invariant.D10)]

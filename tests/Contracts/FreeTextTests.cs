@@ -3,12 +3,12 @@ using Ministries.Types.V1;
 
 namespace Ministries.Contracts.Tests;
 
-/// <summary>D16: what a ministry writes about a person in its own words is sealed before it leaves the ministry. So no request has a field in
-/// clear that takes words, and each that takes a code says here why the code is about nobody.</summary>
+/// <summary>D16: what a ministry writes about a person in its own words is sealed before it leaves the ministry. So no request has a field
+/// in clear that takes words, and each that takes a code says here why the code is about nobody.</summary>
 public class FreeTextTests
 {
-    /// <summary>The fields that take letters and digits of the sender's choice (the form <c>code</c>). Whoever adds one says why it cannot be
-    /// about a person; what can is sealed (<see cref="OptionsExtensions.Seals"/>).</summary>
+    /// <summary>The fields that take letters and digits of the sender's choice (the form <c>code</c>). Whoever adds one says why it cannot
+    /// be about a person; what can is sealed (<see cref="OptionsExtensions.Seals"/>).</summary>
     private static readonly Dictionary<string, string> Codes = new()
     {
         ["calllog.v1.Attendee.office"] = "an office of a ministry",

@@ -38,8 +38,8 @@ public class RepositoryTests
             program => Assert.True(File.ReadAllLines(program).Length <= 25, program)
         );
 
-    // What is mapped without it is served unchecked: neither fields nor the shape of the message are looked at. The gateway maps its relay, which
-    // decides nothing: each of its methods has a policy, and the service that it calls checks the message.
+    // What is mapped without it is served unchecked: neither fields nor the shape of the message are looked at. The gateway maps its relay,
+    // which decides nothing: each of its methods has a policy, and the service that it calls checks the message.
     [Fact]
     public void Services_of_the_contracts_are_mapped_with_their_guard() =>
         Assert.Equal(

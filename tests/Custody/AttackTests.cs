@@ -54,8 +54,8 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
     }
 
-    /// <summary>The power that holds him says that he is in hospital or has fled, and he may be with the other power all the same. That power
-    /// learns nothing of it by a refusal (D9).</summary>
+    /// <summary>The power that holds him says that he is in hospital or has fled, and he may be with the other power all the same. That
+    /// power learns nothing of it by a refusal (D9).</summary>
     [Theory]
     [InlineData(CustodyState.Hospitalised)]
     [InlineData(CustodyState.Escaped)]
@@ -79,7 +79,8 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr));
     }
 
-    /// <summary>Only the power to which he set out sees whether it has him. That custody has ended it sees too, as every party does.</summary>
+    /// <summary>Only the power to which he set out sees whether it has him. That custody has ended it sees too, as every party
+    /// does.</summary>
     [Theory]
     [InlineData(CustodyState.Released), InlineData(CustodyState.Died)]
     public void D1_once_custody_has_ended_on_the_way_the_power_to_which_he_set_out_leaves_by_itself_alone(CustodyState end)
@@ -142,8 +143,8 @@ public class AttackTests
         );
     }
 
-    /// <summary>No organ of its state could remove it, so who admitted it does. Another power neither keeps it away from the case, nor learns
-    /// whether somebody is on the way to it.</summary>
+    /// <summary>No organ of its state could remove it, so who admitted it does. Another power neither keeps it away from the case, nor
+    /// learns whether somebody is on the way to it.</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void D22_a_state_without_an_organ_for_custody_is_removed_by_the_power_that_admitted_it_alone(bool onTheWay)
@@ -677,7 +678,8 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, close, CaseRules.CloseCase));
     }
 
-    /// <summary>Who opened the case and holds nobody in it any more may claim a man whom the next power registers, as any state may.</summary>
+    /// <summary>Who opened the case and holds nobody in it any more may claim a man whom the next power registers, as any state
+    /// may.</summary>
     [Fact]
     public void D22_a_power_that_never_held_him_is_a_requesting_state_to_him_though_it_held_others()
     {

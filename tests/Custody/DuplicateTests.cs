@@ -804,7 +804,8 @@ public class DuplicateTests
         Assert.Equal(CustodyState.InTransit, _fixture.PrisonerOf(kept).State);
     }
 
-    /// <summary>The power transferred him under a reference that stays linked, and the man who came to it was another one (12(3)).</summary>
+    /// <summary>The power transferred him under a reference that stays linked, and the man who came to it was another one
+    /// (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_custody_tells_who_answers_for_a_transfer_under_each_other_reference()
     {

@@ -4,7 +4,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Custody.Tests;
 
-/// <summary>What a party that watches custody's ledger sees of what the prisoner says: nothing, where the ledger is covered (D22).</summary>
+/// <summary>What a party that watches custody's ledger sees of what the prisoner says: nothing, where the ledger is covered
+/// (D22).</summary>
 public sealed class WatcherTests
 {
     private const string Nothing = "nothing";

@@ -9,8 +9,8 @@ using Ministries.Fixtures;
 
 namespace Ministries.Deploy.Tests;
 
-/// <summary>As much of Kubernetes' API server as kubectl needs to apply, list and change objects: it knows kinds, keeps what it is given, and
-/// judges nothing.</summary>
+/// <summary>As much of Kubernetes' API server as kubectl needs to apply, list and change objects: it knows kinds, keeps what it is given,
+/// and judges nothing.</summary>
 internal sealed class ApiServer : IAsyncDisposable
 {
     private static readonly string[] OfNoNamespace = ["Namespace", "CustomResourceDefinition"];

@@ -4,8 +4,8 @@ using Ministries.Fixtures;
 
 namespace Ministries.Deploy.Tests;
 
-/// <summary>kubectl's commands of the documents, as they stand there, against a server that takes what it is given. So what kubectl makes of
-/// the manifests is seen to be what the other tests read.</summary>
+/// <summary>kubectl's commands of the documents, as they stand there, against a server that takes what it is given. So what kubectl makes
+/// of the manifests is seen to be what the other tests read.</summary>
 public sealed class KubectlTests : IDisposable
 {
     private const string Guide = "deploy/kubernetes/README.md";

@@ -9,7 +9,8 @@ using YamlDotNet.Core;
 
 namespace Ministries.Deploy.Tests;
 
-/// <summary>What stands in <c>deploy/kubernetes</c>: read strictly, and held to what the rest of <c>deploy/</c> and the services say.</summary>
+/// <summary>What stands in <c>deploy/kubernetes</c>: read strictly, and held to what the rest of <c>deploy/</c> and the services
+/// say.</summary>
 public sealed partial class KubernetesTests
 {
     private static readonly string[] Services = ["calllog", "custody", "consular"];
@@ -263,7 +264,8 @@ public sealed partial class KubernetesTests
     [MemberData(nameof(Applied))]
     public void The_brokers_pods_are_confined_as_their_namespace_demands(string folder)
     {
-        // The operator's own pods have a user and a group, and nothing else that the namespace demands (pod security standard "restricted").
+        // The operator's own pods have a user and a group, and nothing else that the namespace demands (pod security standard
+        // "restricted").
         var broker = Manifests.Of(folder).Single(m => m.Kind == "RabbitmqCluster");
         var spec = broker.Spec["override"]!["statefulSet"]!["spec"]!["template"]!["spec"]!;
         var pod = spec["securityContext"]!;

@@ -12,7 +12,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Deploy.Tests;
 
-/// <summary>The real services with a case of one prisoner, a gateway, and a real Prometheus that reads them as <c>deploy/</c> configures it.</summary>
+/// <summary>The real services with a case of one prisoner, a gateway, and a real Prometheus that reads them as <c>deploy/</c> configures
+/// it.</summary>
 internal sealed class ScrapedServices : IAsyncDisposable
 {
     /// <summary>The prisoner's name: what no metric may show.</summary>

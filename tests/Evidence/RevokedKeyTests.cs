@@ -125,7 +125,8 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         return (files.Sealed(lines, Exporter), log + 1, log + 2 + shown);
     }
 
-    /// <summary>The next version of the agreement, unsigned: with a fresh key for custody's checkpoints, and with the row's changes.</summary>
+    /// <summary>The next version of the agreement, unsigned: with a fresh key for custody's checkpoints, and with the row's
+    /// changes.</summary>
     private static Agreement Changed(Agreement before, Row row, Key fresh, Func<double, DateTimeOffset> at)
     {
         var next = before.Clone();
@@ -168,8 +169,8 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         return tree;
     }
 
-    /// <summary>Proves each entry to be in the tree, and gives one a receipt that the key signed. Returns the index of that one; -1: the row
-    /// demands no receipt.</summary>
+    /// <summary>Proves each entry to be in the tree, and gives one a receipt that the key signed. Returns the index of that one; -1: the
+    /// row demands no receipt.</summary>
     private static int Prove(List<EvidenceLine> entries, Row row, byte[][] tree, Key key)
     {
         var shown = -1;

@@ -3,8 +3,8 @@ using System.Net.Sockets;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>The way from a service to what it talks to. While it is cut, nothing comes through in either direction and nobody is told, as when
-/// a network is split; afterwards what was sent meanwhile arrives.</summary>
+/// <summary>The way from a service to what it talks to. While it is cut, nothing comes through in either direction and nobody is told, as
+/// when a network is split; afterwards what was sent meanwhile arrives.</summary>
 internal sealed class Gate : IDisposable
 {
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);

@@ -11,9 +11,9 @@ namespace Ministries.Faults.Tests;
 internal sealed record Recorded(ulong Position, IMessage Event, IMessage? Request);
 
 /// <summary>
-/// Judges two ledgers, custody's and the consular service's, by the law alone: no rule of the services is asked. No man is held by two powers
-/// or by none (D1), nobody departs without a word of his that is in force for where he goes (D9), and what one ledger says of a hand-over the
-/// other says too.
+/// Judges two ledgers, custody's and the consular service's, by the law alone: no rule of the services is asked. No man is held by two
+/// powers or by none (D1), nobody departs without a word of his that is in force for where he goes (D9), and what one ledger says of a
+/// hand-over the other says too.
 /// </summary>
 internal static class Law
 {
@@ -95,8 +95,8 @@ internal static class Law
                 yield return $"{e.Prisoner}: custody passed to {e.ToPower} at {recorded.Position}, though {why}";
     }
 
-    // Why his word was not in force for a destination when custody's ledger had so many entries; null: it was. His last word counts, whoever
-    // wrote it down: it must be attested by all, and open to the destination with what the powers gave to show it.
+    // Why his word was not in force for a destination when custody's ledger had so many entries; null: it was. His last word counts,
+    // whoever wrote it down: it must be attested by all, and open to the destination with what the powers gave to show it.
     private static string? Objection(
         IReadOnlyList<Recorded> custody,
         IReadOnlyList<Recorded> consular,

@@ -14,9 +14,9 @@ namespace Ministries.Faults.Tests;
 internal sealed record Verdict(IReadOnlyList<string> Complaints, int Cases, IReadOnlyList<string> Troubles);
 
 /// <summary>
-/// The case of 17 March is played from the first to the last step, the change of mind, the hand-over and the return included, again and again,
-/// while services, broker and database are killed, paused, cut off and filled up. It is played by the client library as ministries use it. Then
-/// both ledgers are judged.
+/// The case of 17 March is played from the first to the last step, the change of mind, the hand-over and the return included, again and
+/// again, while services, broker and database are killed, paused, cut off and filled up. It is played by the client library as ministries
+/// use it. Then both ledgers are judged.
 /// </summary>
 internal sealed class WholeCase
 {

@@ -13,8 +13,8 @@ public sealed record ListedBlock(string Document, string Begins, string Test = "
     public Documents.Block Block => Documents.ShellBlocks(Document).Single(b => b.Text.StartsWith(Begins, StringComparison.Ordinal));
 }
 
-/// <summary>Every block of every document, with the test that runs it. A new block has to be listed before it can be added, and its test fails
-/// until it runs the block (<see cref="RanBlocks"/>).</summary>
+/// <summary>Every block of every document, with the test that runs it. A new block has to be listed before it can be added, and its test
+/// fails until it runs the block (<see cref="RanBlocks"/>).</summary>
 public static class ListedBlocks
 {
     /// <summary>Tests that run several blocks.</summary>

@@ -7,7 +7,8 @@ namespace Ministries.Fixtures;
 /// <summary>What kr/mfa logs in tests.</summary>
 public static class LoggedCalls
 {
-    /// <summary>An account of a call in which it promised to request prisoners' transfer: the consular service drafts the requests.</summary>
+    /// <summary>An account of a call in which it promised to request prisoners' transfer: the consular service drafts the
+    /// requests.</summary>
     /// <param name="start">When the call began.</param>
     /// <param name="due">By when they are due; null: nothing was said of it.</param>
     /// <param name="prisoners">The prisoners' references.</param>

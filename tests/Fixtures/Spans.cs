@@ -20,7 +20,8 @@ public sealed class Spans : IDisposable
         ActivitySource.AddActivityListener(_listener);
     }
 
-    /// <summary>The spans that have ended so far, in the order of their ends. Other tests of the process may have some among them.</summary>
+    /// <summary>The spans that have ended so far, in the order of their ends. Other tests of the process may have some among
+    /// them.</summary>
     public IReadOnlyList<Activity> Ended => [.. _ended];
 
     public void Dispose() => _listener.Dispose();

@@ -13,8 +13,8 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Gateway.Tests;
 
-/// <summary>What a refusal leaves of a write in the outbox: a decision stays, what its caller can mend may come again, and what must be mended
-/// at the gateway costs no write.</summary>
+/// <summary>What a refusal leaves of a write in the outbox: a decision stays, what its caller can mend may come again, and what must be
+/// mended at the gateway costs no write.</summary>
 /// <remarks>The tests change what the services answer, keys and certificates, so they have services of their own.</remarks>
 public class MendTests : IClassFixture<OwnServices>
 {

@@ -9,8 +9,8 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Gateway.Tests;
 
-/// <summary>Streams whose readers take hardly anything of what is sent. The web server itself ends a connection on which nothing is taken for
-/// some seconds, and no other.</summary>
+/// <summary>Streams whose readers take hardly anything of what is sent. The web server itself ends a connection on which nothing is taken
+/// for some seconds, and no other.</summary>
 /// <remarks>The tests fill the call log, so they have services of their own.</remarks>
 public class StalledTests(OwnServices own) : IClassFixture<OwnServices>
 {

@@ -14,8 +14,8 @@ using NSec.Cryptography;
 
 namespace Ministries.Integrators.Tests;
 
-/// <summary>Makes <c>protos/vectors.json</c>. The tree is made here from RFC 6962 and not with the services' code, so that the services' code
-/// can judge it.</summary>
+/// <summary>Makes <c>protos/vectors.json</c>. The tree is made here from RFC 6962 and not with the services' code, so that the services'
+/// code can judge it.</summary>
 internal static class Vectors
 {
     private const string TrustDomain = "ministries.example",

@@ -18,8 +18,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Keys.Tests;
 
-/// <summary>Each use of a key that signs, with the key in a token: by the real host, the client, the witness and the commands. The file that
-/// held the key is gone.</summary>
+/// <summary>Each use of a key that signs, with the key in a token: by the real host, the client, the witness and the commands. The file
+/// that held the key is gone.</summary>
 public sealed class UseTests : IAsyncLifetime
 {
     private static readonly SoftToken Token = SoftToken.Here;

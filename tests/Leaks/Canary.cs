@@ -9,8 +9,8 @@ using Enum = System.Enum;
 
 namespace Ministries.Leaks.Tests;
 
-/// <summary>Words that stand in personal fields and must come out nowhere: in each field another one. All of a test begin with the same letters,
-/// which appear in nothing else, so that one search finds all of them.</summary>
+/// <summary>Words that stand in personal fields and must come out nowhere: in each field another one. All of a test begin with the same
+/// letters, which appear in nothing else, so that one search finds all of them.</summary>
 internal sealed class Canary
 {
     // A code takes 64 characters, the same that words consist of.

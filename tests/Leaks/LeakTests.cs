@@ -45,7 +45,8 @@ public sealed class LeakTests
             Assert.Contains(ground.Find(canary.For($"leak-{word}")), f => f.StartsWith(place, StringComparison.Ordinal));
     }
 
-    /// <summary>On PostgreSQL with dumps of the services' memory, and on SQLite. The services are killed in the middle of the play.</summary>
+    /// <summary>On PostgreSQL with dumps of the services' memory, and on SQLite. The services are killed in the middle of the
+    /// play.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -85,7 +86,8 @@ public sealed class LeakTests
                 ground.Run(service);
             }
         await using (var again = await Participants.Join(ground.Certificates, ground.Addresses, TimeSpan.FromMinutes(3), Cancel))
-            // What somebody puts in clear text where it does not belong is in the memory of a service until it is refused, and nowhere else.
+            // What somebody puts in clear text where it does not belong is in the memory of a service until it is refused, and nowhere
+            // else.
             foreach (var id in who)
                 await ground.AskEverythingWith(again[id].Client, canary.For("asked"), Cancel);
         await ground.Collect(Cancel);
@@ -97,7 +99,8 @@ public sealed class LeakTests
             AssertNoKeyIn(ground);
     }
 
-    /// <summary>A gateway gets plain data. What it keeps is sealed: nothing in its state folder, its log or its spans is plain by design.</summary>
+    /// <summary>A gateway gets plain data. What it keeps is sealed: nothing in its state folder, its log or its spans is plain by
+    /// design.</summary>
     [Fact]
     public async Task No_personal_datum_is_found_in_what_a_gateway_keeps_logs_or_traces()
     {

@@ -165,8 +165,8 @@ internal sealed class Playground : IAsyncDisposable
             }
     }
 
-    /// <summary>Sends every write that carries sealed content, with words in all that is sealed, and keeps what is answered. Most are refused,
-    /// after they were read, checked and decided.</summary>
+    /// <summary>Sends every write that carries sealed content, with words in all that is sealed, and keeps what is answered. Most are
+    /// refused, after they were read, checked and decided.</summary>
     public async Task SealIntoEverything(MinistryClient client, string @case, Canary canary, CancellationToken cancel)
     {
         foreach (var service in _processes.Keys)

@@ -10,9 +10,9 @@ namespace Ministries.Leaks.Tests;
 /// Searches bytes for a word as software might have written it: as it is, in UTF-16, in hexadecimal digits, in Base64 wherever its
 /// three-byte groups begin, and each of these inside what is compressed by deflate (gzip and zlib), two layers deep.
 /// </summary>
-/// <remarks>PostgreSQL compresses long values by a scheme of its own (pglz), which is not undone here. It need not be: the same values are in the
-/// dumps of the databases, which are plain, and a value's first occurrence of a word stays as it is in pglz, too, unless parts of the word
-/// occurred before it.</remarks>
+/// <remarks>PostgreSQL compresses long values by a scheme of its own (pglz), which is not undone here. It need not be: the same values are
+/// in the dumps of the databases, which are plain, and a value's first occurrence of a word stays as it is in pglz, too, unless parts of
+/// the word occurred before it.</remarks>
 internal sealed class Search
 {
     private const int MaxInflated = 32 << 20;

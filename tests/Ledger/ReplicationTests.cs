@@ -5,8 +5,8 @@ using static Ministries.Ledger.Tests.Counting;
 
 namespace Ministries.Ledger.Tests;
 
-/// <summary>A commit is answered only when it is replicated. The server's standby does not exist, so every COMMIT waits for it until the test
-/// says otherwise.</summary>
+/// <summary>A commit is answered only when it is replicated. The server's standby does not exist, so every COMMIT waits for it until the
+/// test says otherwise.</summary>
 public sealed class ReplicationTests : IAsyncLifetime
 {
     private Postgres _server = null!;
@@ -114,7 +114,8 @@ public sealed class ReplicationTests : IAsyncLifetime
         await UntilWaiting();
         await EndWaits(ends);
         await Assert.ThrowsAsync<CommitOutcomeUnknownException>(() => first);
-        // Now the entry is in the database, and a failover would lose it. Nobody is told of it: no writer, no reader, no follower, no relay.
+        // Now the entry is in the database, and a failover would lose it. Nobody is told of it: no writer, no reader, no follower, no
+        // relay.
         Assert.Equal(2, await CountEntries());
         var again = ledger.Commit(Add("a", "1", "c"), Cancel);
         await UntilWaiting(1);

@@ -23,8 +23,8 @@ using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Local.Tests;
 
-/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, and no answer means refusal. And what of
-/// custody's events its ledger shows to others.</summary>
+/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, and no answer means refusal. And what
+/// of custody's events its ledger shows to others.</summary>
 public sealed class AskingTests : IAsyncLifetime
 {
     private string Prisoner { get; set; } = "";

@@ -155,7 +155,8 @@ public class ClientTests(Services services) : IClassFixture<Services>
         Assert.False(LedgerEntry.Read(tampered).Holds);
     }
 
-    /// <summary>A ministry or an observer follows all year, and cases come to it. That is no gap, and nothing of the case is lost to it.</summary>
+    /// <summary>A ministry or an observer follows all year, and cases come to it. That is no gap, and nothing of the case is lost to
+    /// it.</summary>
     [Fact]
     public async Task Who_is_admitted_to_a_case_while_it_follows_is_told_what_was_recorded_of_it_before()
     {

@@ -3,14 +3,15 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>The scripts for the shells, loaded in them as the README says. Each completes a verb, an option and the id of a record.</summary>
+/// <summary>The scripts for the shells, loaded in them as the README says. Each completes a verb, an option and the id of a
+/// record.</summary>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
 public sealed class CompletionTests(Services services) : IClassFixture<Services>, IDisposable
 {
     private readonly string _home = Directory.CreateTempSubdirectory("completion").FullName;
 
-    /// <summary>How each shell loads the script, and how it is asked for the words to which the last one of some may be completed: by its own
-    /// function, as its editor asks.</summary>
+    /// <summary>How each shell loads the script, and how it is asked for the words to which the last one of some may be completed: by its
+    /// own function, as its editor asks.</summary>
     public static TheoryData<string, string[], string> Shells =>
         new()
         {

@@ -5,12 +5,13 @@ using Ministries.Fixtures;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>Every command of every document is listed with the test that runs it: blocks in <see cref="ListedBlocks"/>, commands in a text here.
+/// <summary>Every command of every document is listed with the test that runs it: blocks in <see cref="ListedBlocks"/>, commands in a text
+/// here.
 /// </summary>
 public sealed partial class DocumentTests
 {
-    // What begins a command in a text, and what runs such commands or why nothing does. Every `ministry …` is parsed below, every name behind
-    // tests/run is that of a project.
+    // What begins a command in a text, and what runs such commands or why nothing does. Every `ministry …` is parsed below, every name
+    // behind tests/run is that of a project.
     private static readonly Dictionary<string, string> Spans = new()
     {
         ["ministry list calls"] = ListedBlocks.Readme,

@@ -4,8 +4,8 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>A terminal of its own, in which a line of a shell runs as a person would start it. What is typed comes from its keyboard, so that
-/// Ctrl-C is a signal to whatever runs there.</summary>
+/// <summary>A terminal of its own, in which a line of a shell runs as a person would start it. What is typed comes from its keyboard, so
+/// that Ctrl-C is a signal to whatever runs there.</summary>
 internal sealed class PseudoTerminal : IDisposable
 {
     private const string CtrlC = "\x03";

@@ -7,8 +7,8 @@ namespace Ministries.Ministry.Tests;
 
 /// <summary>Somebody reads a document from its beginning, copies each block into a terminal, and gets what the document says.
 /// <see cref="ListedBlocks"/> has all blocks.</summary>
-/// <remarks>Nothing is replaced but what the documents say stands for something else: <c>case_…</c>, <c>pris_…</c> and <c>transfer_…</c> (ids that
-/// the reader has seen), <c>db-1</c> and <c>/backup</c> (a host and a folder of his own).</remarks>
+/// <remarks>Nothing is replaced but what the documents say stands for something else: <c>case_…</c>, <c>pris_…</c> and <c>transfer_…</c>
+/// (ids that the reader has seen), <c>db-1</c> and <c>/backup</c> (a host and a folder of his own).</remarks>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
 public sealed partial class ReaderTests(ReadersMachine machine) : IClassFixture<ReadersMachine>
 {

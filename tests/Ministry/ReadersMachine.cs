@@ -6,8 +6,9 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>The machine of somebody who copies commands from a document. Network, processes and mounts are its own, so that addresses and ports
-/// are those of the document, and whatever was started ends with the machine. A reader on it has a home, and in it a copy of the repository.
+/// <summary>The machine of somebody who copies commands from a document. Network, processes and mounts are its own, so that addresses and
+/// ports are those of the document, and whatever was started ends with the machine. A reader on it has a home, and in it a copy of the
+/// repository.
 /// </summary>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
 public sealed class ReadersMachine : IAsyncLifetime

@@ -428,8 +428,8 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Single(_failing.Seen.Select(s => s.RequestId).Distinct());
     }
 
-    /// <summary>A line between client and service. After a cut, the connections that there are stay open and carry nothing, as when a machine
-    /// dies; new ones are carried.</summary>
+    /// <summary>A line between client and service. After a cut, the connections that there are stay open and carry nothing, as when a
+    /// machine dies; new ones are carried.</summary>
     private sealed class Line : IAsyncDisposable
     {
         private readonly TcpListener _listener = new(IPAddress.Loopback, 0);

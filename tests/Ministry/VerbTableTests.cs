@@ -163,7 +163,8 @@ public class VerbTableTests
         return verbs;
     }
 
-    // Each leaf of a request with the arguments that set it. Of a message in a list, and of one that stands for one value, the whole is given.
+    // Each leaf of a request with the arguments that set it. Of a message in a list, and of one that stands for one value, the whole is
+    // given.
     private static IEnumerable<(FieldDescriptor[] Path, string[] Arguments)> Leaves(
         MessageDescriptor type,
         FieldDescriptor[] above,

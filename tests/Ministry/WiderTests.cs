@@ -12,8 +12,8 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>What is sealed is opened wider by the client and by the command: to a newcomer, field by field, and for a key that replaces another.
-/// The secrets are real, and the services' real hosts carry them.</summary>
+/// <summary>What is sealed is opened wider by the client and by the command: to a newcomer, field by field, and for a key that replaces
+/// another. The secrets are real, and the services' real hosts carry them.</summary>
 public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<WiderTests.Rotating>
 {
     private const string Hq = "ua/coordination-hq";
@@ -418,7 +418,8 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         return (await hq.Custody.RegisterPrisonerAsync(request, cancellationToken: Cancel)).Receipt.Position;
     }
 
-    /// <summary>The services, with an agreement that lists an older key for sealing of the observer besides the one that is its newest.</summary>
+    /// <summary>The services, with an agreement that lists an older key for sealing of the observer besides the one that is its
+    /// newest.</summary>
     public sealed class Rotating : IAsyncLifetime
     {
         private readonly string _folder = Directory.CreateTempSubdirectory("older").FullName;

@@ -9,8 +9,8 @@ using Google.Protobuf;
 
 namespace Ministries.Rules.Tests;
 
-/// <summary>Contracts → Rules → Ledger and Trust → Hosting → services, Serving below Hosting, read from what was compiled: an assembly can only use what it
-/// refers to.</summary>
+/// <summary>Contracts → Rules → Ledger and Trust → Hosting → services, Serving below Hosting, read from what was compiled: an assembly can
+/// only use what it refers to.</summary>
 public class LayerTests
 {
     private static readonly Dictionary<string, string[]> Allowed = new()

@@ -111,8 +111,9 @@ public class SealTests
         Assert.Equal((Reason.SealOfAnotherField, "explanation"), (refusal?.Reason, refusal?.Metadata?["field"]));
     }
 
-    /// <summary>What is hashed into every key names the message inside and the recipients, and not the fields. Nobody needs it to: who carries
-    /// the content and who opens it both demand every field that the contract declares. An attacker who leaves some out gets past neither.
+    /// <summary>What is hashed into every key names the message inside and the recipients, and not the fields. Nobody needs it to: who
+    /// carries the content and who opens it both demand every field that the contract declares. An attacker who leaves some out gets past
+    /// neither.
     /// </summary>
     [Fact]
     public void No_subset_of_what_was_sealed_gets_past_the_service_or_opens()
@@ -141,8 +142,8 @@ public class SealTests
         RegisterPrisonerRequest With(ByteString content) => new(request) { Identity = new Sealed(whole) { Content = content } };
     }
 
-    /// <summary>The recipients are hashed into every key: with one of them left out, beside the content and in it, nothing opens. The service
-    /// cannot tell, but the sender's signature is over both.</summary>
+    /// <summary>The recipients are hashed into every key: with one of them left out, beside the content and in it, nothing opens. The
+    /// service cannot tell, but the sender's signature is over both.</summary>
     [Fact]
     public void No_subset_of_the_recipients_opens()
     {

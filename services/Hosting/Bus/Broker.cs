@@ -146,8 +146,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <inheritdoc cref="Aside(Func{Task})"/>
     internal static Task<T> Aside<T>(Func<Task<T>> begin) => Task.Run(begin);
 
-    /// <summary>The greatest checkpoint that this replica signed or heard of, which goes with each canary to the service's other replicas; null:
-    /// there is none.</summary>
+    /// <summary>The greatest checkpoint that this replica signed or heard of, which goes with each canary to the service's other replicas;
+    /// null: there is none.</summary>
     internal Func<string?> Checkpoint { get; init; } = () => null;
 
     /// <summary>Receives the checkpoints of the other replicas, which anybody may have sent.</summary>

@@ -197,9 +197,9 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
     }
 
     /// <summary>
-    /// Declares what this service owns and binds its queue to the events that it reacts to, as they were declared at the start. Somebody may
-    /// have removed them since, or the broker has lost its disk. The events' exchanges belong to their producers alone. MassTransit is not
-    /// used for this: it would declare the exchanges, and who may declare an exchange may also delete it. A missing exchange of another
+    /// Declares what this service owns and binds its queue to the events that it reacts to, as they were declared at the start. Somebody
+    /// may have removed them since, or the broker has lost its disk. The events' exchanges belong to their producers alone. MassTransit is
+    /// not used for this: it would declare the exchanges, and who may declare an exchange may also delete it. A missing exchange of another
     /// service is declared only where the broker allows it, as on a developer's machine.
     /// </summary>
     private async Task Declare(IConnection plain, CancellationToken cancel)

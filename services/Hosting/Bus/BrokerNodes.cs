@@ -16,7 +16,8 @@ internal sealed partial class BrokerNodes(string service, BusOptions options, IL
 {
     private volatile string? _distrusted;
 
-    /// <summary>A connection of the plain client, to ask the broker without MassTransit: to whichever of the brokers answers first.</summary>
+    /// <summary>A connection of the plain client, to ask the broker without MassTransit: to whichever of the brokers answers
+    /// first.</summary>
     /// <param name="use">What it is for, as the broker shows it.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<IConnection> Connect(string use, CancellationToken cancel)

@@ -74,8 +74,8 @@ public sealed record BusOptions
     /// <summary>How often the broker delivers a message again before it sets it aside.</summary>
     public int DeliveryLimit { get; init; } = 20;
 
-    /// <summary>How long the service keeps messages in hand of which it can take in no event, before it gives all of them back by ending its
-    /// connection, so that another replica receives them. Doubled each time up to <see cref="LongestHold"/>, since the broker counts
+    /// <summary>How long the service keeps messages in hand of which it can take in no event, before it gives all of them back by ending
+    /// its connection, so that another replica receives them. Doubled each time up to <see cref="LongestHold"/>, since the broker counts
     /// deliveries (<see cref="DeliveryLimit"/>).</summary>
     public TimeSpan HoldPatience { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -265,7 +265,8 @@ internal sealed partial class Relay(
             var confirmed = false;
             try
             {
-                // After a failure nothing more is sent, because everything after it is sent again. Without the lead, another replica sends it.
+                // After a failure nothing more is sent, because everything after it is sent again. Without the lead, another replica sends
+                // it.
                 return confirmed = !_failed && _lead is { IsHeld: true } && await Publish(bus, message, stop);
             }
             finally

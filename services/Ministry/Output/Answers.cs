@@ -33,8 +33,8 @@ internal static class Answers
         return true;
     }
 
-    /// <summary>Writes records as a table: the id first, then the state, then short values, then the ids of other records, as far as there is
-    /// room.</summary>
+    /// <summary>Writes records as a table: the id first, then the state, then short values, then the ids of other records, as far as there
+    /// is room.</summary>
     public static void WriteTable(Connection connection, MessageDescriptor type, IReadOnlyList<IMessage> records)
     {
         if (records.Count == 0)

@@ -7,8 +7,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>Messages in words for a person: a field to a line under the name by which its flag goes, enum values as flags take them, times in
-/// his own zone. A field that is withheld from him is shown as <c>·</c>.</summary>
+/// <summary>Messages in words for a person: a field to a line under the name by which its flag goes, enum values as flags take them, times
+/// in his own zone. A field that is withheld from him is shown as <c>·</c>.</summary>
 /// <param name="screen">Where to.</param>
 /// <param name="whole">Whether bytes are shown whole.</param>
 internal sealed class Fields(Screen screen, bool whole)

@@ -3,8 +3,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Ministries.Ministry;
 
-/// <summary>Standard output where it is a pipe. The console's own writer keeps silent about a reader that has ended: what it writes is lost,
-/// and a command that follows would go on for ever.</summary>
+/// <summary>Standard output where it is a pipe. The console's own writer keeps silent about a reader that has ended: what it writes is
+/// lost, and a command that follows would go on for ever.</summary>
 #pragma warning disable CA1001 // There is one, and it ends with the process.
 internal sealed class StandardOutput
 #pragma warning restore CA1001

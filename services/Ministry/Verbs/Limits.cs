@@ -11,8 +11,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>The limits that the contracts declare by <c>buf.validate</c>: in words for a help, and checked before a request is sent, so that a
-/// mistake is named by its flag. The services check them again; a limit that is not known here is left to them.</summary>
+/// <summary>The limits that the contracts declare by <c>buf.validate</c>: in words for a help, and checked before a request is sent, so
+/// that a mistake is named by its flag. The services check them again; a limit that is not known here is left to them.</summary>
 internal static class Limits
 {
     /// <summary>What a field's value may be, each in a few words.</summary>

@@ -288,8 +288,8 @@ internal static class DeploymentCommand
         }
     }
 
-    /// <summary>What a participant's gateway needs, and its system the token by which it calls the gateway. Beside the participant's own keys it
-    /// gets nobody's.</summary>
+    /// <summary>What a participant's gateway needs, and its system the token by which it calls the gateway. Beside the participant's own
+    /// keys it gets nobody's.</summary>
     /// <returns>How many files were made.</returns>
     /// <exception cref="FormatException">The agreement has no such participant.</exception>
     private static int MakeGateway(string folder, string authorities, string participant, string[] hosts, TimeProvider time)

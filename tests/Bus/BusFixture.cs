@@ -162,7 +162,7 @@ public sealed class BusFixture : IAsyncDisposable
             ],
         };
 
-    /// <summary>What the consumer set aside and nobody has settled.</summary>
+    /// <summary>The events that the consumer set aside and nobody has settled.</summary>
     public async Task<IReadOnlyList<DeadLetter>> OpenLetters() =>
         [
             .. (

@@ -73,7 +73,8 @@ public sealed class CoverTests
         Assert.Equal([0, 0, 0, 3], before);
     }
 
-    // It takes in together what waits for it in the producer's ledger. By its clock, the events are not old enough otherwise.
+    // The consumer takes in together the events that wait in the producer's ledger. By its own clock, they would not be old enough
+    // otherwise.
     private BusFixture Reading(int leaves = 8) =>
         new(null, o => o with { FillAge = TimeSpan.FromDays(-3650), FirstDelay = TimeSpan.FromMilliseconds(5) })
         {
@@ -82,7 +83,7 @@ public sealed class CoverTests
         };
 
     /// <summary>Before the lock is held, a rule decides on what is in memory, to find what it needs. If a record is not in memory, this
-    /// decision differs from the later one, and it must hold nothing back.</summary>
+    /// decision differs from the later one, and must hold up no other command.</summary>
     [Fact]
     public async Task Events_about_records_that_are_not_in_memory_are_committed_together()
     {
@@ -108,7 +109,7 @@ public sealed class CoverTests
         Assert.DoesNotContain(fixture.Warnings, w => w.Contains("cannot take in", StringComparison.Ordinal));
     }
 
-    /// <summary>What its rule accepts can fail after it: its record's fold, or a limit on what is stored.</summary>
+    /// <summary>A command that its rule accepts can still fail: in its record's fold, or at a limit of the store.</summary>
     [Fact]
     public async Task No_event_overtakes_one_that_fails_after_its_rule_accepted_it()
     {

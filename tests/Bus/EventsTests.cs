@@ -375,8 +375,8 @@ public abstract class EventsTests
         Assert.Equal(2ul, ledger.Size);
     }
 
-    /// <summary>A duty whose rule fails stays due, and so does one whose record newer software has written. A participant that makes many
-    /// such duties keeps back no duty of others.</summary>
+    /// <summary>A duty whose rule fails stays due, and so does one whose record newer software has written. A participant with many such
+    /// duties does not hold up other participants' duties.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

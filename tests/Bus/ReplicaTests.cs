@@ -55,7 +55,7 @@ public sealed class ReplicaTests : IAsyncLifetime
             e is ReadoutSubmitted readout ? BusFixture.Note(readout.Case, readout.Call, context, record: "damaged") : null;
         await fixture.StartBoth();
         await BusFixture.Begin(await fixture.Ledger(fixture.Consular), BusFixture.Noted, "damaged", "begun");
-        // What stands for a damaged page: whoever changes the row gets the error that PostgreSQL gives then.
+        // Imitates a damaged page: a change of the row fails with the error that PostgreSQL gives then.
         await (await Postgres.Shared).Execute(
             """
             create function damaged() returns trigger language plpgsql as $$ begin raise exception 'damaged' using errcode = 'XX001'; end $$;

@@ -316,7 +316,7 @@ public class CallTests
         Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_fixture.Case), decision.Audience);
     }
 
-    /// <summary>One side closes the case and not the other side's account of what was said before (D20).</summary>
+    /// <summary>One side can close the case, but not shut out the other side's account of an earlier call (D20).</summary>
     [Fact]
     public void A_closed_case_takes_what_each_side_says_of_a_call_that_was_logged_and_no_other_call()
     {

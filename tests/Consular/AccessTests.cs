@@ -743,7 +743,7 @@ public sealed class AccessTests
 
     public static TheoryData<string> Ends => ["a release", "a departure", "a death on the way to another power"];
 
-    /// <summary>Nobody is left who could decide, so none is marked (D18).</summary>
+    /// <summary>No power is left to decide, so no decision is marked (D18).</summary>
     [Theory]
     [MemberData(nameof(Ends))]
     public void No_decision_on_consular_access_falls_due_after_custody_has_ended(string end)
@@ -764,7 +764,8 @@ public sealed class AccessTests
             Assert.Empty(_fixture.AccessFallsDue(access).Changes);
             Assert.False(_fixture.Access(access).DecisionOverdue);
         }
-        // The power that has him in custody again decides, and has as long for it as any power. A time that ran before is still the same.
+        // The power that has the prisoner in custody again decides, with the same term as any power. A time that ran before is still the
+        // same.
         _fixture.Change(ended: false);
         foreach (var access in (string[])[denied, decided])
             Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
@@ -782,7 +783,7 @@ public sealed class AccessTests
         Assert.True(_fixture.Access(access).DecisionOverdue);
     }
 
-    /// <summary>A power still answers for somebody who is held under another reference.</summary>
+    /// <summary>A power still answers for a prisoner who is held under another reference.</summary>
     [Fact]
     public void A_link_stops_no_clock_of_a_decision_on_access()
     {
@@ -811,13 +812,13 @@ public sealed class AccessTests
                 _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
                 break;
             default:
-                // To the power that holds him, so that it answers for the same access before and after.
+                // A hand-over to the power that holds him, so that it answers for the same access before and after.
                 _fixture.Pass("UA", "UA", ended: true);
                 break;
         }
     }
 
-    // Once a link is undone: the man of the kept reference was never handed over, and Ukraine answers for him again.
+    // Once a link is undone: the prisoner with the kept reference was never handed over, and Ukraine answers for him again.
     private CustodyTransferred NotHandedOver(string from, Timestamp passed) =>
         new()
         {
@@ -829,7 +830,7 @@ public sealed class AccessTests
             PassTime = passed,
         };
 
-    // Once a link is undone: the hand-over was of the man of the other reference.
+    // Once a link is undone: the hand-over was of the prisoner with the other reference.
     private CustodyTransferred HandedOver(string from, string to, Timestamp passed, string answering = "") =>
         new()
         {
@@ -842,7 +843,7 @@ public sealed class AccessTests
             AnsweringPower = answering,
         };
 
-    /// <summary>The hand-over was recorded under the kept reference, and was of the other man (D4, D17).</summary>
+    /// <summary>The hand-over was recorded under the kept reference, but was of the other prisoner (D4, D17).</summary>
     [Fact]
     public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_has_held_each_man_since_the_hand_over()
     {
@@ -865,7 +866,7 @@ public sealed class AccessTests
         Assert.Equal(("UA", passed), _fixture.Access(his).FormerCustodies.Select(c => (c.DetainingPower, c.EndTime)).Last());
     }
 
-    /// <summary>The power that took him, whom both sides named, holds him before and after (D17, D18).</summary>
+    /// <summary>Both sides named this prisoner, so the power that took him holds him before and after (D17, D18).</summary>
     [Theory]
     [InlineData("KR"), InlineData("KR", "RU")]
     public void Once_a_link_is_undone_what_the_power_decided_that_holds_him_stands(params string[] powers)
@@ -898,12 +899,12 @@ public sealed class AccessTests
         foreach (var (from, to) in powers.Prepend("UA").Zip(powers))
             _fixture.Happen(HandedOver(from, to, passed, powers[^1]));
         Assert.Equal(before, (_fixture.Access(visits), _fixture.Access(asked)));
-        // To notify the visits anew ends no denial.
+        // A new notification of the visits ends no denial.
         Close(visits);
         Assert.Equal(State.Denied, _fixture.Access(Notify()).State);
     }
 
-    /// <summary>A power that never held him decides on no visit to him (D4, D17, D18).</summary>
+    /// <summary>A power that never held the prisoner decides on no visit to him (D4, D17, D18).</summary>
     [Fact]
     public void Once_a_link_is_undone_access_is_the_business_of_the_power_that_holds_him_under_the_reference()
     {
@@ -922,14 +923,14 @@ public sealed class AccessTests
         foreach (var access in (string[])[visits, asked])
             Assert.Equal("UA", _fixture.Access(access).DetainingPower);
         Assert.Equal((State.Granted, State.Requested), (_fixture.Access(visits).State, _fixture.Access(asked).State));
-        // The power gains no time by it.
+        // The power gains no time by the undone hand-over.
         Assert.Equal(due, Accesses.Kind.DueOf(_fixture.Access(asked)));
-        // It was the power's all along, and nobody had denied the visit.
+        // The access was the power's all along, and nobody had denied the visit.
         Assert.Equal("UA", Assert.Single(_fixture.Access(visits).Visits).DetainingPower);
         Assert.Empty(_fixture.Access(visits).Visits[0].Breaches);
         Assert.Equal(passed, _fixture.Access(visits).FormerCustodies[^1].EndTime.ToDateTimeOffset());
         Assert.Equal(Reason.NotGranted, TryToDeny(visits, days: 1, CaseFixture.Kr));
-        // What the other power denied is no longer in force, not even for visits that are notified anew.
+        // The other power's denial is no longer in force, not even for visits that are notified anew.
         Close(visits);
         Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
         _fixture.Do(CaseFixture.Ua, Grant(asked), Accesses.DecideAccess);
@@ -938,8 +939,8 @@ public sealed class AccessTests
     public static MatrixTheoryData<State, bool, string> Decided =>
         new([State.Granted, State.Denied, State.Requested], [false, true], [CaseFixture.Ru, CaseFixture.Kr]);
 
-    /// <summary>Access that was granted, denied or asked for, under the kept reference or the linked one, by a state that takes the other
-    /// man or by another state, is as if nobody had been handed over (D18).</summary>
+    /// <summary>Access is as if nobody had been handed over (D18). This holds if it was granted, denied or requested, under the kept
+    /// reference or the linked one, and by the state that takes the other prisoner or by another state.</summary>
     [Theory]
     [MemberData(nameof(Decided))]
     public void Once_a_link_is_undone_consular_access_is_what_the_power_decided_that_held_him_all_along(State decided, bool kept, string by)
@@ -959,7 +960,7 @@ public sealed class AccessTests
         _fixture.Do(by, Visit(access, Invariant.D18), Accesses.RecordVisit);
         if (kept)
         {
-            // The other man was handed over.
+            // The other prisoner was handed over.
             _fixture.Undo(link, "KR");
             _fixture.Happen(NotHandedOver("KR", passed));
             _fixture.Happen(HandedOver("UA", "KR", passed, "KR"));
@@ -969,7 +970,7 @@ public sealed class AccessTests
         var after = _fixture.Access(access);
         Assert.Equal(("UA", decided, null), (after.DetainingPower, after.State, after.CloseTime));
         Assert.Equal((before.Decision, Accesses.Kind.DueOf(before)), (after.Decision, Accesses.Kind.DueOf(after)));
-        // What was lawful is not marked.
+        // A lawful visit is not marked.
         Assert.Equal(decided == State.Granted ? [] : [Invariant.D18], Assert.Single(after.Visits).Breaches);
         Assert.Equal("UA", after.Visits[0].DetainingPower);
         _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
@@ -984,7 +985,7 @@ public sealed class AccessTests
         );
     }
 
-    /// <summary>What is restored is what stands of it.</summary>
+    /// <summary>Only acts that were not corrected are restored.</summary>
     [Fact]
     public void Once_a_link_is_undone_a_decision_that_was_corrected_meanwhile_is_owed_again()
     {
@@ -1001,7 +1002,7 @@ public sealed class AccessTests
         Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Ru, Visit(access), Accesses.RecordVisit));
     }
 
-    /// <summary>The man whose reference was kept was handed on after him (D4, D18).</summary>
+    /// <summary>The prisoner with the kept reference was handed on afterwards (D4, D18).</summary>
     [Fact]
     public void Once_a_link_is_undone_what_the_power_granted_that_took_him_counts_though_the_other_man_was_handed_on()
     {

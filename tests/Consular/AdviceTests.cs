@@ -44,7 +44,7 @@ public class AdviceTests
     [Fact]
     public void What_the_advice_names_is_there() => Advice.AssertNamesExist(Range, "latest_expire_time");
 
-    /// <summary>What happened is never refused for good: a side that is refused a confirmation learns how to record it all the same.
+    /// <summary>A fact is never refused for good: the refusal of a confirmation tells the side how to record it all the same.
     /// </summary>
     [Theory]
     [InlineData(Reason.PrisonerNotHeld, "D1")]

@@ -482,7 +482,7 @@ internal sealed class CaseFixture
             }
         );
 
-    /// <summary>The first reference is no longer kept beside the second; the position in custody's ledger by which it is not.</summary>
+    /// <summary>Links the first reference to the second, which is kept. Returns the link's position in custody's ledger.</summary>
     public ulong Link(string prisoner = First)
     {
         var position = _custody;
@@ -516,7 +516,7 @@ internal sealed class CaseFixture
         Change(ended: false, prisoner);
     }
 
-    /// <summary>Custody records a hand-over of another reference than before, once a link is undone.</summary>
+    /// <summary>Once a link is undone, custody records a hand-over under the other reference.</summary>
     public void PassAnew(string from, string to, Timestamp passed, string answering, bool returned = false, string prisoner = First) =>
         Happen(
             new CustodyTransferred

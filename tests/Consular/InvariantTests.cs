@@ -123,8 +123,8 @@ public sealed class InvariantTests
         Assert.Equal(side, Assert.Single(_fixture.Transfer(transfer).Confirmations).Participant);
     }
 
-    /// <summary>Where he was never on the way by the request, the other side need not answer: it could neither call it off nor, if nothing
-    /// took place, confirm it.</summary>
+    /// <summary>If the prisoner was never on the way by the request, the other side need not answer: it could neither call the hand-over
+    /// off nor, if nothing took place, confirm it.</summary>
     [Theory]
     [InlineData(State.Submitted), InlineData(State.Scheduled), InlineData(State.Suspended)]
     [InlineData(State.Declined), InlineData(State.Withdrawn)]
@@ -159,7 +159,7 @@ public sealed class InvariantTests
         Assert.Contains(_fixture.FallDue(transfer).Changes, c => c.Event is V1.DutyFellDue { Duty: Duties.SecondConfirmation });
     }
 
-    /// <summary>A request is its requester's to withdraw, whatever another says of it.</summary>
+    /// <summary>The requesting state can withdraw its request, whatever another side has confirmed.</summary>
     [Theory]
     [InlineData(CaseFixture.Ru), InlineData(CaseFixture.Ua)]
     public void A_request_is_withdrawn_though_another_side_says_that_it_was_carried_out(string other)
@@ -170,7 +170,7 @@ public sealed class InvariantTests
         Invariant[] all = [.. System.Enum.GetValues<Invariant>().Skip(1)];
         _fixture.Do(other, _fixture.Confirmation(transfer, all), Transfers.ConfirmHandover);
         _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
-        // If it took place all the same, the other one confirms it still.
+        // If the hand-over did take place, the other side can still confirm it.
         var second = other == CaseFixture.Ru ? CaseFixture.Ua : CaseFixture.Ru;
         _fixture.Do(second, _fixture.Confirmation(transfer, all), Transfers.ConfirmHandover);
         Assert.Equal(State.HandedOver, _fixture.Transfer(transfer).State);
@@ -687,7 +687,7 @@ public sealed class InvariantTests
         Assert.Equal(from, _fixture.Transfer(transfer).State);
     }
 
-    /// <summary>He fled and was caught, or came to hospital: what the plan rested on may be gone.</summary>
+    /// <summary>The prisoner fled and was caught, or came to hospital: the reasons for the plan may be gone.</summary>
     [Fact]
     public void Whom_custody_has_on_no_way_any_more_does_not_go_on_without_a_new_plan()
     {

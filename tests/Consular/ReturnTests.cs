@@ -41,12 +41,12 @@ public sealed class ReturnTests
         Assert.Empty(returned.Breaches);
         Assert.Equal(State.Returned, _fixture.Transfer(first).State);
         Assert.Equal(State.Monitored, _fixture.Transfer(second).State);
-        // The first power answers for him itself from now on, and the second one for nothing of it.
+        // From now on the first power itself answers for the prisoner, and the second one no longer does.
         _fixture.Pass("RU", "UA", returned: true);
         Assert.Equal(State.Returned, _fixture.Transfer(second).State);
     }
 
-    /// <summary>Whatever was owed to a power in the middle of a chain, or by it, when he comes to one before it (D3, D8).</summary>
+    /// <summary>Every duty to or of a power in the middle of a chain, when the prisoner comes to an earlier power (D3, D8).</summary>
     [Theory]
     [InlineData(State.Monitored, true)]
     [InlineData(State.Monitored, false)]
@@ -70,13 +70,13 @@ public sealed class ReturnTests
             Assert.Null(Due(transfer));
             Assert.Empty(_fixture.Transfer(transfer).ReturnConfirmations);
         }
-        // Nothing of it stands in the way of his journey home.
+        // Nothing of it blocks his journey home.
         var home = _fixture.Draft(CaseFixture.Ru, route: Route.Repatriation, destination: "RU");
         _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = home }, Transfers.SubmitTransferRequest);
         _fixture.Do(CaseFixture.Ua, new BeginReviewRequest { Transfer = home }, Transfers.BeginReview);
         _fixture.Custody = CaseFixture.Answer("RU", origin: true);
         Assert.Equal(Reason.Unspecified, _fixture.TryDecide(home));
-        // Protection may end for good, and each closes what it had transferred.
+        // Protection may end for good, and each power closes its own transfer.
         _fixture.Do(CaseFixture.Ru, new CloseTransferRequest { Transfer = second }, Transfers.CloseTransfer);
     }
 
@@ -179,7 +179,7 @@ public sealed class ReturnTests
         Assert.Equal(Reason.NotGranted, TryRequest(transfer, CaseFixture.Kr));
     }
 
-    /// <summary>Custody then finds that the man who was named was handed over, and not the other man (D1, D3).</summary>
+    /// <summary>Custody then finds that the named prisoner was handed over, not the other one (D1, D3).</summary>
     [Fact]
     public void Once_a_link_is_undone_his_return_is_asked_of_the_power_that_holds_him_and_not_of_the_other_mans()
     {
@@ -206,7 +206,7 @@ public sealed class ReturnTests
                 : default;
     }
 
-    /// <summary>He was not given back, so the power that transferred him answers for that again (12(3)).</summary>
+    /// <summary>The prisoner was not given back, so the power that transferred him answers for that again (12(3)).</summary>
     [Theory]
     [InlineData(State.Monitored, false), InlineData(State.Monitored, true)]
     [InlineData(State.ReturnRequested, false), InlineData(State.ReturnRequested, true)]
@@ -235,7 +235,7 @@ public sealed class ReturnTests
         var after = _fixture.Transfer(stays);
         Assert.Equal((before.ReturnDueTime, before.ReturningPower), (after.ReturnDueTime, after.ReturningPower));
         Assert.Equal((null, null), (after.ReturnTime, after.CloseTime));
-        // The request stands in the way of another departure, as before.
+        // The request blocks another departure, as before.
         var dossier = _fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(_fixture.Case, CaseFixture.Second))!;
         Assert.Equal(was == State.ReturnRequested ? stays : "", dossier.ActiveTransfer);
         if (was == State.ReturnRequested)
@@ -244,7 +244,7 @@ public sealed class ReturnTests
         Request(stays);
     }
 
-    /// <summary>Nothing was confirmed of him while the references were one, so custody tells of no hand-over that was another man's.
+    /// <summary>No hand-over of him was confirmed while the references were linked, so custody reports none that was another prisoner's.
     /// </summary>
     [Theory]
     [InlineData(State.Monitored, false), InlineData(State.Monitored, true)]
@@ -279,7 +279,8 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(stays), Transfers.ConfirmReturn);
     }
 
-    /// <summary>He was handed over while the references were one, and the man whose reference was kept was handed on after it (12(3)).
+    /// <summary>He was handed over while the references were linked, and the prisoner with the kept reference was handed on afterwards
+    /// (12(3)).
     /// </summary>
     [Theory]
     [InlineData(false), InlineData(true)]
@@ -298,7 +299,7 @@ public sealed class ReturnTests
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         _fixture.Pass("KR", "UA", prisoner: CaseFixture.Second);
         Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
-        // The kept reference is with Ukraine before and after, so custody tells of no hand-over that was another man's.
+        // Ukraine holds the prisoner with the kept reference before and after, so custody reports no hand-over that was another prisoner's.
         _fixture.Undo(link, "KR");
         _fixture.PassAnew("UA", "KR", passed, "KR");
         Assert.Equal(requested ? State.ReturnRequested : State.Monitored, _fixture.Transfer(transfer).State);
@@ -312,7 +313,7 @@ public sealed class ReturnTests
         Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
     }
 
-    /// <summary>Of two transfers of his, he came back from the first one alone.</summary>
+    /// <summary>The prisoner was transferred twice, and came back only from the first transfer.</summary>
     [Fact]
     public void Once_a_link_is_undone_a_return_before_his_last_hand_over_relieves_nobody_of_that_one()
     {
@@ -380,8 +381,8 @@ public sealed class ReturnTests
         Assert.Equal(was == State.ReturnRequested ? transfer : "", ActiveOf(third));
     }
 
-    /// <summary>He passed as it was said, but it relieved nobody: it was another man whom the power had given before. So a journey of his
-    /// goes on (12(3)).</summary>
+    /// <summary>The recorded hand-over of this prisoner took place, but relieved no power: the power had given another prisoner before. So
+    /// his journey goes on (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_a_power_answers_again_whom_another_mans_chain_had_relieved_and_no_journey_is_called_off()
     {
@@ -411,7 +412,7 @@ public sealed class ReturnTests
         Assert.Equal((State.Monitored, State.Submitted), (_fixture.Transfer(transfer).State, _fixture.Transfer(next).State));
     }
 
-    /// <summary>Custody refuses it, because by what it knows then another power answers for him (D1).</summary>
+    /// <summary>Custody refuses the hand-over, because by its records another power then answers for him (D1).</summary>
     [Theory]
     [InlineData(State.Agreed), InlineData(State.Submitted), InlineData(State.Withdrawn)]
     public void Once_a_link_is_undone_a_hand_over_that_custody_has_not_recorded_and_cannot_stands_in_nobodys_way(State was)
@@ -460,7 +461,7 @@ public sealed class ReturnTests
         _fixture.To(State.Agreed, CaseFixture.Second);
     }
 
-    /// <summary>A hand-over that custody can record is left to it.</summary>
+    /// <summary>A hand-over that custody can record is left to custody.</summary>
     [Fact]
     public void Once_a_link_is_undone_a_hand_over_by_the_power_that_holds_him_waits_for_custody()
     {
@@ -472,7 +473,8 @@ public sealed class ReturnTests
         Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
     }
 
-    /// <summary>The same of a return: custody has him elsewhere, and the power that transferred him answers for that as before (12(3)).
+    /// <summary>The same for a return: another power holds him by custody's records, and the power that transferred him answers for that as
+    /// before (12(3)).
     /// </summary>
     [Theory]
     [InlineData(false), InlineData(true)]
@@ -512,7 +514,7 @@ public sealed class ReturnTests
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
         foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ua])
             _fixture.Do(side, _fixture.ReturnConfirmation(transfer, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
-        // What custody recorded stays.
+        // Custody's record stays.
         _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
         link = _fixture.Link();
         _fixture.Undo(link, "KR");
@@ -634,7 +636,7 @@ public sealed class ReturnTests
         Assert.Null(_fixture.Seen(CaseFixture.Ru, transfer));
     }
 
-    /// <summary>Else one side alone would hand over a man whom nobody else says to be back (D1).</summary>
+    /// <summary>Otherwise one side alone could hand over a prisoner whose return nobody else has confirmed (D1).</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void A_confirmation_of_a_return_that_was_corrected_meanwhile_counts_no_more_once_a_link_is_undone(bool withdrawn)
@@ -668,7 +670,8 @@ public sealed class ReturnTests
         Assert.Empty(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>());
     }
 
-    /// <summary>An earlier release took the first one off the record when the request was withdrawn, and such histories are read still.
+    /// <summary>An earlier release removed the first confirmation from the record when the request was withdrawn. Such histories can still
+    /// be read.
     /// </summary>
     [Fact]
     public void Of_two_confirmations_of_a_return_by_one_side_the_last_one_counts()
@@ -701,7 +704,7 @@ public sealed class ReturnTests
         Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
     }
 
-    // Both sides say that Ukraine handed him over to the Republic of Korea. When, as custody keeps it.
+    // Both sides confirm that Ukraine handed him over to the Republic of Korea. Returns the time in custody's record.
     private Timestamp ConfirmBothSides(string transfer)
     {
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
@@ -714,7 +717,7 @@ public sealed class ReturnTests
     private string ActiveOf(string prisoner) =>
         _fixture.RuleRunner.State(Dossiers.Kind, Dossiers.Key(_fixture.Case, prisoner))!.ActiveTransfer;
 
-    // Once a link is undone: the man of the kept reference is where he was, and these powers answer for having transferred him.
+    // Once a link is undone: the prisoner with the kept reference is where he was, and these powers answer for having transferred him.
     private void NotHandedOver(string from, string to, Timestamp passed, params string[] former) =>
         _fixture.Happen(
             new CustodyTransferred
@@ -731,7 +734,7 @@ public sealed class ReturnTests
             }
         );
 
-    // What custody publishes first when an observer undoes the link after what both sides confirmed.
+    // The first event that custody publishes when an observer undoes the link after both sides confirmed.
     private void Undo(CustodyTransferred undone)
     {
         _fixture.Undo(_fixture.RuleRunner.State(Dossiers.Links, _fixture.Case)!.Links.Single().CustodyPosition);
@@ -871,7 +874,7 @@ public sealed class ReturnTests
         var position = _fixture.Transfer(transfer).ReturnConfirmations.Single().Position;
         _fixture.Do(CaseFixture.Ua, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
         Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawReturn));
-        // What the other side says holds nobody to the request.
+        // The other side's confirmation does not keep the request open.
         _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         _fixture.Do(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn);
         var after = _fixture.Transfer(transfer);
@@ -938,7 +941,7 @@ public sealed class ReturnTests
         Request(transfer);
         Assert.Equal("", ActiveOf(CaseFixture.First));
         Assert.Equal(Duties.Return, Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event).Duty);
-        // What was missed stays marked, and falls due once.
+        // A missed term stays marked, and falls due once.
         Again();
         Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnOverdue);
         Assert.Empty(_fixture.FallDue(transfer).Changes);
@@ -992,7 +995,7 @@ public sealed class ReturnTests
         Assert.Equal(again, Due(transfer));
     }
 
-    /// <summary>What took place is recorded, whatever became of the request for it (D1).</summary>
+    /// <summary>A return that took place is recorded, even if the request for it was withdrawn (D1).</summary>
     [Fact]
     public void Who_withdraws_a_request_for_return_takes_nobodys_account_of_it_away()
     {
@@ -1003,7 +1006,7 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
         Assert.Equal(due, _fixture.Transfer(transfer).SecondConfirmationDueTime);
         Assert.Equal("RET-1", Assert.Single(_fixture.Seen(CaseFixture.Kr, transfer)!.ReturnConfirmations).HandoverReference);
-        // It is its author's to correct, and to record again.
+        // Its author can correct it and record it again.
         var position = _fixture.Transfer(transfer).ReturnConfirmations.Single().Position;
         _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
         Assert.Equal("", _fixture.Transfer(transfer).ReturningPower);
@@ -1094,7 +1097,7 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
     }
 
-    /// <summary>Nobody can return somebody whom nobody holds (D3).</summary>
+    /// <summary>A prisoner whom nobody holds cannot be returned (D3).</summary>
     [Theory]
     [InlineData("a release", false)]
     [InlineData("a release", true)]
@@ -1114,19 +1117,19 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
         _fixture.RuleRunner.Now += TimeSpan.FromDays(31);
         Assert.Empty(_fixture.FallDue(transfer).Changes);
-        // Custody goes on, and so does what is owed: by the time by which it was owed before.
+        // Custody goes on, and so do the duties, with the same due times as before.
         _fixture.Change(ended: false);
         Assert.Equal((due, back), (Due(transfer), _fixture.Transfer(transfer).ReturnDueTime));
         _fixture.Change(ended: true);
         _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
-        // What was reported is answered for still, and then the record is left.
+        // A reported failure still demands measures, and after these the record can be closed.
         Assert.Equal(Reason.MeasuresNotRecorded, Close(transfer));
         Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer));
         Assert.Equal(Reason.Unspecified, Close(transfer));
     }
 
-    /// <summary>Otherwise the power that holds him would never return him, and the power that requested his return would stand in the way
-    /// of his journey home (D3, D8).</summary>
+    /// <summary>Otherwise the power that holds him would never return him, and the power that requested his return would block his journey
+    /// home (D3, D8).</summary>
     [Fact]
     public void Who_holds_him_gains_no_time_for_a_return_by_a_release_that_it_takes_back()
     {
@@ -1147,7 +1150,7 @@ public sealed class ReturnTests
         Assert.True(_fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnOverdue);
     }
 
-    /// <summary>A hand-over after the end of custody was in custody after all (D3, D8).</summary>
+    /// <summary>A prisoner who is handed over after the recorded end of custody was still in custody (D3, D8).</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void Whoever_takes_him_after_the_end_of_custody_owes_what_was_owed(bool closed)
@@ -1195,7 +1198,7 @@ public sealed class ReturnTests
         Assert.Null(Due(transfer));
     }
 
-    /// <summary>A power that releases him does not end by that what is owed for what happened before (D3).</summary>
+    /// <summary>A power that releases him does not end the duties for earlier failures (D3).</summary>
     [Fact]
     public void A_failure_is_reported_and_answered_after_the_transfer_was_closed()
     {

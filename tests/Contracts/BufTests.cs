@@ -15,8 +15,8 @@ public class BufTests
             Assert.Contains("non-empty comment", await Buf.Complaint("lint", copy));
         });
 
-    /// <summary>The baseline is what clients were promised last. Whoever changes it says in the commit what breaks, and why it
-    /// may.</summary>
+    /// <summary>The baseline holds the contracts that clients were last promised. A commit that changes it must say which clients break,
+    /// and why they may.</summary>
     [Fact]
     public async Task Nothing_breaks_against_what_was_promised_last() =>
         Assert.Null(await Buf.Complaint("breaking", Buf.Protos, "--against", Buf.Baseline));

@@ -21,24 +21,24 @@ public class AttackTests
     {
         _fixture.Register(CaseFixture.Q);
         _fixture.HandOver();
-        // Nor any other of its organs, while it holds somebody and after it did (0052).
+        // The same holds for every other organ of the power, while it holds a prisoner and afterwards (0052).
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Hq, CaseFixture.Kr));
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
         _fixture.Do(CaseFixture.Hq, _fixture.DeathOfQ(), Prisoners.RecordStatus);
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Mfa, CaseFixture.Kr));
-        // A power that held somebody before removes its own organs and nobody else's.
+        // A former power removes only its own organs.
         _fixture.Do(CaseFixture.Kr, _fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState, CaseFixture.Kr), CaseRules.AdmitParty);
         foreach (var other in (string[])[CaseFixture.Kr, CaseFixture.Ru])
             Assert.Equal(Reason.NotAParty, AdviceTests.Remove(_fixture, other));
         // Nor does the power remove it, which could then never come back.
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
-        // The power that manages the case may remove a party that only requests somebody, as it may admit one.
+        // The power that manages the case may remove a party that only requests a prisoner, as it may admit one.
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Ru, CaseFixture.Kr));
     }
 
-    /// <summary>Whoever is on the way arrives, or is brought back: nobody else can say so for the power.</summary>
+    /// <summary>A prisoner on the way arrives or is brought back, and only the power itself can confirm it.</summary>
     [Theory]
     [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Mfa)]
     public void D1_the_power_to_which_he_is_on_the_way_is_not_removed_before_it_confirms(string by)
@@ -54,8 +54,8 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, by));
     }
 
-    /// <summary>The power that holds him says that he is in hospital or has fled, and he may be with the other power all the same. That
-    /// power learns nothing of it by a refusal (D9).</summary>
+    /// <summary>The power that holds him records that he is in hospital or has fled, although he may be with the other power. The other
+    /// power learns nothing of it from a refusal (D9).</summary>
     [Theory]
     [InlineData(CustodyState.Hospitalised)]
     [InlineData(CustodyState.Escaped)]
@@ -79,7 +79,7 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr));
     }
 
-    /// <summary>Only the power to which he set out sees whether it has him. That custody has ended it sees too, as every party
+    /// <summary>Only the power to which he set out knows whether it has him. It also sees the end of custody, as every party
     /// does.</summary>
     [Theory]
     [InlineData(CustodyState.Released), InlineData(CustodyState.Died)]
@@ -93,7 +93,7 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
     }
 
-    /// <summary>Custody of him ends, or passes to another power, by a hand-over for which he did not set out. Every other one is over.
+    /// <summary>Custody ends, or passes to another power, by a hand-over for which he did not set out. This ends every other hand-over.
     /// </summary>
     [Theory]
     [InlineData(false, Route.Article12Transfer), InlineData(false, Route.Release)]
@@ -111,13 +111,13 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice));
     }
 
-    /// <summary>Its clock could then never be met (D14).</summary>
+    /// <summary>Otherwise the power could never meet its clock (D14).</summary>
     [Fact]
     public void D14_a_power_that_gave_him_back_is_not_removed_before_it_has_notified_what_it_owes()
     {
         _fixture.HandOver();
         _fixture.Return();
-        // Whether it has notified is told to itself alone (D22).
+        // Only the power itself is told whether it has notified (D22).
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, CaseFixture.Kr));
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
         _fixture.Notified(CaseFixture.Kr);
@@ -125,7 +125,7 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
     }
 
-    /// <summary>Two powers hold somebody in the case: what becomes of the other one's prisoner is not told.</summary>
+    /// <summary>Two powers hold prisoners in the case: neither is told what happens to the other one's prisoner.</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void D22_a_power_does_not_learn_by_a_refusal_whether_the_prisoner_of_another_one_is_on_the_way(bool onTheWay)
@@ -143,8 +143,8 @@ public class AttackTests
         );
     }
 
-    /// <summary>No organ of its state could remove it, so who admitted it does. Another power neither keeps it away from the case, nor
-    /// learns whether somebody is on the way to it.</summary>
+    /// <summary>No organ of its state could remove it, so the power that admitted it does. Another power can neither keep it out of the
+    /// case, nor learn whether a prisoner is on the way to it.</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void D22_a_state_without_an_organ_for_custody_is_removed_by_the_power_that_admitted_it_alone(bool onTheWay)
@@ -154,7 +154,7 @@ public class AttackTests
         if (onTheWay)
             _fixture.Begin("XX", CaseFixture.P, "transfer_2");
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministry, CaseFixture.Kr));
-        // It knows of its own prisoners alone.
+        // The power knows only about its own prisoners.
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministry, CaseFixture.Hq));
         AdmitBy(CaseFixture.Kr, ministry);
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministry, CaseFixture.Hq));
@@ -200,13 +200,13 @@ public class AttackTests
     {
         _fixture.Do(who, _fixture.AdmitRequest(ministry, Part.RequestingState, who), CaseRules.AdmitParty);
         Assert.Equal(who, _fixture.TheCase.Parties.Single(p => p.Participant == ministry).AdmittedBy);
-        // Which of the powers that is, no other state sees.
+        // No other state sees which power that is.
         var shown = Cases.Show(_fixture.TheCase, _fixture.Reader(ministry)).Parties;
         Assert.All(shown, p => Assert.Equal("", p.AdmittedBy));
         Assert.Contains(shown, p => p.Participant == ministry);
     }
 
-    /// <summary>It would watch its own state, which nobody else would then watch (D4).</summary>
+    /// <summary>The Protecting Power would be the only observer of its own state (D4).</summary>
     [Fact]
     public void D17_a_protecting_power_of_the_power_that_holds_him_is_not_the_observer_that_remains()
     {
@@ -216,7 +216,7 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Swiss, CaseFixture.Swiss));
     }
 
-    /// <summary>He is the prisoner of the power that registered him, wherever he has been since.</summary>
+    /// <summary>The prisoner takes the room of the power that registered him, wherever he has been since.</summary>
     [Fact]
     public void D1_who_was_handed_over_and_came_back_takes_the_room_of_the_power_that_registered_him()
     {
@@ -244,7 +244,7 @@ public class AttackTests
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice));
     }
 
-    /// <summary>What the ministry of the same state does, and its Protecting Power does not (D4, D1, D19).</summary>
+    /// <summary>The acts that a ministry of the state may do and its Protecting Power may not (D4, D1, D19).</summary>
     [Theory]
     [InlineData("status"), InlineData("risk"), InlineData("fitness"), InlineData("register"), InlineData("admit"), InlineData("close")]
     public void D4_a_protecting_power_of_the_power_that_holds_him_does_nothing_for_it(string what)
@@ -300,7 +300,7 @@ public class AttackTests
         _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
     }
 
-    /// <summary>The power that holds him may not undo the link, and what its Protecting Power undoes is undone for it (D9).</summary>
+    /// <summary>The power that holds him may not undo the link, so its Protecting Power may not do so for it (D9).</summary>
     [Theory]
     [InlineData(false, CaseFixture.Icrc, Reason.LinkConfirmed)]
     [InlineData(false, CaseFixture.Swiss, Reason.LinkConfirmed)]
@@ -381,7 +381,7 @@ public class AttackTests
         Assert.True(_fixture.Stands("KR"));
     }
 
-    /// <summary>Two powers that hold somebody in a case manage it together.</summary>
+    /// <summary>Two powers that hold prisoners in a case manage it together.</summary>
     [Fact]
     public void D1_a_power_that_registers_many_and_admits_many_leaves_room_to_the_other_one()
     {
@@ -609,8 +609,8 @@ public class AttackTests
         _fixture.Status(CustodyState.Hospitalised);
     }
 
-    /// <summary>He is in the hands of the power that took him. It says whether he lives (D4), and nothing keeps it from recording what
-    /// happens to him.</summary>
+    /// <summary>The prisoner is in the hands of the power that took him. That power says whether he lives (D4), and can record what happens
+    /// to him.</summary>
     [Fact]
     public void D4_a_power_that_hands_him_over_as_dead_shuts_nobody_out_of_his_record()
     {
@@ -639,12 +639,12 @@ public class AttackTests
                 _fixture.TheCase.Prisoners[0].DetainingPower
             )
         );
-        // What the other power had to notify of the death is not owed.
+        // The other power's notice of the death is no longer owed.
         Assert.DoesNotContain(_fixture.Prisoner.Occurrences, o => o is { Kind: OccurrenceKind.Death, Corrected: false });
         Assert.DoesNotContain(_fixture.Seen(CaseFixture.Kr).Entries, e => e.Position == hospital);
         _fixture.Status(CustodyState.Escaped);
         _fixture.Status(CustodyState.Died);
-        // And no power that held him before says that he lives.
+        // No former power may record that he lives.
         var own = _fixture.Prisoner.Statuses[^1].Position;
         Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(own), Prisoners.CorrectRecord));
     }

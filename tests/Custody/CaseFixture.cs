@@ -221,7 +221,7 @@ internal sealed class CaseFixture
             Identity = Seal(Icrc),
         };
 
-    /// <summary>Registers a prisoner who was captured so many hours ago.</summary>
+    /// <summary>Registers a prisoner who was captured this many hours ago.</summary>
     public void Register(string reference = P, CustodyState status = CustodyState.Interned, double captured = 1000)
     {
         var request = RegisterRequest(status, captured);
@@ -614,7 +614,7 @@ internal sealed class CaseFixture
             Reactions.Returned
         );
 
-    /// <summary>The participant notifies all that its state owes.</summary>
+    /// <summary>The participant makes all notifications that its state owes.</summary>
     public void Notified(string who)
     {
         var state = RuleRunner.Permissions.Participant(who)!.State;
@@ -647,7 +647,7 @@ internal sealed class CaseFixture
         return Do(Consular, Confirmed(route, to), Reactions.HandedOver);
     }
 
-    /// <summary>Ukraine hands over one of the two prisoners, whoever holds the other one.</summary>
+    /// <summary>Ukraine hands over one of the two prisoners, whichever power holds the other one.</summary>
     public Decision HandOverFromUkraine(string prisoner, Types.V1.Route route = Types.V1.Route.Article12Transfer)
     {
         if (TheCase.Parties.All(p => p.Participant != Mfa))
@@ -667,14 +667,14 @@ internal sealed class CaseFixture
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor([Prisoner, .. Prisoner.Duplicates.Select(PrisonerOf)], destination, route);
 
-    /// <summary>What custody answers of the person with these records to somebody who has all openings.</summary>
+    /// <summary>Custody's answer about the person with these records to a participant that has all openings.</summary>
     public DestinationStanding StandingFor(
         IReadOnlyList<Prisoner> records,
         string destination,
         Types.V1.Route route = Types.V1.Route.Article12Transfer
     ) => StandingFor(records, destination, route, Openings(destination));
 
-    /// <summary>What custody answers of the person with these records to somebody who has these openings.</summary>
+    /// <summary>Custody's answer about the person with these records to a participant that has these openings.</summary>
     public DestinationStanding StandingFor(
         IReadOnlyList<Prisoner> records,
         string destination,

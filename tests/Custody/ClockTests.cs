@@ -140,7 +140,7 @@ public class ClockTests
         Assert.Equal((true, _fixture.RuleRunner.Now.AddDays(7)), (_fixture.Prisoner.Serious, HealthDue));
     }
 
-    /// <summary>Both sides say that he was handed over after all: the power that took him reports on him from then on.</summary>
+    /// <summary>Both sides confirm the hand-over after all: the power that took the prisoner reports on him from then on.</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void D14_a_new_custody_by_a_hand_over_begins_with_a_new_clock(bool returned)
@@ -160,7 +160,7 @@ public class ClockTests
         Assert.Equal(Reason.Unspecified, Due());
     }
 
-    /// <summary>A new custody that was none gains no time once the end before it is corrected, too.</summary>
+    /// <summary>A new custody was recorded by mistake. It gains no time once the end before it is corrected, too.</summary>
     [Theory]
     [InlineData(false, 7), InlineData(true, 27)]
     public void D14_a_recapture_that_was_recorded_by_mistake_gains_no_time(bool reported, double due)

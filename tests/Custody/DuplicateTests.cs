@@ -369,7 +369,7 @@ public class DuplicateTests
         Assert.Equal(("", false), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held));
     }
 
-    /// <summary>It still answers for its transfer (12(3)), under whichever reference he is held.</summary>
+    /// <summary>The power still answers for its transfer (12(3)), under whichever reference the prisoner is held.</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void The_power_that_transferred_him_stays_in_the_case_though_he_is_kept_under_another_reference(bool linked)
@@ -397,7 +397,7 @@ public class DuplicateTests
         Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
     }
 
-    // What becomes of a record, as far as it is about the man who has the reference.
+    // The parts of a record that are about the prisoner with this reference.
     private static string[] Of(CaseFixture f, string reference)
     {
         var record = f.PrisonerOf(reference);
@@ -480,8 +480,8 @@ public class DuplicateTests
 
     public static TheoryData<string> WhatBothSidesConfirm => [.. ByBothSides.Keys];
 
-    /// <summary>Once it is found that the other reference was another man's, a hand-over belongs to the man whom both sides named (D1). The
-    /// man who was handed over is held where he is, and the man who was not is held where he was.</summary>
+    /// <summary>If the other reference turns out to be another prisoner's, a hand-over belongs to the prisoner whom both sides named (D1).
+    /// That prisoner is held by the new power, and the other one by his old power.</summary>
     [Theory]
     [MemberData(nameof(WhatBothSidesConfirm))]
     public void Once_a_link_is_undone_what_both_sides_confirmed_is_as_if_there_had_been_none(string what)
@@ -514,7 +514,8 @@ public class DuplicateTests
         Assert.Equal(never[1], undone[1]);
     }
 
-    /// <summary>The power that transferred him answers for its transfer (12(3)), and may write of nobody else's prisoner (D4).</summary>
+    /// <summary>The power that transferred him answers for its transfer (12(3)), and may write about no other power's prisoner
+    /// (D4).</summary>
     [Fact]
     public void Once_a_link_is_undone_who_was_handed_over_is_given_back_under_his_own_reference()
     {
@@ -534,7 +535,7 @@ public class DuplicateTests
         Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
     }
 
-    /// <summary>The consular service called off every other way when custody passed.</summary>
+    /// <summary>The consular service called off every other hand-over when custody passed.</summary>
     [Fact]
     public void Once_a_link_is_undone_who_was_not_handed_over_is_on_no_way_that_was_called_off()
     {
@@ -546,8 +547,8 @@ public class DuplicateTests
         Assert.Equal((CustodyState.Interned, "KR"), (_fixture.Prisoner.State, _fixture.Prisoner.DetainingPower));
     }
 
-    /// <summary>His own power answers for him again (D1), and no record of another one keeps it from that (D4): not even the record of one
-    /// that had held him before.</summary>
+    /// <summary>His own power answers for him again (D1). No record of another power prevents that (D4), not even the record of a former
+    /// power.</summary>
     [Theory]
     [InlineData(false, CustodyState.Died)]
     [InlineData(false, CustodyState.Released)]
@@ -575,7 +576,7 @@ public class DuplicateTests
         foreach (var status in recorded.Reverse())
         {
             Assert.Equal(status, Kept.State);
-            // One at a time: how many there are is the other power's.
+            // One at a time, because only the other power may know how many there are.
             var mark = Assert.Single(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
             _fixture.Do(CaseFixture.Hq, _fixture.CorrectRequest(mark.Position, CaseFixture.Hq, CaseFixture.Q), Prisoners.CorrectRecord);
             Assert.Equal((true, false, "UA"), (Kept.Held, Kept.Ended, Kept.DetainingPower));
@@ -583,7 +584,7 @@ public class DuplicateTests
         Assert.Equal(CustodyState.Interned, Kept.State);
         Assert.Equal((true, "UA"), (_fixture.TheCase.Prisoners[1].Held, _fixture.TheCase.Prisoners[1].DetainingPower));
         Assert.DoesNotContain(_fixture.Seen(CaseFixture.Hq, CaseFixture.Q).Entries, e => e.Participant == CaseFixture.Kr);
-        // Nor does that one owe notice of it.
+        // The other power owes no notice of it either.
         Assert.DoesNotContain(
             Kept.Occurrences,
             o =>
@@ -592,8 +593,8 @@ public class DuplicateTests
         OfKept(CustodyState.Hospitalised);
     }
 
-    /// <summary>The power that has him back says whether he lives (D4). Everything else that the other power recorded of him while he was
-    /// there is that power's own.</summary>
+    /// <summary>The power that has him back says whether he lives (D4). The other power's other entries about his time there are that
+    /// power's own.</summary>
     [Theory]
     [InlineData(CustodyState.Died, true), InlineData(CustodyState.Escaped, false), InlineData(CustodyState.Hospitalised, false)]
     public void Of_what_a_power_recorded_of_him_while_it_held_him_the_next_one_corrects_his_death_alone(
@@ -616,7 +617,7 @@ public class DuplicateTests
         OfKept(CustodyState.Died);
     }
 
-    /// <summary>He was with the next power when his former one said under the linked reference that he had died.</summary>
+    /// <summary>The prisoner was with the next power when his former one recorded his death under the linked reference.</summary>
     [Fact]
     public void Once_a_link_is_undone_the_power_to_which_he_was_handed_over_corrects_a_death_that_the_former_one_recorded_since()
     {
@@ -655,7 +656,7 @@ public class DuplicateTests
         _fixture.Do(CaseFixture.Kr, _fixture.CorrectRequest(death, CaseFixture.Kr, CaseFixture.Q), Prisoners.CorrectRecord);
         Assert.Equal((CustodyState.Interned, true, "KR"), (Kept.State, Kept.Held, Kept.DetainingPower));
         Assert.DoesNotContain(_fixture.Seen(CaseFixture.Kr, CaseFixture.Q).Entries, e => e.Position == death);
-        // It is what the other power says of the reference under which it recorded it, until that power takes it back.
+        // The entry stays as the other power's account under the linked reference, until that power corrects it.
         Assert.Equal(CustodyState.Died, _fixture.Prisoner.State);
         if (takenBack)
             _fixture.Correct(death);
@@ -665,7 +666,7 @@ public class DuplicateTests
         Assert.Equal((CustodyState.Interned, true, "KR"), (Kept.State, Kept.Held, Kept.DetainingPower));
     }
 
-    /// <summary>One entry records both hand-overs of him, and by the last one he is his own power's again.</summary>
+    /// <summary>One entry records both of his hand-overs, and by the last one his own power holds him again.</summary>
     [Fact]
     public void Once_a_link_is_undone_who_went_and_came_back_is_the_last_powers_whose_organs_keep_their_own_records()
     {
@@ -686,7 +687,7 @@ public class DuplicateTests
         );
     }
 
-    // A reference under which the Republic of Korea registers him, or another man, after Ukraine handed him over to it.
+    // A reference under which the Republic of Korea registers him, or another prisoner, after Ukraine handed him over to it.
     private string AnewInKorea()
     {
         var request = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(CaseFixture.Kr) };
@@ -752,7 +753,7 @@ public class DuplicateTests
         return kept;
     }
 
-    /// <summary>He is one man, and his chain of powers runs over all of his references (12(3)).</summary>
+    /// <summary>The prisoner is one person, so his chain of powers runs over all of his references (12(3)).</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void Who_comes_back_under_one_reference_relieves_the_powers_that_came_after_it_under_the_other(bool returned)
@@ -778,13 +779,13 @@ public class DuplicateTests
         );
     }
 
-    /// <summary>It was another man whom the power had given before that has this one now (12(3)).</summary>
+    /// <summary>The power that now holds this prisoner had earlier given another one (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_a_power_answers_again_that_another_mans_chain_had_relieved()
     {
         var kept = HandedOnUnderTheKeptReference();
         Pass(kept, "CH", "UA");
-        // Nobody was handed over who was not, so a journey of his goes on.
+        // No hand-over was recorded wrongly, so his journey goes on.
         _fixture.Begin("KR", kept, "transfer_2");
         var link = _fixture.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
         var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc), Prisoners.CorrectRecord);
@@ -804,7 +805,7 @@ public class DuplicateTests
         Assert.Equal(CustodyState.InTransit, _fixture.PrisonerOf(kept).State);
     }
 
-    /// <summary>The power transferred him under a reference that stays linked, and the man who came to it was another one
+    /// <summary>The power transferred him under a reference that stays linked, and the prisoner who came to it was another one
     /// (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_custody_tells_who_answers_for_a_transfer_under_each_other_reference()
@@ -826,7 +827,7 @@ public class DuplicateTests
         Assert.Equal(["KR"], FormerPowersOf(other));
     }
 
-    // What the power records of him to which he came under the kept reference.
+    // The entries about him of the power to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {
         Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
@@ -836,7 +837,7 @@ public class DuplicateTests
         _fixture.Do(CaseFixture.Kr, request, Prisoners.RecordStatus);
     }
 
-    /// <summary>It is told to those who were told of the hand-over.</summary>
+    /// <summary>The participants that were told of the hand-over are told of its undoing.</summary>
     [Fact]
     public void What_a_hand_over_breached_is_told_to_no_one_else_when_the_link_is_undone()
     {
@@ -852,7 +853,8 @@ public class DuplicateTests
         Assert.Contains(undone.Changes, c => c.Event is CustodyTransferred { Prisoner: CaseFixture.P, Breaches.Count: > 0 });
     }
 
-    /// <summary>Other services follow one event after the other, and must not take from a power in between what it has after all of them.
+    /// <summary>Other services follow one event after the other. In between, they must not take from a power what it has after the last
+    /// event.
     /// </summary>
     [Theory]
     [InlineData(false, "UA"), InlineData(true, "KR")]
@@ -874,7 +876,7 @@ public class DuplicateTests
         Assert.Equal(power, _fixture.Prisoner.LastDetainingPower);
     }
 
-    /// <summary>A new custody under the kept reference ended with the link: it is nothing of the other man's.</summary>
+    /// <summary>A new custody under the kept reference ended with the link: it does not concern the other prisoner.</summary>
     [Fact]
     public void The_end_of_custody_that_comes_back_with_an_undone_link_stops_no_clock_of_the_other_man()
     {
@@ -891,7 +893,7 @@ public class DuplicateTests
         Assert.Equal((due, false), (_fixture.Prisoner.HealthDueTime, _fixture.Prisoner.EndedElsewhere));
     }
 
-    /// <summary>A power that handed him over learns nothing by the linked reference of what the next power reports (D22).</summary>
+    /// <summary>A power that handed him over learns nothing of the next power's reports through the linked reference (D22).</summary>
     [Fact]
     public void A_power_that_handed_him_over_does_not_follow_what_the_next_one_reports()
     {
@@ -916,12 +918,12 @@ public class DuplicateTests
         Assert.Equal([Audience.Observers(_fixture.Case)], FallenDue().Audience);
         Assert.Equal(due.ToDateTimeOffset().AddDays(10), _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
         Assert.Equal(etag, _fixture.Etag(CaseFixture.Hq));
-        // He is another man, who was to be reported on all along.
+        // He is another prisoner, on whom reports were due all along.
         _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
         Assert.NotNull(_fixture.Seen(CaseFixture.Hq).HealthDueTime);
     }
 
-    /// <summary>The power sees that it missed what it owes itself. Duties that fall due at the same time are one.</summary>
+    /// <summary>The power sees its own missed duty. Duties that fall due at the same time are one.</summary>
     [Theory]
     [InlineData(0, new[] { true, false })]
     [InlineData(1, new[] { true, false, false })]
@@ -951,7 +953,7 @@ public class DuplicateTests
             )
             .Decision;
 
-    // What each of the two is said to have said before the link is undone, each an hour after the one before.
+    // The statements recorded of each of the two before the link is undone, each an hour after the previous one.
     private void Said(string reference, string destination, bool verified = true)
     {
         _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(1);
@@ -963,8 +965,8 @@ public class DuplicateTests
             _fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
     }
 
-    /// <summary>A participant that undoes a link alone takes no word away by that (D9). What was said before stops a departure as it did
-    /// while the references were one, until he speaks again. It supports no departure.</summary>
+    /// <summary>A participant that undoes a link alone removes no statement (D9). An earlier statement stops a departure as it did while
+    /// the references were linked, until he speaks again. It supports no departure.</summary>
     [Theory]
     [InlineData("Q KR, P UA, link, undo", false)]
     [InlineData("Q KR, P UA unverified, link, undo", false)]
@@ -978,7 +980,7 @@ public class DuplicateTests
     [InlineData("Q KR, P UA, link, undo, link, undo", false)]
     public void No_observer_alone_takes_a_word_away_by_undoing_a_link(string told, bool stands)
     {
-        // It is so whichever of the references was kept.
+        // This holds whichever reference was kept.
         foreach (var (linked, kept) in ((string, string)[])[(CaseFixture.P, CaseFixture.Q), (CaseFixture.Q, CaseFixture.P)])
         {
             var test = new DuplicateTests();
@@ -1010,8 +1012,8 @@ public class DuplicateTests
         }
     }
 
-    /// <summary>No link, and no undoing of a link, hides what was ever said under a reference that counted for him, through whichever of
-    /// several links it counted (D9). What was said after a link was undone is another man's.</summary>
+    /// <summary>No link, and no undoing of a link, hides a statement under a reference that counted for him through any link (D9).
+    /// Statements after a link was undone are another prisoner's.</summary>
     [Theory]
     [InlineData("X KR, D UA, D to K, undo D, K to X, undo K", false)]
     [InlineData("X KR, D UA unverified, D to K, undo D, K to X, undo K", false)]

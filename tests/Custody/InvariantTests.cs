@@ -92,7 +92,8 @@ public class InvariantTests
         Assert.Equal("UA", _fixture.Prisoner.DetainingPower);
     }
 
-    /// <summary>A participant that confirmed acted for its state then, whatever the agreement says when the other side confirms.</summary>
+    /// <summary>A participant acts for its state at the time of its confirmation. A later version of the agreement does not change
+    /// that.</summary>
     [Theory]
     [InlineData(CaseFixture.Mfa)]
     [InlineData(CaseFixture.Kr)]
@@ -193,7 +194,7 @@ public class InvariantTests
         Assert.Equal(party ? [] : (Invariant[])[Invariant.D2], _fixture.Prisoner.Statuses[^1].Breaches);
     }
 
-    /// <summary>The power that holds him corrects his identity, whoever registered him.</summary>
+    /// <summary>The power that holds the prisoner corrects his identity, whichever power registered him.</summary>
     [Fact]
     public void D4_after_a_transfer_identity_and_age_are_corrected_by_the_power_that_holds_him_too()
     {
@@ -754,7 +755,7 @@ public class InvariantTests
         _fixture.Return("CH");
         Assert.Equal(("UA", ""), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.TransferringPower));
         Assert.Empty(_fixture.TheCase.Prisoners[0].FormerPowers);
-        // Neither answers any more for its own transfer, and the other services are told.
+        // Neither power answers for its transfer any more, and the other services are told.
         Assert.Equal(["UA", "KR"], _fixture.RuleRunner.Events.OfType<CustodyTransferred>().Last().RelievedPowers);
     }
 

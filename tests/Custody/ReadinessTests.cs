@@ -38,7 +38,8 @@ public class ReadinessTests
         Assert.Equal(ready, _fixture.Readiness().RiskAssessed);
     }
 
-    /// <summary>However he left the way, the consular service asks, and does not go on with a plan that rested on it.</summary>
+    /// <summary>In whatever way the prisoner left the transit, the consular service asks custody, and does not go on with the
+    /// plan.</summary>
     [Theory]
     [InlineData(CustodyState.Escaped), InlineData(CustodyState.Recaptured), InlineData(CustodyState.Hospitalised)]
     public void D1_he_is_on_the_way_until_custody_has_him_elsewhere(CustodyState status)

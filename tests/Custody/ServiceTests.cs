@@ -292,7 +292,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         );
     }
 
-    /// <summary>One observer alone takes no word away (D9).</summary>
+    /// <summary>One observer alone removes no statement (D9).</summary>
     [Fact]
     public async Task What_was_said_before_a_link_was_undone_still_stops_a_departure_until_he_speaks_again()
     {

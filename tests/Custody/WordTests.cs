@@ -206,7 +206,7 @@ public class WordTests
         Assert.False(_fixture.Stands("CH"));
     }
 
-    /// <summary>A power that gave him to another one owes notice still, and hides nothing by it that he said since (D9).</summary>
+    /// <summary>A former power still owes notice, but its notice hides none of the prisoner's later statements (D9).</summary>
     [Theory]
     [InlineData(CaseFixture.Hq), InlineData(CaseFixture.Kr)]
     public void A_notice_that_names_the_state_of_a_protecting_power_undoes_nothing_that_it_attested(string who)
@@ -224,7 +224,7 @@ public class WordTests
         notice.PowersOfOrigin.Add("CH");
         _fixture.Do(who, notice, Prisoners.NotifyBureau);
         Assert.True(_fixture.Stands("UA"));
-        // And an interview that it attends from then on is private.
+        // A later interview that the Protecting Power attends is still private.
         request.Etag = _fixture.Etag(CaseFixture.Icrc);
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, request, Statements.RecordStatement));
     }

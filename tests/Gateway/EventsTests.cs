@@ -191,12 +191,12 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         Directory.Delete(state, recursive: true);
     }
 
-    /// <summary>What a service recorded, and this version cannot read or does not know as an event, keeps back nothing that comes after it.
+    /// <summary>A record that this version cannot read, or does not know as an event, holds up no later event.
     /// </summary>
     [Fact]
     public async Task An_event_that_cannot_be_read_has_its_bytes_and_the_next_ones_come()
     {
-        // What is recorded here stays with its services.
+        // Entries that are recorded here stay with these services.
         await using var own = new OwnServices();
         await own.InitializeAsync();
         var services = own.Services;
@@ -211,7 +211,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
         };
         await using var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Webhooks = [hook] }, state);
         var late = new DutyFellDue { DueTime = new Timestamp { Seconds = 10_000_000_000_000 } };
-        // No event at all, but a message of the contracts. What it holds says to be another message, and is none.
+        // Not an event, but a message of the contracts. It claims to hold another message, but does not.
         var answer = new Answer
         {
             Response = new Any { TypeUrl = "type.googleapis.com/ministries.ledger.v1.Event", Value = ByteString.CopyFrom(0xff) },
@@ -414,7 +414,7 @@ public class EventsTests(OwnServices own) : IClassFixture<OwnServices>
     // What is stored of a time may be rounded.
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(2);
 
-    // A clock that each wait moves on, so that nobody waits.
+    // A clock that every wait moves forward, so that no test really waits.
     private sealed class Hurried : TimeProvider
     {
         private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;

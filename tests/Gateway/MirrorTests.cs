@@ -118,7 +118,7 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
-    // Whoever has left the case since the copy was made must not be sealed to.
+    // A participant that has left the case since the copy was made must not get the content.
     [Fact]
     public async Task Nothing_is_sealed_to_those_whom_the_copy_alone_names()
     {
@@ -370,7 +370,7 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
         await Until(() => Followed(gateway, "calllog", $"{adopted}"));
     }
 
-    // What a service may show without anything that proves it, it may show of these entries alone.
+    // A service may show parts without proof only of these entries.
     [Theory]
     [InlineData("a privilege that a ministry has not", "is called privileged, and kr/mfa is no neutral observer")]
     [InlineData("no events", "the events of entry ")]
@@ -505,7 +505,7 @@ public class RewrittenLedgerTests
     }
 
     [Theory]
-    // The log is the one that was signed. Who reads the entry sees it.
+    // The log is the signed one, and only a reader of the entry sees the fault.
     [InlineData("request = cast(request || x'6000' as blob)", "the part Request of entry {0} is not what was recorded")]
     // Its seconds become 10^13. A client that has not seen the log before sees nothing else wrong with it.
     [InlineData("header = cast(header || x'12080880c0caf384a302' as blob)", "entry {0} has no time")]

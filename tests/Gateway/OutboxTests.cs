@@ -531,7 +531,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
         await Until(async () => (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]! == 0);
         var outbox = gateway.Host.Services.GetRequiredService<Outbox>();
         var item = outbox.Find(key)!.Item;
-        // So that whoever waits does so before it is seen that there is nothing to resume.
+        // Makes the request wait before the outbox notices that there is nothing to resume.
         await using var other = new SqliteConnection($"Data Source={Path.Combine(gateway.State, "outbox.db")};Pooling=False");
         other.Open();
         Database.Run(other, "begin immediate");
@@ -607,7 +607,7 @@ public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
     private static async Task<string?> StateOf(RunningGateway gateway, string key) =>
         (string?)(await gateway.Get($"/outbox/{key}")).Body["state"];
 
-    // Of the entry that a service has of a request: it recorded it once.
+    // Checks that the service recorded the request exactly once.
     private async Task<string> PositionOf(string key)
     {
         var entry = await _services.As("kr/mfa").LedgerOf("calllog").GetEntryAsync(new() { OwnRequestId = key }, cancellationToken: Cancel);

@@ -94,7 +94,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         var other = await _services
             .As("icrc")
             .Custody.GetPrisonerAsync(new() { Case = _services.Case, Prisoner = _services.Prisoners[1] }, cancellationToken: Cancel);
-        // The service says of the entry that registered the one that it registered the other, and nothing proves it.
+        // The service claims, without proof, that the entry that registered the first prisoner registered the second one.
         _services.Forged = entry =>
         {
             if (EntryHeader.Parser.ParseFrom(entry.Header).Position != other.Prisoner.Identity.Position || entry.Case != _services.Case)
@@ -148,7 +148,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
             return read;
         };
 
-    // No service reads it, and the client of another maker may have sealed it.
+    // No service reads sealed content, and another maker's client may have sealed it.
     [Theory]
     [InlineData(10_000_000_000_000, 0)]
     [InlineData(-10_000_000_000_000, 0)]
@@ -193,7 +193,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
-    // Whoever misspells the scheme would have a person's data kept on the disk, and sent, as they are.
+    // A caller that misspells the scheme would have a person's data stored on the disk and sent in clear.
     [Theory]
     [InlineData("Plain")]
     [InlineData("")]
@@ -317,7 +317,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
 
     private static async Task NeitherKeptNorSent(RunningGateway gateway, IEnumerable<IMessage> sent)
     {
-        // What is in a request is read only after it was looked at here.
+        // The content of a request is read only after this check.
         Assert.DoesNotContain(sent, r => r is RegisterPrisonerRequest);
         foreach (var file in Directory.EnumerateFiles(gateway.State, "outbox.db*"))
         {
@@ -461,7 +461,7 @@ public sealed class SealedTests(OwnServices own) : IClassFixture<OwnServices>
         }
     }
 
-    // What the second prisoner says to the observer, and the opening that shows that he accepts the first destination.
+    // The second prisoner's statement to the observer, and the opening that shows that he accepts the first destination.
     private async Task<(string Statement, ulong Position, ByteString Opening)> Say(string[] destinations)
     {
         using var icrc = _services.As("icrc");

@@ -5,7 +5,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>What happens to writes that ask another service, where too many ask at once.</summary>
+/// <summary>Writes that ask another service while too many ask at once.</summary>
 public sealed class QuestionTests : IAsyncLifetime
 {
     private readonly Running _running = new()
@@ -52,12 +52,12 @@ public sealed class QuestionTests : IAsyncLifetime
             (await AdmissionTests.Refused(_one, Precedence.Flash)).Info.Metadata["limit"]
         );
         Assert.Equal(2, asking);
-        // What was answered before needs no question.
+        // A request that was answered before needs no question.
         await _one.LogCallAsync(answered, cancellationToken: Running.Cancel);
         await Ask(_other, 1);
         const string all = "as many writes ask another service as may at once";
         Assert.Equal(all, (await AdmissionTests.Refused(_other)).Info.Metadata["limit"]);
-        // One more participant has a place of its own, although there is none left of all.
+        // A further participant has a place of its own, although no common place is left.
         var third = _running.Calling("icrc");
         await Ask(third, 1);
         Assert.Equal(all, (await AdmissionTests.Refused(third)).Info.Metadata["limit"]);

@@ -6,7 +6,7 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>What is given of a sealed datum to others. These tests run alone, because they stop the committing thread of the process.
+/// <summary>Openings of a sealed datum to others. These tests run alone, because they stop the committing thread of the process.
 /// </summary>
 [Collection(nameof(Alone))]
 public sealed class SharingTests(Running running) : IClassFixture<Running>
@@ -43,7 +43,7 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
         Assert.True(gift.Entry.Parts.Single(p => p.Kind == PartKind.Request).Erased);
     }
 
-    /// <summary>Otherwise whoever may not see an entry would learn by the time whether it exists and was erased.</summary>
+    /// <summary>Otherwise a caller that may not see an entry would learn from the time taken whether it exists and was erased.</summary>
     [Fact]
     public async Task A_refused_call_waits_for_no_commit_although_the_datum_was_erased()
     {
@@ -53,7 +53,7 @@ public sealed class SharingTests(Running running) : IClassFixture<Running>
         var holding = await running.Hold(go);
         try
         {
-            // What was answered before is refused before a command is queued.
+            // A request that was answered before is refused before a command is queued.
             await Running.Refused("REQUEST_ID_REUSED", () => Share(request, position, request.RequestId));
             Assert.False(holding.IsCompleted);
         }

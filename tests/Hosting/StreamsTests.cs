@@ -526,7 +526,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     /// <param name="bytes">Of the entry: a small one is sent whole, a great one in pieces.</param>
-    /// <param name="after">After which look at what the reader may see it loses its right.</param>
+    /// <param name="after">The number of the look at the reader's rights after which it loses them.</param>
     [Theory]
     [InlineData(100, 1)]
     [InlineData(200_000, 1)]
@@ -618,7 +618,7 @@ public sealed class StreamsTests : IAsyncLifetime
                 seen.Add(PositionOf(entry));
         }
         Assert.Equal([before, after], seen);
-        // The participant concerned gets what does not rest on that case.
+        // The participant concerned still gets the entries that do not depend on that case.
         using var its = Client(Headquarters).FollowEntries(new() { FromPosition = before }, cancellationToken: Running.Cancel);
         Assert.True(await its.ResponseStream.MoveNext(Running.Cancel));
         Assert.Equal(before, PositionOf(its.ResponseStream.Current.Entry));

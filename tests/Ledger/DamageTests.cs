@@ -3,7 +3,7 @@ using static Ministries.Ledger.Tests.Counting;
 
 namespace Ministries.Ledger.Tests;
 
-/// <summary>A database that answers, and yet takes no command, because something of it is missing or damaged.</summary>
+/// <summary>A database that answers but takes no command, because something in it is missing or damaged.</summary>
 public sealed class DamageTests
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -55,7 +55,7 @@ public sealed class DamageTests
         Assert.True((await ledger.Examine(Cancel)).IsGood);
     }
 
-    // What stands for a damaged page: whoever changes a row gets the error that PostgreSQL gives then.
+    // Imitates a damaged page: a change of the row fails with the error that PostgreSQL gives then.
     private const string Damage = """
         create function damaged() returns trigger language plpgsql as $$ begin raise exception 'damaged' using errcode = 'XX001'; end $$;
         create trigger damaged before insert or update on streams for each row execute function damaged()
@@ -91,8 +91,8 @@ public sealed class DamageTests
         Task<Outcome> Commit(Command command) => DamageTests.Commit(ledger, command, covered ? clock : null);
     }
 
-    /// <summary>A caller that writes to such a record again and again, as the intake of events does, makes the service unready for
-    /// nobody.</summary>
+    /// <summary>A caller that writes to such a record again and again, as the intake of events does, does not make the service
+    /// unready.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -148,7 +148,7 @@ public sealed class DamageTests
         Assert.True((await ledger.Examine(Cancel)).IsGood);
     }
 
-    /// <summary>Nobody makes a service seem unable to commit by what he sends.</summary>
+    /// <summary>No caller can make a service seem unable to commit by the content that it sends.</summary>
     [Fact]
     public async Task A_command_that_the_database_refuses_for_what_it_says_shows_no_damage()
     {

@@ -652,7 +652,7 @@ public abstract class LedgerTests
         await one.Commit(Add("a", "4", "c"), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
         await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("case_1", [], [])), Cancel);
-        // An entry of another replica may have changed keys, where it is of a case.
+        // An entry of another replica may have changed keys if it belongs to a case.
         await one.Look(TimeSpan.FromMinutes(1), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind, "odd"));
         await one.Look(TimeSpan.FromTicks(-1), Cancel);
@@ -857,7 +857,7 @@ public abstract class LedgerTests
         await Audit(ledger);
     }
 
-    /// <summary>It comes from whoever calls, and nobody signs it.</summary>
+    /// <summary>Any caller gives it, and nobody signs it.</summary>
     [Theory]
     [InlineData("a=1", "a=1")]
     [InlineData("a=\0", "")]

@@ -347,7 +347,7 @@ public sealed partial class DutyTests
         Assert.Equal(asked.Length > 0 ? [asked] : (string[])[], Asked(transfer));
     }
 
-    /// <summary>The request was withdrawn after the other side had said that it was carried out.</summary>
+    /// <summary>The request was withdrawn after the other side had confirmed it.</summary>
     [Fact]
     public void A_transfer_asks_for_the_second_confirmation_of_a_return_whose_request_was_withdrawn()
     {

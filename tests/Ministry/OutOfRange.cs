@@ -6,7 +6,7 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>Sealed data with a time that is none. The client refuses to seal them, so they are sealed without it.</summary>
+/// <summary>Sealed data with an impossible time. The client refuses to seal them, so they are sealed without the client.</summary>
 public static class OutOfRange
 {
     /// <summary>The part of the data that is as its contract declares it.</summary>

@@ -5,7 +5,7 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>The command shows what of them can be shown.</summary>
+/// <summary>The command shows the parts that can be shown.</summary>
 public sealed class OutOfRangeTests(Services services) : IClassFixture<Services>
 {
     private static Timestamp NoTime => new() { Seconds = 10_000_000_000_000 };
@@ -26,7 +26,7 @@ public sealed class OutOfRangeTests(Services services) : IClassFixture<Services>
         Assert.Contains("must be a time from 1900 to 2199", ran.Output);
     }
 
-    /// <summary>What a service answers and shows is not read by anybody before: every time in it may be impossible.</summary>
+    /// <summary>Nobody checks a service's answers and entries beforehand: every time in them may be impossible.</summary>
     [Theory]
     [InlineData("case", "CASE")]
     [InlineData("case", "CASE", "-o", "json")]
@@ -63,7 +63,7 @@ public sealed class OutOfRangeTests(Services services) : IClassFixture<Services>
         }
     }
 
-    // Its own answer: of a method that there is, with such a time, or with bytes that are not of its type, or a message within messages.
+    // The service's own answer, of an existing method: with such a time, with bytes of another type, or with a message within messages.
     private static Entry Spoilt(Entry entry)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);

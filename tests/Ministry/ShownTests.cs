@@ -9,7 +9,7 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>Whoever signs something has been shown all of it, and nothing that is not in it.</summary>
+/// <summary>A signer has been shown everything that is signed, and nothing else.</summary>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
 public sealed partial class ShownTests(Services services) : IClassFixture<Services>
 {

@@ -36,7 +36,7 @@ public sealed class WiderTests(WiderTests.Rotating rotating) : IClassFixture<Wid
         await foreach (var shown in newcomer.Follow("custody", untilNow: true, cancel: Cancel))
             if (shown.Entry is { } entry)
                 given.AddRange(LedgerEntry.Read(entry).Published.Select(e => e.Event).OfType<SealedShared>());
-        // By this entry alone is a datum found of which its reader sees nothing else.
+        // Only this entry shows its reader that the datum exists.
         Assert.Contains(given, g => (g.Position, g.Field, g.Recipient) == (position, "identity", Mfa));
         var whole = newcomer.Open<PersonIdentity>(await newcomer.ReadSealed("custody", position, "identity", Cancel));
         Assert.Equal(Services.Identity, whole.Message);

@@ -269,7 +269,7 @@ public class SealTests
             Assert.Equal(("identity", recipient), (refusal!.Metadata!["field"], refusal.Metadata["recipient"]));
     }
 
-    /// <summary>Whoever seals does so to the newest key.</summary>
+    /// <summary>A sender seals to the newest key.</summary>
     [Fact]
     public void The_newest_key_in_force_is_the_one_to_seal_to()
     {

@@ -21,8 +21,8 @@ public static class CallVisibility
             id => context.Find(Calls.Kind, id) is { } other && Cases.MaySee(context.Caller, @case, Calls.Kind.AudienceOf(other))
         );
 
-    /// <summary>The call as a participant may see it. Of what is sealed to others it sees only that it is there. Of transfer requests
-    /// that are not submitted it sees only its own, and of links only those to records that it may see.</summary>
+    /// <summary>The call as a participant may see it. Of data that are sealed to others it sees only that they exist. It sees its own
+    /// unsubmitted transfer requests, but not others', and only links to records that it may see.</summary>
     /// <param name="call">The call, which the participant may see.</param>
     /// <param name="participant">The participant.</param>
     /// <param name="sees">Whether it may see the call of this id.</param>

@@ -308,8 +308,8 @@ public static class Calls
             .. call.Commitments.Select(x => x.State).Distinct().Select(s => CommitmentKey(s)!),
         ];
 
-    // Whether it is a party to the case that the caller may know to be one. Which other states request is not told by a refusal, either
-    // (D22).
+    // Whether the participant is a party to the case of which the caller may know. So a refusal does not tell which other states request a
+    // transfer (D22).
     private static bool IsKnownParty(Participant counterpart, Participant caller, Case @case) =>
         (Cases.Manages(@case, counterpart.State) ? @case : Cases.Show(@case, Cases.ReaderOf(caller, @case))).Parties.Any(p =>
             p.Participant == counterpart.Id

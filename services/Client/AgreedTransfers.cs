@@ -32,8 +32,9 @@ public enum AgreedTransferFault
     AttestationWrong,
 }
 
-/// <summary>Verifies that an agreed transfer rests on a statement of the prisoner's that was heard in private and attested. What he said
-/// stays unknown, but that he accepts the destination. The services are trusted for nothing here but that the agreement stands.</summary>
+/// <summary>Verifies that an agreed transfer rests on a statement of the prisoner's that was heard in private and attested. Of his
+/// statement only the acceptance of the destination becomes known. The services are trusted only for the claim that the agreement
+/// stands.</summary>
 public static class AgreedTransfers
 {
     /// <summary>Verifies an agreement.</summary>
@@ -61,7 +62,7 @@ public static class AgreedTransfers
                 )
         )
             return AgreedTransferFault.NotAgreed;
-        // What he said last of all that was opened and attested is his word.
+        // The latest opened and attested statement counts.
         if (shown.FirstOrDefault(s => Opens(decision, s, transfer, references)) is not { } word)
             return AgreedTransferFault.NotOpened;
         if (word.ExpireTime is null || word.ExpireTime <= decision.DecideTime)

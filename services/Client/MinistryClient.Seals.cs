@@ -135,8 +135,8 @@ public sealed partial class MinistryClient
     /// opens content in a record and demands that it belongs to that record.</summary>
     /// <typeparam name="T">The message inside, as the comment of the field names it.</typeparam>
     /// <param name="sealed">What is sealed.</param>
-    /// <param name="case">The case in which it was found; null: whichever it names.</param>
-    /// <param name="sender">Who sealed it, as the record says; null: whoever it names.</param>
+    /// <param name="case">The case in which the content was found; null: the case that the content names.</param>
+    /// <param name="sender">The sender by the record; null: the sender that the content names.</param>
     /// <exception cref="SealException">It does not open: it is not sealed to the participant, is of another case, sender or message, or was
     /// changed. The fault says which, and the field where.</exception>
     public Opened<T> Open<T>(Sealed @sealed, string? @case = null, string? sender = null)

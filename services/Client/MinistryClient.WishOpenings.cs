@@ -95,8 +95,8 @@ public sealed partial class MinistryClient
             throw new ArgumentException($"the custody service has not linked {other} with {about} as the same person");
     }
 
-    // When he said it, and the opening; without one where he said something else than that he accepts the destination. What is sealed to
-    // others is left out.
+    // The time of each statement, and its opening; no opening if the statement does not accept the destination. Statements sealed to others
+    // are left out.
     private async Task<IEnumerable<(DateTimeOffset Spoken, ulong Position, ByteString? Opening)>> SaidBy(
         string prisoner,
         string @case,
@@ -137,7 +137,7 @@ public sealed partial class MinistryClient
     private static RepeatedField<ByteString>? OpeningsIn(IMessage request) =>
         request.Descriptor.FindFieldByName(Openings)?.Accessor.GetValue(request) as RepeatedField<ByteString>;
 
-    // Who is to go where, by the request.
+    // The prisoner and the destination of the request.
     private static async Task<(string Prisoner, string Destination)> JourneyOf(
         IMessage request,
         Func<string, MethodDescriptor, IMessage, Task<IMessage>> read

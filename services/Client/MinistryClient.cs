@@ -363,8 +363,8 @@ public sealed partial class MinistryClient : IDisposable
 
     /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It continues from where it was when the
     /// service was unreachable, or ended the stream because entries were read too slowly. Entries that come in pieces are put together. It
-    /// checks that no entry for the participant was left out. What was recorded of a case before the participant was admitted to it comes
-    /// late, just before the first entry after that, and in its own order.</summary>
+    /// checks that no entry for the participant was left out. Entries of a case from before the participant was admitted come late: just
+    /// before the next entry of the case, in their own order.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -623,7 +623,8 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
-    /// <summary>How often a call was sent, whoever sent it again: the connection's handler, the channel, or <see cref="Caller"/>.</summary>
+    /// <summary>The number of attempts of a call, also those repeated by the connection's handler, the channel, or
+    /// <see cref="Caller"/>.</summary>
     private sealed class Sendings
     {
         private static readonly AsyncLocal<Sendings?> Ambient = new();
@@ -776,9 +777,9 @@ public sealed partial class MinistryClient : IDisposable
             }
         }
 
-        // A service that was never connected to has nothing in flight, and its address may be wrong. No attempt begins that would probably
-        // be cut off by the deadline: what the service said last tells more than that. What was repeated may have been recorded at an
-        // attempt whose answer was lost, and a service that is overloaded says nothing of that.
+        // A service that was never connected to has nothing in flight, and its address may be wrong. An attempt that the deadline would
+        // probably cut off is not begun: the service's last answer tells more. A repeated write may have been recorded by an attempt whose
+        // answer was lost, and the refusal of an overloaded service does not tell.
         private bool Repeats(RpcException e, DateTime? deadline, long began, bool repeated)
         {
             var lost = e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);

@@ -74,7 +74,7 @@ public sealed class RefusedException : RpcException
         }
         catch (Exception wrong) when (wrong is InvalidProtocolBufferException or InvalidOperationException or OverflowException)
         {
-            // Whoever answers may write anything there. What cannot be read is no refusal, and the error stays what it is.
+            // The peer may write anything there. If it cannot be read, it is no refusal, and the original exception stays.
             return null;
         }
     }

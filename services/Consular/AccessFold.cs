@@ -44,7 +44,7 @@ internal static class AccessFold
             }
         );
 
-    // What access is while nothing is decided.
+    // The state of access before any decision.
     private static State OpenState(AccessKind kind) => kind == AccessKind.Consular ? State.Requested : State.Granted;
 
     private static void Requested(Access access, AccessRequested e, FoldedEntry entry)
@@ -249,7 +249,7 @@ internal static class AccessFold
         if (e.Position != access.Acts[0].Position)
             foreach (var period in access.Periods.Where(p => p.Position == e.Position && p.State is State.Granted or State.Denied))
                 (period.State, period.ExpireTime) = (OpenState(access.Kind), null);
-        // What rested on a decision is as before it.
+        // The effects of a corrected decision are taken back.
         if (!Accesses.RestsOn(access, e.Position))
             return;
         Reopen(access);

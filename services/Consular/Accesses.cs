@@ -145,7 +145,8 @@ public static class Accesses
         Decide = (access, request, context) =>
         {
             var visit = access.Kind == AccessKind.ObserverVisit;
-            // What is granted is not granted again. Where he opposes consular visits, access is denied: the denial does not say why.
+            // Granted access is not granted again. If the prisoner opposes consular visits, access is denied; the denial does not give the
+            // reason.
             if (access.State == State.Granted && request.Granted)
                 return Record.NotAllowed(access);
             if (!visit && ConsularFault(request, context) is { } reason)
@@ -184,7 +185,7 @@ public static class Accesses
             // For another to end an observer's visits would be to deny them for ever (D17).
             if (request.Last && !IsVisitingSide(access, context))
                 return Reason.VisitsNotOwn;
-            // What was lawful is not marked, whatever its recorder feared.
+            // A lawful visit is not marked, even if its recorder acknowledged a breach.
             var recorded = new VisitRecorded { Breaches = { breached ? request.AcknowledgedBreaches : [] }, DetainingPower = power };
             var ruling = request.Last && access.State != State.Closed ? Accept(recorded, new AccessClosed()) : Accept(recorded);
             return ruling.SeenBy(request.Last ? [] : AccessVisibility.EntriesOf(access, power));
@@ -374,7 +375,7 @@ public static class Accesses
         return InCase(context.Find(Cases.Kind, access.Case)!, kept).DetainingPower.Length > 0;
     }
 
-    // When custody passed, as both sides confirmed it last, under whichever reference; where nothing is known of that, now.
+    // The time of the last hand-over that both sides confirmed, under any reference; if none is known, now.
     private static Timestamp PassTime(CustodyTransferred e, RuleContext context) =>
         DossiersOf(e.Case, e.Prisoner, context)
             .SelectMany(d => d.Transfers)
@@ -386,7 +387,7 @@ public static class Accesses
             .Max()
         ?? context.Time;
 
-    // What there is about the person, under each of his references.
+    // The dossiers of the person, under each reference.
     private static IEnumerable<Dossier> DossiersOf(string @case, string prisoner, RuleContext context) =>
         Dossiers
             .PersonOf(context.Find(Dossiers.Links, @case), prisoner)
@@ -397,7 +398,7 @@ public static class Accesses
     internal static bool RestsOn(Access access, ulong position) =>
         access.Decision?.Position == position && access.State is State.Granted or State.Denied;
 
-    // What stands against asking for access to a prisoner, or notifying visits.
+    // The refusal of a request for access to a prisoner, or of a notice of visits.
     private static Reason? Hindrance(string @case, string prisoner, string asker, RuleContext context)
     {
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
@@ -408,7 +409,7 @@ public static class Accesses
 
     private static CasePrisoner InCase(Case @case, string prisoner) => @case.Prisoners.First(p => p.Prisoner == prisoner);
 
-    // What a decision on consular access lacks (VCCR 36).
+    // The conditions that a decision on consular access does not meet (VCCR 36).
     private static Reason? ConsularFault(DecideAccessRequest request, RuleContext context)
     {
         if (request.SendingState == SendingStateDecision.Unspecified)
@@ -422,7 +423,7 @@ public static class Accesses
             : Reason.RightsNotRecorded;
     }
 
-    // What a denial lacks.
+    // The conditions that a denial does not meet.
     private static Ruling? DenialFault(Access access, DecideAccessRequest request, RuleContext context)
     {
         var visit = access.Kind == AccessKind.ObserverVisit;
@@ -440,8 +441,8 @@ public static class Accesses
         return visit ? RenewalFault(access, request, end, context) : null;
     }
 
-    // What a denial of an observer's visits lacks beside the earlier ones, of whatever access, power and reference of the person: the
-    // visits stay exceptional to deny (D17).
+    // The conditions that a denial of an observer's visits does not meet because of earlier denials, of any access, power and reference of
+    // the person: such denials stay exceptional (D17).
     private static Ruling? RenewalFault(Access access, DecideAccessRequest request, DateTimeOffset end, RuleContext context)
     {
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner));

@@ -79,7 +79,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, TimeProvider time
         var links = await reads.Peek(Dossiers.Links, transfer.Case, cancel);
         var person = new Transfer(transfer) { Prisoner = Dossiers.PersonOf(links, transfer.Prisoner)[0] };
         var to = transfer.DetainingPower;
-        // What either side opened counts for both.
+        // The openings of either side count for both.
         ByteString[] openings = [.. request.Openings.Concat(transfer.ReturnConfirmations.SelectMany(c => c.Openings)).Distinct()];
         var asked = Ask(person, Route.Article12Transfer, to, openings, cancel);
         return await OfFact(asked, request.AcknowledgedBreaches, cancel) switch
@@ -156,7 +156,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, TimeProvider time
             : null;
     }
 
-    // What took place is recorded where its breach is acknowledged, though custody is silent.
+    // A return that took place is recorded if its breach is acknowledged, even if custody does not answer.
     private static async Task<DepartureCheck?> OfFact(
         Task<DepartureCheck> asked,
         RepeatedField<Invariant> acknowledged,

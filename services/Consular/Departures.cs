@@ -176,7 +176,7 @@ public static class Departures
                 .Prisoners.Any(p => references.Contains(p.Prisoner) && p.FormerPowers.Contains(other.DetainingPower));
     }
 
-    // Whether somebody is party to the case who can accept the prisoner for the power.
+    // Whether the case has a party that can accept the prisoner for the power.
     private static bool IsPresent(string power, Case? @case, Permissions permissions) =>
         @case?.Parties.Any(p => permissions.Participant(p.Participant)?.ActsFor(power) == true) == true;
 
@@ -188,8 +188,8 @@ public static class Departures
     private static bool IsAssessed(Transfer transfer, Timestamp at) =>
         transfer.Assessment is { Corrected: false, Expired: false, Willing: true, Able: true } assessment && assessment.ExpireTime > at;
 
-    // The articles by which the receiving state is answerable for him, and on which a reservation would take that back. One on 118 asks for
-    // nothing: those that exist say that nobody is repatriated against his will, as D9 does.
+    // The articles that make the receiving state answerable for the prisoner, and whose effect a reservation would remove. A reservation on
+    // 118 does not matter: the existing ones say, as D9 does, that nobody is repatriated against his will.
     private static uint[] Articles(Route route) =>
         route switch
         {

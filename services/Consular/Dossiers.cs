@@ -359,7 +359,7 @@ public static class Dossiers
             access.State = AccessState.Requested;
     }
 
-    // What is ended early counts only until then.
+    // A denial that is ended early counts only until its end.
     private static void EndDenials(Dossier dossier, Func<DossierDenial, bool> which, FoldedEntry entry)
     {
         foreach (var denial in dossier.Denials.Where(which).Where(d => d.EndTime > entry.Time))
@@ -373,7 +373,7 @@ public static class Dossiers
             dossier.CustodyPosition = Math.Max(dossier.CustodyPosition, position + 1);
     }
 
-    // One that is suspended stands in nobody's way (D8), unless he is on the way.
+    // A suspended transfer blocks no other (D8), unless the prisoner is on the way.
     private static void Suspended(Dossier dossier, string transfer)
     {
         var suspended = Find(dossier, transfer);

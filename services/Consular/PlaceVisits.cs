@@ -6,8 +6,8 @@ using State = Ministries.Consular.V1.PlaceVisitState;
 
 namespace Ministries.Consular;
 
-/// <summary>Visits of places where prisoners may be (GC III 126), which an observer notifies and records. Which place it is and who
-/// was visited there stays the observer's. They are not denied here: what is denied is the visit to a person, with its limits (D17).
+/// <summary>Visits of places where prisoners may be (GC III 126), which an observer notifies and records. Only the observer knows which
+/// place it is and which prisoners were visited. Visits of places are not denied here; only visits to a person can be, within limits (D17).
 /// </summary>
 public static class PlaceVisits
 {
@@ -99,7 +99,7 @@ public static class PlaceVisits
         shown.Report = Seals.Show(visit.Report, visit.Participant, reader.Id);
         if (reader.IsNeutral())
             return shown;
-        // Which other power holds somebody of the case is that power's matter and the neutral's.
+        // Only the power itself and the neutral participants know that it holds a prisoner of the case.
         shown.DetainingPowers.Clear();
         shown.DetainingPowers.Add(visit.DetainingPowers.Where(reader.ActsFor));
         shown.Withheld.Add("detaining_powers");
@@ -129,7 +129,7 @@ public static class PlaceVisits
         (visit.WithoutWitnesses, visit.Report) = (made.WithoutWitnesses, Seals.Keep(made.Report, entry.Position));
     }
 
-    // What was recorded wrongly is recorded anew.
+    // A visit that was recorded wrongly can be recorded again.
     private static void Corrected(PlaceVisit visit, V1.RecordCorrected e, FoldedEntry entry)
     {
         foreach (var act in visit.Acts.Where(a => a.Position == e.Position))

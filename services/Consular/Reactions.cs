@@ -41,8 +41,8 @@ public static class Reactions
         // An interview was not private if an official attended whose state claims the person, or on whose state the person depends (D7).
         Changed<ClaimRecorded>(e => (e.Case, e.Prisoner)),
         Changed<BureauNotified>(e => (e.Case, e.Prisoner)),
-        // What he said under either reference counts for the other (D9). Which reference is kept, each later question in the case rests on:
-        // it is said to be about nothing in particular, so they wait for it.
+        // Statements under either reference count for the other (D9). Every later question in the case depends on which reference is kept.
+        // So this event names no subject, and later questions wait for it.
         Reaction.To<DuplicateLinked>(
             "custody",
             (e, context) => Recheck(e, context, e.Case, e.SameAsPrisoner),
@@ -76,8 +76,8 @@ public static class Reactions
     private static Task<IMessage?> Ask(IServiceProvider services, string @case, string prisoner, CancellationToken cancel) =>
         services.GetRequiredService<CustodyQuestions>().AskAgain(@case, prisoner, cancel);
 
-    /// <summary>Custody recorded something of the prisoner on which a departure may rest: the one that is under way goes on only
-    /// where all that it needs is there still. What it was is told to nobody.</summary>
+    /// <summary>Custody recorded something about the prisoner on which a departure may rest. The departure under way goes on only if all
+    /// its conditions are still met. Nobody is told what was recorded.</summary>
     private static Decision Recheck(IMessage e, RuleContext context, string @case, string prisoner)
     {
         if (prisoner.Length == 0)
@@ -181,8 +181,8 @@ public static class Reactions
     private static bool IsOffTheWay(Transfer transfer, RuleContext context) =>
         !Knew(transfer, context) && Transfers.IsOffTheWay(transfer, context.Asked);
 
-    /// <summary>Custody passed, or ended: the request that led there is monitored from now on; whatever else was asked of the previous
-    /// power is suspended, because it can no longer decide on it. A return that is requested is now owed by whoever holds him. Access
+    /// <summary>Custody passed, or ended. The request that led there is monitored from now on. All other requests to the previous power are
+    /// suspended, because it can no longer decide on them. A requested return is now owed by the power that holds the prisoner. Access
     /// passes with custody.</summary>
     private static Decision Passed(IMessage e, RuleContext context, string @case, string prisoner)
     {
@@ -190,7 +190,7 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var (dossier, passed) = (context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner)), e as CustodyTransferred);
-        // What was asked for under a linked reference led there, too, or is overtaken by it.
+        // A request under a linked reference also led there, or is overtaken by it.
         StreamId[] streams =
         [
             Cases.Kind.Id(@case),
@@ -226,7 +226,7 @@ public static class Reactions
         || TransferFold.IsUnrecordedReturn(transfer)
         || (e.Undone ? transfer.BeforeReturn is not null : !e.Ended && transfer is { State: State.Closed, ReturnTime: null });
 
-    // The dossiers of the person, under whichever of his references, each with its stream: that of the reference first of which is spoken.
+    // The dossiers of the person, under all references, each with its stream. The dossier of the given reference comes first.
     private static IEnumerable<(StreamId Stream, Dossier? Dossier)> DossiersOf(RuleContext context, string @case, string prisoner) =>
         Dossiers
             .PersonOf(context.Find(Dossiers.Links, @case), prisoner)
@@ -238,8 +238,8 @@ public static class Reactions
     private static bool IsStopped(Transfer transfer, RuleContext context, Reason? but = null) =>
         !Knew(transfer, context) && Departures.Obstacles(transfer, context).Any(o => o.Reason != but);
 
-    /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
-    /// on behalf of the event is older. A confirmation rests on none: what one side says took place is recorded whatever custody
+    /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event. Custody then already knew of the
+    /// event, and the answer to this reaction is older. A confirmation rests on no answer: one side's account is recorded whatever custody
     /// answered.</summary>
     private static bool Knew(Transfer transfer, RuleContext context) =>
         PositionOf(context.RequestId) is { } position
@@ -247,7 +247,7 @@ public static class Reactions
 
     private static Change Suspended(Transfer transfer) => Transfers.Record.On(transfer, new TransferSuspended());
 
-    // One that a request for return stands before is not the dossier's active one, and is stopped like it.
+    // A transfer that a request for return blocks is not the dossier's active one, but is stopped in the same way.
     private static IEnumerable<Transfer> UnderWay(RuleContext context, Dossier? dossier) =>
         Found(context, dossier, t => t is { Suspended: false, State: State.Agreed or State.InTransit })
             .Where(t => Transfers.IsUnderWay(t.State));

@@ -106,7 +106,7 @@ internal static class TransferFold
         };
         if (e.Agreed && entry.Request is DecideTransferRequest agreed)
             transfer.Decision.Openings.Add(agreed.Openings);
-        // What was planned rested on an agreement before this one.
+        // The plan rested on an earlier agreement.
         (transfer.SuspendedFrom, transfer.Plan) = (State.Unspecified, null);
         Reach(transfer, e.Agreed ? State.Agreed : State.Declined, e.CustodyPosition, entry);
     }

@@ -7,7 +7,7 @@ namespace Ministries.Consular;
 /// <summary>Who sees a transfer request, and what of it.</summary>
 public static class TransferVisibility
 {
-    // What the requesting and the accepting side do; all else is the detaining power's.
+    // The acts of the requesting and the accepting side; all other acts are the detaining power's.
     private static readonly string[] OfRequester =
     [
         "DraftTransferRequest",
@@ -102,7 +102,7 @@ public static class TransferVisibility
         return shown;
     }
 
-    // What the other side does not see of a confirmation until it has confirmed itself.
+    // The fields of a confirmation that the other side sees only after its own confirmation.
     private static void ShowConfirmations(RepeatedField<Confirmation> confirmations, string taking, string giving, Participant reader)
     {
         foreach (var confirmation in confirmations)

@@ -10,9 +10,9 @@ using State = Ministries.Consular.V1.TransferState;
 
 namespace Ministries.Consular;
 
-/// <summary>Transfer requests: their states and the rules that lead from one to another. What their events do to them stands in
-/// <see cref="TransferFold"/>, who sees what of them in <see cref="TransferVisibility"/>, what a departure needs in
-/// <see cref="Departures"/>.</summary>
+/// <summary>Transfer requests: their states and the rules that lead from one to another. <see cref="TransferFold"/> applies their events,
+/// <see cref="TransferVisibility"/> decides what each reader sees, and <see cref="Departures"/> has the conditions of a
+/// departure.</summary>
 public static class Transfers
 {
     /// <summary>The greatest number of one participant's acts of one kind on one transfer request. Each has its own room, so that no
@@ -95,7 +95,7 @@ public static class Transfers
 
     private static readonly IReadOnlyList<System.Enum> Everywhere = [.. System.Enum.GetValues<State>()];
 
-    // What only the detaining power (an assessment: the observers too) may know to have happened.
+    // The acts that only the detaining power may know (an assessment: the observers too).
     private static readonly string[] Reserved = ["SuspendTransfer", "ResumeTransfer", "CorrectRecord", "RecordTransfereeAssessment"];
 
     private static readonly Side<Transfer> Requesting = new("requesting state", (t, context) => Only(context.ActsFor(t.RequestingState)));
@@ -108,7 +108,7 @@ public static class Transfers
         (t, context) => Only(t.AcceptingPower.Length == 0 || context.ActsFor(t.AcceptingPower))
     );
 
-    // What changes the custody of the caller's own state is a custody write (D4).
+    // A write that changes the custody of the caller's own state needs the capacity for custody (D4).
     private static readonly Side<Transfer> DetainingCustody = new(
         "detaining power's custody",
         (t, context) => Detaining.Check(t, context) ?? CustodyCapacity(context)
@@ -246,8 +246,9 @@ public static class Transfers
             : Accept(new AssuranceGiven { ExpireTime = request.ExpireTime }),
     };
 
-    /// <summary>Decides on a request. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer. What was agreed to may be
-    /// declined until he sets out, and agreed to anew where it was suspended: with the openings of what he said since.</summary>
+    /// <summary>Decides on a request. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer. An agreed request may be
+    /// declined until the prisoner sets out. If it was suspended, it may be agreed to again, with the openings of his later
+    /// statements.</summary>
     public static readonly Rule<Transfer, DecideTransferRequest, DecideTransferResponse> DecideTransfer = new(Record)
     {
         From = [State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
@@ -478,7 +479,7 @@ public static class Transfers
             if (Acts.Correctable(transfer.Acts, request.Position, context) is not { } act)
                 return Reason.NotCorrectable;
             var corrected = new V1.RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
-            // Whoever else may see the record sees that it is suspended, not why.
+            // Other readers of the record see that it is suspended, but not why.
             if (BeforeHandover.Contains(transfer.State) && transfer.State != State.Suspended)
                 return Accept(corrected, new TransferSuspended()).SeenBy();
             return Reserved.Contains(act.Method) ? Accept(corrected).SeenBy() : Accept(corrected);
@@ -491,9 +492,9 @@ public static class Transfers
     /// prisoner.</summary>
     public static bool IsUnderWay(State state) => state is State.Agreed or State.Scheduled or State.InTransit;
 
-    /// <summary>The stage to which a suspended request is resumed; null: to none. What rested on an act that was corrected is made anew.
-    /// A request that was taken back is not gone on with. An agreement is made anew where it, or the review on which it rests, was
-    /// corrected. One on the way without a plan, or who never set out, is called off first.</summary>
+    /// <summary>The stage to which a suspended request is resumed; null: none. A step that rested on a corrected act must be made again. A
+    /// request that was withdrawn as a mistake is not resumed. An agreement must be made again if it, or the review on which it rests, was
+    /// corrected. A hand-over on the way whose plan or departure was corrected must first be called off.</summary>
     internal static State? ResumesTo(Transfer transfer) =>
         transfer.SuspendedFrom switch
         {
@@ -540,15 +541,15 @@ public static class Transfers
     private static CasePrisoner? AnsweredFor(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
 
-    /// <summary>The entry of the prisoner in his case, whoever holds him; null: there is none.</summary>
+    /// <summary>The case's prisoner, whichever power holds him; null: there is none.</summary>
     internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) => InCase(context, transfer.Case, transfer.Prisoner);
 
     /// <summary>The case's prisoner with this reference; null: there is none.</summary>
     internal static CasePrisoner? InCase(RuleContext context, string @case, string prisoner) =>
         context.Find(Cases.Kind, @case)?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
 
-    /// <summary>The entry of the person in his case, under the reference that is kept of him, whoever holds him; null: there is none. The
-    /// duties after a transfer are about him, whatever became of the reference under which he was handed over (12(3)).</summary>
+    /// <summary>The case's prisoner under the kept reference, whichever power holds him; null: there is none. The duties after a transfer
+    /// concern the person, even if the reference under which he was handed over is no longer kept (12(3)).</summary>
     internal static CasePrisoner? Person(RuleContext context, Transfer transfer) =>
         Person(transfer, context.Find(Cases.Kind, transfer.Case), context.Find(Dossiers.Links, transfer.Case));
 
@@ -664,7 +665,7 @@ public static class Transfers
             : Accept(back).SeenBy(Audience.State(transfer.Case, back.FromPower), Audience.Observers(transfer.Case));
     }
 
-    // One side's account of what took place.
+    // One side's account of the hand-over or return.
     private readonly record struct Account(
         HandoverSide Side,
         Timestamp Start,
@@ -673,8 +674,8 @@ public static class Transfers
         IReadOnlyCollection<Invariant> Acknowledged
     );
 
-    // What is wrong with an account by itself, or beside the other side's. It happened as each side says it did: one that acknowledges D1
-    // stands though it differs, and though it was before anybody asked for it.
+    // The fault of an account by itself, or compared with the other side's. Each side's account is recorded: one that acknowledges D1
+    // stands although it differs, and although its time is before the request.
     private static Ruling? Fault(Account account, Confirmation? other, string planned, Timestamp? notBefore, RuleContext context)
     {
         if (other?.Side == account.Side)
@@ -685,7 +686,7 @@ public static class Transfers
         return !stands && Differs(account, other, planned) ? Reason.ConfirmationsDiffer : null;
     }
 
-    // What stands against what took place and was not acknowledged.
+    // The unmet conditions of the hand-over or return that were not acknowledged.
     private static Reason? Unacknowledged(Account account, IReadOnlyList<(Invariant Breach, Reason Reason)> obstacles)
     {
         if (account.Side == HandoverSide.Giving)
@@ -697,7 +698,7 @@ public static class Transfers
         }
         if (obstacles.Count == 0 || account.Acknowledged.Count > 0)
             return null;
-        // What is missing is not the taking side's to know; that custody is silent tells nothing of it.
+        // The taking side may not know which condition is not met. That custody does not answer reveals nothing of it.
         return obstacles.Any(o => o.Reason == Reason.Unavailable) ? Reason.Unavailable : Reason.DepartureNotCleared;
     }
 
@@ -707,8 +708,8 @@ public static class Transfers
     private static IEnumerable<Invariant> BreachesOf(Account account, Confirmation? other) =>
         account.Acknowledged.Union(other?.AcknowledgedBreaches ?? []).Order();
 
-    // What the event tells, which the side that confirms last sees in its own entry. What the giving side acknowledged of him is not the
-    // taking side's to know; that it was against D1 shows in the record. The record has all of it, and custody judges by its own.
+    // The breaches in the event. The side that confirms last sees them in its own entry. The taking side may not know the breaches that the
+    // giving side acknowledged, except D1, which shows in the record. The record has all of them, and custody judges by its own.
     private static IEnumerable<Invariant> BreachesFor(Account account, Confirmation? other) =>
         account.Side == HandoverSide.Giving
             ? BreachesOf(account, other)

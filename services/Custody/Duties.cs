@@ -37,7 +37,7 @@ public static class Duties
     {
         if (context.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        // What falls due of proceedings is known once they are joined.
+        // The due times of proceedings are known only once the proceedings are joined.
         if (UnjoinedOf(prisoner, context) is { Length: > 0 } unjoined)
             return Decision.Accept(
                 prisoner.Case,
@@ -68,7 +68,7 @@ public static class Duties
     internal static DateTimeOffset? DueOf(Prisoner prisoner) =>
         Running(prisoner)
             .Select(d => d.Due)
-            // What is to be joined is joined at once: a time that has passed.
+            // Proceedings are joined at once, so their due time has already passed.
             .Concat(NotJoined(prisoner).Select(_ => prisoner.RegisterTime))
             .Select(d => (DateTimeOffset?)d.ToDateTimeOffset())
             .Min();

@@ -118,7 +118,7 @@ internal static class PrisonerFold
                 }
                 if (request.InquiryOwed)
                     Occur(state, entry, OccurrenceKind.Inquiry, In(entry, days: 60));
-                // A record that is no longer kept is not held whatever happened; what the status means counts once the link is undone.
+                // A record that is no longer kept never counts as held. The status takes effect once the link is undone.
                 var ended = CustodyStates.After(request.Status, request.EscapeSucceeded).Ended;
                 SetStatus(state, entry, request.Status, request.StatusTime, ended, e.Breaches);
                 SaySerious(state, request.HasSerious ? request.Serious : null);
@@ -331,8 +331,7 @@ internal static class PrisonerFold
         state.Entries[^1].Confirms = true;
     }
 
-    // What was recorded under a reference that is no longer kept, beside what is recorded under this one: the clocks of proceedings are
-    // the person's.
+    // Adds proceedings from a reference that is no longer kept to those of this one, because the clocks of proceedings are the person's.
     private static void Joined(Prisoner state, ProceedingsJoined e, FoldedEntry entry)
     {
         state.JoinedDuplicates.Add(e.Duplicate);
@@ -632,7 +631,7 @@ internal static class PrisonerFold
             ? next
             : null;
 
-    // Takes back what was recorded of proceedings. What had fallen due by it falls due by what is left, when its time has come.
+    // Takes back a record of proceedings. The duties then fall due by the remaining records.
     private static void Recall(Prisoner state, Func<Proceedings, bool> which)
     {
         foreach (var proceedings in state.Proceedings.Where(which).ToArray())
@@ -647,7 +646,7 @@ internal static class PrisonerFold
     private static void Unlink(Prisoner state)
     {
         state.DuplicateOf = "";
-        // Nor was it he who was reported on, or whose custody ended or began again.
+        // The reports, and the end or new beginning of custody, did not concern this prisoner either.
         state.HealthDueTime = state.ElsewhereHealthDueTime ?? state.HealthDueTime;
         (state.EndedElsewhere, state.PassedElsewhere, state.ElsewhereHealthDueTime) = (false, false, null);
         Unreport(state, r => !r.Corrected);
@@ -656,7 +655,7 @@ internal static class PrisonerFold
                 proceedings.CustodyPassTime = null;
     }
 
-    // What was corrected under another reference of the person: a fact that counted here, a report, or the link, and with it each fact.
+    // A correction under another reference of the person: of a fact that counted here, of a report, or of the link and so of every fact.
     private static void MendElsewhere(Prisoner state, RecordCorrected e)
     {
         Unreport(state, r => r.Position == e.Position);
@@ -896,7 +895,7 @@ internal static class PrisonerFold
             state.HealthDueTime = due;
     }
 
-    // His custody ended, or began again, under the reference that is kept.
+    // Custody of the person ended, or began again, under the kept reference.
     private static void EndedElsewhere(Prisoner state, bool ended, FoldedEntry entry)
     {
         if (!ended)

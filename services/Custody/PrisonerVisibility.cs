@@ -98,7 +98,7 @@ public static class PrisonerVisibility
         shown.Withheld.Add(["statements", "interests", "entries"]);
     }
 
-    // What powers recorded: each sees its own, observers see all but risk assessments, which are for the power alone.
+    // Entries of powers: each power sees its own; observers see all except risk assessments, which only the power sees.
     private static void ShowRecords(Prisoner shown, Prisoner prisoner, ReadersPart part)
     {
         var id = part.Reader.Participant.Id;
@@ -169,7 +169,7 @@ public static class PrisonerVisibility
     {
         public Reader Reader => reader;
 
-        // He watches over the case.
+        // The reader observes the case.
         public bool Observer { get; } = reader.Tokens.Contains(Audience.Observers(prisoner.Case));
 
         // The reader observes, and is not of the state that answers, or last answered, for the prisoner. An observer undoes no link for its

@@ -11,8 +11,8 @@ namespace Ministries.Custody;
 /// <summary>
 /// Prisoners: custody status, claims, what a departure needs, whom to notify, corrections. Only the detaining power writes (D4); custody
 /// passes when both sides confirmed a hand-over (D1), see <see cref="Reactions"/>. Escapes, recaptures and deaths are facts and are never
-/// refused. Which status leads to which stands in <see cref="CustodyStates"/>, what events do to a record in
-/// <see cref="PrisonerFold"/>, who sees what of it in <see cref="PrisonerVisibility"/>.
+/// refused. <see cref="CustodyStates"/> has the transitions between statuses, <see cref="PrisonerFold"/> applies events to a record, and
+/// <see cref="PrisonerVisibility"/> decides what each reader sees.
 /// </summary>
 public static class Prisoners
 {
@@ -52,8 +52,7 @@ public static class Prisoners
     /// <summary>How long after he came to a camp he has been able to write to his family (GC III 70): a week.</summary>
     public static readonly TimeSpan CardWithin = TimeSpan.FromDays(7);
 
-    /// <summary>How far ahead a move is announced at most: 90 days. What remains to be done after it would never fall due
-    /// otherwise.</summary>
+    /// <summary>How far ahead a move is announced at most: 90 days. Otherwise the duties after the move would never fall due.</summary>
     public static readonly TimeSpan LongestBeforeMove = TimeSpan.FromDays(90);
 
     /// <summary>How long a record of fitness may hold: 90 days.</summary>
@@ -462,14 +461,15 @@ public static class Prisoners
             .Append(context.Now)
             .Any(known => known + ProceedingsClocks.TrialNotice <= trial.ToDateTimeOffset());
 
-    // Whether the particulars of a trial, where there are any, are for somebody who is to know of it before it opens (GC III 104).
+    // Whether the particulars of a trial, if there are any, are sealed to a participant that must know of the trial before it opens (GC III
+    // 104).
     private static bool ReachesObserver(RecordProceedingsRequest request, RuleContext context) =>
         request.Particulars is not { } particulars
         || context.Find(Cases.Kind, request.Case)!.Parties.Select(p => p.Participant).Intersect(particulars.Recipients) is var told
             && told.Any(p => context.Permissions.Participant(p)?.IsNeutral() == true);
 
-    // Whether the power that holds him proposes, and has not corrected, that another record is kept instead of this one. What another
-    // power proposed that held him before does not bind it (D4).
+    // Whether the power that holds the prisoner has an uncorrected proposal to keep another record instead of this one. A former power's
+    // proposal does not bind it (D4).
     private static bool IsProposed(Prisoner prisoner, string kept, RuleContext context) =>
         prisoner.DuplicateProposals.Any(p =>
             p.Prisoner == prisoner.Prisoner_
@@ -477,7 +477,7 @@ public static class Prisoners
             && context.Permissions.Participant(p.Participant)?.ActsFor(prisoner.LastDetainingPower) == true
         );
 
-    // The size of the claims that the caller's state recorded. What others claim is nothing that it may learn (D22).
+    // The size of the claims that the caller's state recorded. The state may not learn others' claims (D22).
     private static int ClaimsOf(Prisoner prisoner, RuleContext context) =>
         prisoner
             .Claims.Where(c => context.Permissions.Participant(c.Participant) is { } author && context.ActsFor(author.State))
@@ -597,7 +597,7 @@ public static class Prisoners
                 && (holds || !request.HealthReport);
     }
 
-    // To whom the data go that must not have them, or do not go that must (D15).
+    // The refusal if the data go to a recipient that must not have them, or not to one that must (D15).
     private static Refusal? RecipientsFault(Prisoner prisoner, NotifyBureauRequest request, RuleContext context)
     {
         var known = request.Data.Recipients.Select(context.Permissions.Participant).OfType<Participant>().ToArray();
@@ -657,14 +657,14 @@ public static class Prisoners
             .Distinct();
     }
 
-    // The powers on which he depends, as somebody claims and nobody decides (D5).
+    // The powers on which the prisoner depends by uncorrected claims; no claim decides the question (D5).
     private static IEnumerable<string> PowersClaimed(Prisoner prisoner) => prisoner.Claims.Where(SaysOrigin).Select(c => c.StateClaimed);
 
     /// <summary>Whether a claim says on which power he depends: by nationality, or by the forces with which he fought.</summary>
     internal static bool SaysOrigin(Claim claim) =>
         claim is { Corrected: false, Basis: ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn };
 
-    // What a decision to withhold lacks: an observer who was consulted, and a date at which it is reviewed (D15).
+    // The refusal if a decision to withhold data has no consulted observer, or no date of review (D15).
     private static Refusal? ReviewFault(Prisoner prisoner, NotifyBureauRequest request, RuleContext context)
     {
         if (request.Disclosure == Disclosure.Released)

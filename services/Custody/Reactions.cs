@@ -72,11 +72,11 @@ public static class Reactions
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
     /// <summary>
-    /// Both sides confirmed a hand-over: the detaining power's own confirmation is what writes custody (D4), judged now. It took
-    /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer, and in a neutral country,
-    /// the accepting power answers for the prisoner (D1); on every other route custody has ended. Both states are or were party to
-    /// the case: one that was removed in the middle has taken him all the same. What took place under a reference that is no longer kept is
-    /// recorded under the one that is: nobody is held twice.
+    /// Both sides confirmed a hand-over. The detaining power's own confirmation changes custody (D4), and is judged now. The hand-over took
+    /// place, so it is recorded and marked even if it breached an invariant. After an Article 12 transfer, and in a neutral country, the
+    /// accepting power answers for the prisoner (D1); on every other route custody has ended. Both states are or were party to the case: a
+    /// state that was removed meanwhile has taken him all the same. A hand-over under a reference that is no longer kept is recorded under
+    /// the kept one, because nobody is held twice.
     /// </summary>
     public static Decision HandedOver(HandoverConfirmed e, RuleContext context)
     {
@@ -164,7 +164,8 @@ public static class Reactions
             .Distinct();
     }
 
-    // What took place is judged now. No event carries an opening, so custody compares on what its own answer about his word rested.
+    // The hand-over is judged now. Events carry no openings, so custody compares the basis of its own earlier answer about the prisoner's
+    // statements.
     private static Invariant[] BreachesOf(Prisoner prisoner, Departure departure, string basis, RuleContext context)
     {
         var records = Readiness.Records(context, prisoner);

@@ -7,8 +7,8 @@ namespace Ministries.Custody;
 /// <summary>What custody has recorded that a departure needs, and which invariants a departure would breach.</summary>
 public static class Readiness
 {
-    /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the
-    /// caller. What was recorded under any reference of the person counts.</summary>
+    /// <summary>Custody's answer about a departure, except standing (D1, D10, D11, D12). The caller sets the position. Entries under any
+    /// reference of the person count.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="route">The way in which he is to leave.</param>
     /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
@@ -62,8 +62,8 @@ public static class Readiness
             );
     }
 
-    // The present power's assessment that was made last (D11). Of one that was erased nothing is known but when it was recorded: it
-    // counts from then on, against every destination.
+    // The present power's assessment that was made last (D11). Of an erased assessment only the time of recording is known, so it counts
+    // from then on against every destination.
     private static bool IsRiskAssessed(IReadOnlyList<Prisoner> records, string destination, DateTimeOffset at) =>
         records
             .SelectMany(r => r.RiskAssessments)
@@ -73,8 +73,9 @@ public static class Readiness
             is { AssessTime: not null, Finding: RiskFinding.NoSubstantialRisk } latest
         && latest.ExpireTime.ToDateTimeOffset() > at;
 
-    // The examination that was made last (D10). That he is fit only the present power can find; that he is not, or that he came to
-    // hospital, counts whoever recorded it. An examination that was erased counts as one that found him unfit when it was recorded.
+    // The examination that was made last (D10). Only the present power's finding that he is fit counts. A finding that he is unfit, or an
+    // admission to hospital, counts whichever power recorded it. An erased examination counts as a finding that he was unfit when it was
+    // recorded.
     private static bool IsFit(IReadOnlyList<Prisoner> records, DateTimeOffset at) =>
         records
             .SelectMany(r => r.Fitness)
@@ -89,8 +90,8 @@ public static class Readiness
                 && s.Time.ToDateTimeOffset() >= latest.ExamineTime.ToDateTimeOffset()
             );
 
-    // Whether proceedings delay a departure (D12). What was pending under another reference when the two were linked is lifted only by
-    // what is recorded after that under the one that is kept.
+    // Whether proceedings delay a departure (D12). Proceedings that were pending under another reference at the time of the link are lifted
+    // only by a later record under the kept reference.
     private static bool IsDelayed(IReadOnlyList<Prisoner> records)
     {
         var word = Latest(records[0]);
@@ -150,7 +151,7 @@ public static class Readiness
     /// <summary>Whether a state is a party to the Convention, as the agreement has it (D2).</summary>
     internal static bool IsParty(string state, Permissions permissions) => permissions.State(state) is { PartyToGc3: true };
 
-    /// <summary>All records of the person, under whichever of his references one of them is.</summary>
+    /// <summary>All records of the person, found from any of his references.</summary>
     internal static IReadOnlyList<Prisoner> PersonOf(RuleContext context, Prisoner prisoner) =>
         prisoner.DuplicateOf.Length > 0 && Prisoners.Find(context, prisoner.Case, prisoner.DuplicateOf) is { } kept
             ? Records(context, kept)

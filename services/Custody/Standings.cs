@@ -15,19 +15,19 @@ public readonly record struct Departure(Route Route, string Destination);
 public static class Standings
 {
     /// <summary>
-    /// The standing for a destination at a time. A departure by any route needs his word: the latest of his privately verified statements,
-    /// by when he spoke. It must accept the destination and be in force, and he must not have objected since, in whatever statement:
-    /// it is easier to stop than to go. An objection holds until it is corrected by whoever recorded it or a later verified statement
-    /// follows; an acceptance that is not verified changes nothing. A release where he is held is no departure. Anything unclear is not
-    /// in force. No service reads what a statement accepts: it accepts the destination if an opening matches one of its commitments, and
-    /// one that no opening matches objects. Whatever the cause, the answer has one form and takes the same work.
+    /// The standing for a destination at a time. A departure by any route needs the prisoner's word: his latest privately verified
+    /// statement, by the time at which he spoke. That statement must accept the destination and be in force, and no later statement of any
+    /// kind may object: it is easier to stop than to go. An objection holds until its recorder corrects it or a later verified statement
+    /// follows. An acceptance that is not verified changes nothing. A release where he is held is no departure. In doubt, standing is not
+    /// in force. No service reads the destinations of a statement: a statement accepts the destination if an opening matches one of its
+    /// commitments, and otherwise objects. The answer always has the same form and takes the same work.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="before">The statements under references that were linked to his, made before the link was undone
     /// (<see cref="Readiness.SaidBefore(IReadOnlyList{Prisoner}, Func{string, Prisoner})"/>).</param>
     /// <param name="case">The case.</param>
     /// <param name="departure">The departure.</param>
-    /// <param name="openings">What shows which of his statements accept the destination; nothing of them is kept.</param>
+    /// <param name="openings">The openings that show which of his statements accept the destination; they are not kept.</param>
     /// <param name="at">The time.</param>
     /// <param name="permissions">The agreement.</param>
     /// <param name="secrets">What the answer's basis is made with.</param>
@@ -55,8 +55,8 @@ public static class Standings
         return standing;
     }
 
-    /// <summary>The statements that an opening opens and that all who must have attested at some time, the latest first. What was revoked,
-    /// corrected or became too old since changes nothing.</summary>
+    /// <summary>The statements that an opening opens and that at some time had all demanded attestations, the latest first. Later
+    /// revocations, corrections and expiry change nothing.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
     /// <param name="openings">The openings.</param>

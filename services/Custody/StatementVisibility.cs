@@ -7,8 +7,8 @@ namespace Ministries.Custody;
 /// <summary>Who sees a statement, and what of it.</summary>
 public static class StatementVisibility
 {
-    /// <summary>Who may see a statement: the case's observers whatever its marking, so that nobody hides one from them (D9); the side that
-    /// held the person then, as far as its marking allows; and who recorded it.</summary>
+    /// <summary>The audience of a statement: the case's observers, whatever its marking, so that nobody hides a statement from them (D9);
+    /// the side that held the person then, as far as the marking allows; and the participant that recorded it.</summary>
     public static IEnumerable<string> AudienceOf(Statement statement) =>
         [.. AudienceOf(statement.Case, statement.RecordedFor, statement.Classification), Audience.Of(statement.Participant)];
 
@@ -19,9 +19,9 @@ public static class StatementVisibility
     public static IEnumerable<string> AudienceOf(string @case, string power, Classification? marking) =>
         [.. Audience.Marked(Audience.State(@case, power), marking), Audience.Observers(@case)];
 
-    /// <summary>What is shown of a statement to whoever verifies that an agreement rests on it: of each role but a guardian's the first
-    /// attestation, whether or not it is in force now. So the answer stays the same, and nobody learns from it why a transfer was
-    /// suspended. That there was a guardian tells that the person is a minor.</summary>
+    /// <summary>The part of a statement that is shown to a verifier of an agreement that rests on it. It has the first attestation of each
+    /// role, whether or not it is in force now. So the answer stays the same, and nobody learns from it why a transfer was suspended. A
+    /// guardian's attestation is left out, because it would reveal that the person is a minor.</summary>
     public static AttestedStatement ShowAttested(Statement statement)
     {
         var shown = StatementDigests.ToAttest(statement, statement.Content?.Digest ?? ByteString.Empty);

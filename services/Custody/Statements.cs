@@ -43,8 +43,8 @@ public static class Statements
             Prisoners.Find(context, s.Case, s.Prisoner) is { } prisoner ? Prisoners.PowersOfOriginFor(prisoner, context) : [],
     };
 
-    /// <summary>Records a statement. What he said before stays; which of them counts follows from when he spoke and who attests it
-    /// (<see cref="Standings"/>).</summary>
+    /// <summary>Records a statement. Earlier statements stay. Which statement counts follows from the times at which he spoke and from the
+    /// attestations (<see cref="Standings"/>).</summary>
     public static readonly Rule<Prisoner, RecordStatementRequest, RecordStatementResponse> RecordStatement = new(Prisoners.Record)
     {
         From = CustodyStates.InCustody,
@@ -96,7 +96,7 @@ public static class Statements
             var (caller, official) = (context.Caller.Id, request.Actor.Official);
             if (!statement.Interview.Attendants.Any(a => a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.NotPresent;
-            // Of one whose request was erased nothing is known that could be attested.
+            // A statement whose request was erased has no content that could be attested.
             if (statement.Digest.IsEmpty || request.Digest != statement.Digest)
                 return RefuseField(Reason.AttestationOfOtherContent, "digest");
             if (
@@ -146,7 +146,7 @@ public static class Statements
     internal static bool IsAttestedByOthers(Statement statement, string participant) =>
         statement.Attestations.Any(a => InForce(a) && a.Participant != participant);
 
-    // What an interview lacks (D7).
+    // The conditions that an interview does not meet (D7).
     private static Reason? FaultOf(Interview interview, RecordStatementRequest request, Prisoner prisoner, RuleContext context)
     {
         var attendants = interview.Attendants;

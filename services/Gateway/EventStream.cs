@@ -17,7 +17,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
 {
     private const int Page = 100;
 
-    // A line that says nothing, so that whoever lies between does not end an idle stream.
+    // An empty comment line, so that no proxy on the way ends an idle stream.
     private static readonly TimeSpan Beat = TimeSpan.FromSeconds(15);
 
     /// <summary>How long a stream may last whose reader takes nothing, so that a write to him does not end.</summary>
@@ -87,7 +87,7 @@ internal sealed class EventStream(Mirror mirror, MinistryClient client, TimeProv
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-store";
         var began = time.GetTimestamp();
-        // What cannot be read at all is answered before the stream begins.
+        // A copy that cannot be read at all is reported before the stream begins.
         var events = await mirror.Events(numbering, after, Page, cancel);
         await http.Response.StartAsync(cancel);
         using var late = time.CreateTimer(_ => http.Abort(), null, Longest, Timeout.InfiniteTimeSpan);

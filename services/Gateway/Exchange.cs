@@ -26,8 +26,8 @@ internal sealed record Caller(string Name, string? Official, string? Office, boo
 internal sealed record Reading(IMessage Message, DateTimeOffset? SeenTime, DateTimeOffset? CheckTime);
 
 /// <summary>
-/// What the gateway does between its callers and the services, whichever way the caller came. It completes a write: the acting official,
-/// the request id, the etag, the seals. The outbox sends it. It opens what comes back.
+/// The gateway's work between its callers and the services, for callers by JSON and by gRPC. It completes a write: the acting official, the
+/// request id, the etag, the seals. The outbox sends it. It opens what comes back.
 /// </summary>
 internal sealed class Exchange
 {
@@ -93,7 +93,7 @@ internal sealed class Exchange
         var id = Contract.TextOf(request, "request_id");
         var digest = DigestOf(service, method, request, wish);
         Telemetry.Makes(id);
-        // One that is known needs nothing of a service. What was refused and can be mended may come again.
+        // A known write needs no service. A refused write that can be mended may be sent again.
         if (id.Length > 0 && _outbox.Find(id) is { IsMendable: false } known)
         {
             // Earlier versions left the service out, and what they accepted is still in the outbox.
@@ -103,7 +103,7 @@ internal sealed class Exchange
                 await _outbox.Resume(known.Item);
             return await _outbox.Wait(known.Item, cancel);
         }
-        // It would wait until somebody changes the settings, and keep back those that can be sent once the outbox is full.
+        // The write would wait until somebody changes the settings, and would hold up other writes once the outbox is full.
         if (!_client.Services.Contains(service))
             throw new GatewayRefusedException(GatewayReason.ServiceUnreachable, $"the settings name no address of {service}");
         await Complete(service, request, wish, cancel);

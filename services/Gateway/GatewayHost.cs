@@ -67,7 +67,8 @@ public static partial class GatewayHost
             .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None)
             // While it could log, it makes a span for each request; but RPCs have spans of their own (Telemetry.Trace).
             .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None)
-            // Anybody who reaches it can fail to be somebody as often as he likes, and must not fill the disk with it.
+            // Any caller that reaches the gateway can fail its authentication as often as it likes, and must not fill the disk with log
+            // lines.
             .AddFilter(typeof(Callers).FullName, LogLevel.Warning);
         (logging ?? ToConsole)(builder.Logging);
         var services = builder.Services;
@@ -179,8 +180,8 @@ public static partial class GatewayHost
         app.MapGrpcService<GrpcRelay>();
         JsonEndpoints.Map(app);
         OpenApi.Map(app);
-        // Whoever watches the process need not be known; they say nothing but yes or no. They take no place of a call: strangers share
-        // their places, and one who holds all of them must not make the gateway look dead.
+        // A monitor need not be a known caller; the answers are only yes or no. Health checks take no call's place: a stranger that holds
+        // all of the strangers' places must not make the gateway look dead.
         app.MapGet("/health/live", () => Results.StatusCode(200)).AllowAnonymous().DisableRateLimiting();
         app.MapGet("/health/ready", (Condition condition) => Results.StatusCode(condition.IsReady ? 200 : 503))
             .AllowAnonymous()

@@ -44,7 +44,7 @@ internal sealed partial class Mirror : SupervisedService
     private static readonly TimeSpan BetweenChecks = TimeSpan.FromSeconds(15),
         BetweenWitnesses = TimeSpan.FromMinutes(1),
         Pause = TimeSpan.FromSeconds(1),
-        // What comes together is verified together: a look at the log costs a handshake.
+        // Entries that come together are verified together, because each look at the log costs a handshake.
         Gathering = TimeSpan.FromMilliseconds(50);
 
     private readonly MinistryClient _client;
@@ -154,7 +154,7 @@ internal sealed partial class Mirror : SupervisedService
     /// <exception cref="GatewayRefusedException">Nobody knows, because the database has not been reached yet.</exception>
     public MirrorHead Head => Store.Head ?? throw Unreachable();
 
-    // What was changed by another is not shown, not even as it was known before: nobody can tell what is missing.
+    // If another program changed the copy, nothing of it is shown, because nobody can tell what is missing.
     private async Task<T> FromStore<T>(Func<Task<T>> read)
     {
         if (Store.WholeAlarm is { } alarm)
@@ -278,7 +278,7 @@ internal sealed partial class Mirror : SupervisedService
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var channel = Channel.CreateBounded<FollowEntriesResponse>(Most);
-        // What is read runs ahead of what is kept.
+        // Reading runs ahead of storing.
         var (ahead, kept) = (await Store.Numbers(service, cancel), await Store.Numbers(service, cancel));
         var reading = ReadInto(channel.Writer, service, from, ahead, end.Token);
         var witnesses = DateTimeOffset.MinValue;
@@ -358,7 +358,7 @@ internal sealed partial class Mirror : SupervisedService
         foreach (var entry in entries)
         {
             var ledger = LedgerEntry.Read(entry);
-            // What was recorded of a case before the participant was admitted to it comes late, and once.
+            // Entries of a case from before the participant was admitted come late, and once.
             if (ledger.Header.Position < last && await Store.Has(service, ledger.Header.Position, cancel))
                 throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
             last = Math.Max(last, ledger.Header.Position + 1);

@@ -60,7 +60,7 @@ internal abstract class MirrorDatabase : IDisposable
     /// <param name="connection">The connection.</param>
     /// <param name="into">The table, and its columns.</param>
     /// <param name="rows">The rows, as many values in each as there are columns.</param>
-    /// <param name="otherwise">What becomes of one that is there.</param>
+    /// <param name="otherwise">What happens to a row that is already there.</param>
     public static async Task Add(DbConnection connection, string into, IEnumerable<object?[]> rows, string otherwise = "")
     {
         foreach (var some in rows.Chunk(100))
@@ -227,7 +227,7 @@ internal sealed class PostgresMirror : MirrorDatabase
             source.Dispose();
     }
 
-    // What no other attempt mends.
+    // Faults that another attempt does not mend.
     private static async Task<IReadOnlyList<string>> Faults(NpgsqlConnection open, CancellationToken cancel)
     {
         await using var ask = new NpgsqlCommand(

@@ -69,8 +69,7 @@ internal sealed class MirrorStore : IDisposable
         create table if not exists alarms (service text primary key, why text not null, time integer not null) without rowid;
         """;
 
-    // What comes from a service is bytes here, never text: PostgreSQL takes no text with a zero in it, and a service could so stop a
-    // mirror.
+    // A service's texts are stored as bytes: PostgreSQL takes no text with a zero character, so a service could otherwise stop the mirror.
     private const string Schema = """
         create table if not exists mirror_head (
           one int primary key check (one = 1), version int not null, body bytea not null, seal bytea not null
@@ -463,7 +462,7 @@ internal sealed class MirrorStore : IDisposable
     {
         _open = false;
         if (e is not MirrorBehindException)
-            // Of what a database answers, the first line has no value of a row.
+            // Only the first line of a database's message is kept, because it holds no value of a row.
             Away ??= new MirrorAlarm(e.Message.Split('\n')[0], _time.GetUtcNow());
         await _database.Close();
     }
@@ -503,7 +502,7 @@ internal sealed class MirrorStore : IDisposable
         }
     }
 
-    // What the database is known to hold, for the case that it is put back while this process does not run.
+    // The known content of the database, to notice that it was put back while this process did not run.
     private Task<int> Note() =>
         File.Write(c => Database.Run(c, "insert into noted values (1, @0) on conflict (one) do update set head = @0", _head!.ToBytes()));
 
@@ -525,7 +524,7 @@ internal sealed class MirrorStore : IDisposable
         await Count(c, head);
         if (known is null || known.Id != head.Id || known.Revision <= head.Revision && known.Numbering == head.Numbering)
             return head;
-        // It was put back. What comes again may come in another order, and gets other numbers.
+        // The database was put back. Entries that come again may come in another order, and get other numbers.
         head = head with
         {
             Revision = Math.Max(known.Revision, head.Revision) + 1,

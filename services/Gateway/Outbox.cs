@@ -382,7 +382,7 @@ internal sealed partial class Outbox : SupervisedService
         }
         catch (SqliteException e)
         {
-            // Even to delete takes room. Those that wait are sent all the same.
+            // Even deleting needs disk space. Waiting writes are sent all the same.
             LogNotWritten(_log, e.Message);
         }
     }
@@ -474,7 +474,8 @@ internal sealed partial class Outbox : SupervisedService
                 && refused.RetryAfter is null
             )
         {
-            // What passes says after what time to come again. A record that is full is a decision, although it is RESOURCE_EXHAUSTED too.
+            // A refusal that passes names the time after which to try again. A full record is a decision, although it is RESOURCE_EXHAUSTED
+            // too.
             return pending.MayBeRecorded && !refused.IsLastWord
                 ? Unproved(item, $"{item.Service} refuses it now ({NameOf(refused)}), and may have recorded it before. {Again}")
                 : Refused(item, e);

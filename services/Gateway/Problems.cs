@@ -113,7 +113,7 @@ internal static class Problems
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    // What is full stays full: it is no call for patience (429), but a conflict with the record as it is.
+    // A full record stays full, so this is not 429 (try later), but a conflict with the record.
     private static int StatusOf(RefusedException e) =>
         e is { StatusCode: StatusCode.ResourceExhausted, RetryAfter: null } ? 409 : StatusOf(e.StatusCode);
 

@@ -3,8 +3,8 @@ using Microsoft.AspNetCore.Authorization;
 
 namespace Ministries.Gateway;
 
-/// <summary>What a caller of the gateway may be, and what each may do. Whatever is not granted here is denied: a new RPC is, until a grant
-/// names it. It only narrows what the agreement grants to the participant, which the services check again.</summary>
+/// <summary>The roles of the gateway's callers, and the RPCs that each may call. Everything else is denied, also a new RPC until a grant
+/// names it. The roles only narrow the agreement's grants to the participant, which the services check again.</summary>
 public static class Roles
 {
     /// <summary>Reads records and prepares drafts.</summary>

@@ -7,9 +7,9 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Whether what a neutral observer wrote may be shown in evidence. Its entries are privileged (ICC Rules of Procedure and Evidence,
-/// rule 73(4)): whoever may see one reads its events, but is given neither the salts that would prove them nor the signed request,
-/// until the observer permits it.
+/// Whether a neutral observer's entry may be shown in evidence. Such entries are privileged (ICC Rules of Procedure and Evidence, rule
+/// 73(4)): a reader that may see one reads its events, but gets neither the salts that would prove them nor the signed request, until the
+/// observer permits it.
 /// </summary>
 internal static class Disclosures
 {

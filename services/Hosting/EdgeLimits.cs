@@ -92,7 +92,7 @@ public sealed record EdgeLimits
     /// committed together, the longer the other participant waits.</summary>
     public int MaxCallsBesideOthers { get; init; } = 64;
 
-    /// <summary>How many of its calls a participant can have in progress whatever others have: 8.</summary>
+    /// <summary>How many calls a participant can always have in progress, whatever others do: 8.</summary>
     public int OwnPlaces { get; init; } = 8;
 
     /// <summary>How many calls of a participant may be in progress beyond <see cref="MaxCalls"/> and
@@ -119,8 +119,8 @@ public sealed record EdgeLimits
     /// <summary>How many bytes of an answer may be on the way to a reader who has not taken them: 64 KiB.</summary>
     public const int MaxUntakenBytes = 64 << 10;
 
-    /// <summary>How many streams may be open, such as of those who follow the ledger: 512, and beyond these <see cref="OwnPlaces"/> of
-    /// each participant. One whose reader has stalled holds at most 256 KiB.</summary>
+    /// <summary>How many streams may be open, such as those that follow the ledger: 512, and beyond these <see cref="OwnPlaces"/> of each
+    /// participant. A stream whose reader has stalled holds at most 256 KiB.</summary>
     public int MaxStreams { get; init; } = 512;
 
     /// <summary>How many of them may be of one participant: 64.</summary>

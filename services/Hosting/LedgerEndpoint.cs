@@ -10,12 +10,11 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// <c>ministries.ledger.v1</c> over the service's ledger. Whoever may see an entry sees its header and its events, which hold only ids and
-/// public facts. He also sees an agreement, and the signed request if its message is <c>shown</c> and nothing in it is sealed to others, or
-/// if it opens a sealed datum to him.
-/// Only the participant whose command it was sees all other parts: the answer, what another service said, the cause, and a request that
-/// holds data coded for fewer. The others read the record, which shows each reader what he may know. The header's digests bind all of them
-/// to the same bytes.
+/// <c>ministries.ledger.v1</c> over the service's ledger. Every reader of an entry sees its header and its events, which hold only ids and
+/// public facts. The reader also sees an agreement. It sees the signed request if its message is <c>shown</c> and nothing in it is sealed
+/// to others, or if the request opens a sealed datum to the reader. Only the participant whose command it was sees all other parts: the
+/// answer, another service's answer, the cause, and a request with data coded for fewer. Other readers use the record, which shows each
+/// reader what it may know. The header's digests bind all of them to the same bytes.
 /// </summary>
 internal sealed class LedgerEndpoint(
     ServiceLedger ledger,
@@ -232,7 +231,7 @@ internal sealed class LedgerEndpoint(
             return true;
         if (Methods.Find(method)?.InputType is not { } type)
             return false;
-        // Whoever may open a datum has the proof of who gave it to him. The observers see that it was given.
+        // A recipient that may open a datum has the proof of which participant gave it. The observers see that it was given.
         if (type == ShareSealedRequest.Descriptor)
             return ShareSealedRequest.Parser.ParseFrom(request.Data) is var share
                 && share.Recipient == reader.Participant.Id

@@ -45,7 +45,7 @@ internal static class SealedData
         && Shares.MayKnow(caller.Id, found.Datum, found.Shares, field)
         && (Cases.PartsOf(caller, found.Case).Count > 0 || found.Entry.Entry.Audience.Any(a => a.Audience == Audience.Of(caller.Id)));
 
-    /// <summary>What was opened of a datum to a recipient, with its secrets. What was erased is not among it.</summary>
+    /// <summary>The openings of a datum for a recipient, with their secrets. Erased openings are left out.</summary>
     public static async Task<IReadOnlyList<SealedGrant>> GrantsTo(
         ServiceLedger ledger,
         SealedShares? shares,

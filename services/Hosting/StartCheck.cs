@@ -10,7 +10,7 @@ using Ministries.Trust;
 namespace Ministries.Hosting;
 
 /// <summary>Finds what keeps a service from starting before anything is opened, so that all faults of one start are told together, each
-/// with its setting and its file or address. What was found wrong with a setting already is not checked again.</summary>
+/// with its setting and its file or address. A setting with a known fault is not checked again.</summary>
 /// <param name="settings">The settings as far as they could be read.</param>
 internal sealed class StartCheck(Settings settings)
 {

@@ -89,7 +89,7 @@ internal static class StartInquiry
         {
             using var client = WitnessClient.Open(witness, () => credentials.Certificate, () => authorities, Patience, TimeProvider.System);
             var (status, note) = await WitnessClient.GetCheckpoint(client, origin, cancel);
-            // One that has none yet says so.
+            // A replica that has no checkpoint yet says so.
             return status switch
             {
                 HttpStatusCode.OK => (true, [new($"the witness {witness.Participant} has it", note)]),
@@ -147,7 +147,7 @@ internal static class StartInquiry
                 if (greatest.Count > 0 && tree.Size < greatest[0].Size)
                     return;
                 greatest.RemoveAll(t => t.Size < tree.Size);
-                // Of one size there is more than one tree only where the log has two histories.
+                // Two different trees of the same size mean that the log has two histories.
                 if (greatest.TrueForAll(t => !t.Root.AsSpan().SequenceEqual(tree.Root)))
                     greatest.Add(tree);
             }

@@ -50,7 +50,7 @@ public sealed partial class Witnessing : SupervisedService
     private long _waitingSince;
     private bool _saidLate;
 
-    // The way to a witness. What it holds is read and written while nobody asks, or by whom asks.
+    // The connection to a witness. Its state is used only between questions, or by the question itself.
     private sealed class Way(HttpClient client)
     {
         public HttpClient Client => client;
@@ -131,7 +131,7 @@ public sealed partial class Witnessing : SupervisedService
         finally
         {
             await Task.WhenAll(_ways.Values.Select(w => w.Asking)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            // What failed once is no reason to fail again when this begins anew.
+            // An earlier failure must not make a new beginning fail.
             foreach (var way in _ways.Values)
                 way.Asking = Task.CompletedTask;
         }
@@ -228,7 +228,7 @@ public sealed partial class Witnessing : SupervisedService
             var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
             if (!way.Asking.IsCompleted)
                 continue;
-            // What nobody foresaw fails here, and all begins again after a pause.
+            // An unforeseen fault fails here, and the work begins again after a pause.
             await way.Asking;
             if (LeftAlone(way) > TimeSpan.Zero || has.Contains(witness.Participant) && way.Size == checkpoint.Size)
                 continue;

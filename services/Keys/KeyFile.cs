@@ -64,8 +64,8 @@ internal static class KeyFile
         var mode = File.GetUnixFileMode(handle);
         if (file.IsSecret)
         {
-            // Whoever starts a container puts its secrets there as root, mostly readable by everybody in it: it is the container that
-            // keeps others out. Nobody else may have put them there or changed them.
+            // The program that starts a container puts secrets there as root, mostly readable by everybody in the container, because the
+            // container itself keeps others out. No other user may have put them there or changed them.
             var folder = File.GetUnixFileMode(Path.GetDirectoryName(file.Path)!);
             if (
                 ((mode | folder) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) != 0

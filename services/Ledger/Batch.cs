@@ -85,7 +85,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
     {
         var before = context.Options.Time.GetUtcNow();
         _head = await session.LockHead();
-        // Whoever holds the lock sees all that was committed.
+        // The holder of the lock sees all commits.
         if (context.Greatest is { } known && _head.Size < known.Size)
             throw ServiceLedger.Behind(_head.Size, known.Size);
         if (context.Clock.Look(before, session.DatabaseTime, _head.Time) is { } wrong)

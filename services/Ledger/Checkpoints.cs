@@ -49,8 +49,8 @@ public sealed class CheckpointKey : IDisposable
         }
     }
 
-    /// <summary>A secret that whoever can sign with this key can derive again, and nobody else: SHA-512 of the key's signature over a text
-    /// that is never published. Ed25519 signs the same text always alike, and a token does not hand out the key itself.</summary>
+    /// <summary>A secret that only a holder of this key can derive: SHA-512 of the key's signature over a text that is never published.
+    /// Ed25519 signs the same text always alike, and a token does not hand out the key itself.</summary>
     /// <param name="use">What it is for. Each use has a secret of its own.</param>
     /// <returns>64 bytes. The caller zeroes them.</returns>
     /// <exception cref="InvalidOperationException">The key verifies alone.</exception>
@@ -200,7 +200,7 @@ internal sealed class Checkpoints : IDisposable
         );
     }
 
-    /// <summary>What stands in a file of checkpoints, whoever made it.</summary>
+    /// <summary>The content of a file of checkpoints, made by any program.</summary>
     public static IEnumerable<string> NotesIn(string path)
     {
         if (!File.Exists(path))

@@ -42,7 +42,7 @@ internal sealed class CommandQueue(LedgerOptions options)
             if (_closed)
                 throw new LedgerClosedException();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
-            // One command of each participant has room whatever others have sent, and so have a few bytes of what is FLASH.
+            // One command of each participant always has room, whatever others have sent. So have a few bytes of FLASH commands.
             var fits =
                 own.Count == 0
                 || own.Bytes + command.Bytes.Length <= options.MaxQueuedBytesPerParticipant

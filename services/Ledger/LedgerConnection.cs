@@ -83,7 +83,8 @@ public static class LedgerConnection
         return [];
     }
 
-    // Neither keywords nor values are reported: an unknown keyword may be the rest of a password that is not quoted.
+    // Values are never reported. An unknown keyword may be the rest of a password that is not quoted, so only a short one of letters is
+    // named.
     private static string Unreadable(string connection)
     {
         const string advice = "the connection string cannot be read";

@@ -96,7 +96,7 @@ internal sealed class PostgresSession : Session
             )
         )[0];
         DemandNoWarning();
-        // What leaves no trace is allowed there too.
+        // A statement that changes nothing is allowed there too.
         return readOnly ? throw new CommitDoubtfulException("the database is read-only") : pulse;
     }
 
@@ -603,8 +603,8 @@ internal sealed class PostgresSession : Session
             (long)lead.Fence
         ) > 0;
 
-    // A lease that ends later than any can was given by a clock that was wrong, and has ended. Whoever finds that another holds the lead
-    // writes nothing.
+    // A lease that ends later than any lease can was given by a wrong clock, and counts as ended. A replica that finds that another one
+    // holds the lead writes nothing.
     public override async Task<ulong?> TakeLead(string name, string holder, TimeSpan time)
     {
         _warning = null;

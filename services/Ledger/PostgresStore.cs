@@ -158,7 +158,7 @@ internal sealed class PostgresStore : Store
         }
     }
 
-    // One that cannot be connected to may not be the primary any more.
+    // A server that refuses connections may no longer be the primary.
     private async Task<PostgresSession> NewSession(CancellationToken cancel)
     {
         try

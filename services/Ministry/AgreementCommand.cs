@@ -444,7 +444,7 @@ internal static class AgreementCommand
         Say(
             result,
             data,
-            // What one party proposes must not look like another line of what it changes.
+            // A party's proposed text must not look like another line of the changes.
             [
                 .. changes.Select(c => Terminal.Line($"{(c.Of is { } own ? $"signed by {own}" : "signed by all")}  {c.What}")),
                 Terminal.Line($"must sign: {string.Join(", ", missing)}"),

@@ -122,8 +122,8 @@ internal static class ApproveCommand
         return true;
     }
 
-    // What is sealed is often the substance. Whoever has the participant's keys for sealing here sees it, and that it was sealed for this
-    // request.
+    // The sealed content is often the substance of the request. If the participant's keys for sealing are here, the content is shown, and
+    // that it was sealed for this request.
     private static void ShowSealed(Connection connection, Screen screen, IMessage request, Participant owner)
     {
         var files = SealingKeyFile.AllIn(Path.Combine(connection.Folder, owner.Id));
@@ -194,7 +194,7 @@ internal static class ApproveCommand
             : throw new FormatException($"{found.Key.Id} is not in force now: it ended or was revoked");
     }
 
-    // What the services would refuse, found before an official signs.
+    // Finds faults that the services would refuse, before an official signs.
     private static void Judge(
         Connection connection,
         string service,

@@ -61,7 +61,7 @@ internal sealed class VerbHelp(Shell shell) : SynchronousCommandLineAction
         );
     }
 
-    // What the profile, a record or the command itself says.
+    // Values that come from the profile, a record or the command itself.
     private static bool IsFilled(Flag flag) =>
         flag.Path[0] is { FieldType: FieldType.Message } first && first.MessageType == Actor.Descriptor
         || flag.Path.Count == 1 && (flag.Field.Name.EndsWith("etag", StringComparison.Ordinal) || flag.Field.Name is "approvals");

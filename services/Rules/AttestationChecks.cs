@@ -15,7 +15,7 @@ public delegate bool SignatureVerifier(ByteString publicKey, ReadOnlySpan<byte> 
 /// <summary>
 /// Attestations of statements (D7): each a signature by the key of an official who was present, under a pseudonym, over the digest of the
 /// statement. The participant that answers for the official vouches for that key with its own key for requests, which the agreement lists.
-/// The rule and whoever verifies an agreement call this same code.
+/// The rule and the verifiers of an agreement call this same code.
 /// </summary>
 public static class AttestationChecks
 {

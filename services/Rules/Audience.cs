@@ -3,8 +3,8 @@ using Ministries.Types.V1;
 namespace Ministries.Rules;
 
 /// <summary>
-/// Tokens that say who may see a record or an entry. A record carries the tokens of those who may; a reader holds tokens; one in
-/// common is enough. Membership in a case is looked up when somebody reads, so a party that was removed sees nothing any more.
+/// Tokens that decide who may see a record or an entry. A record carries tokens and a reader holds tokens; one in common is enough.
+/// Membership in a case is looked up at each read, so a removed party no longer sees anything.
 /// </summary>
 public static class Audience
 {

@@ -23,7 +23,7 @@ public abstract class Rule
     /// </summary>
     public abstract IReadOnlyList<Enum> States { get; }
 
-    /// <summary>The name of the side that alone may do it, such as <c>detaining power</c>; null: whoever has the grant.</summary>
+    /// <summary>The name of the only side that may do it, such as <c>detaining power</c>; null: every participant with the grant.</summary>
     public abstract string? SideName { get; }
 
     /// <summary>Whether it is allowed in a closed case: facts, corrections and what Article 12(3) demands.</summary>
@@ -113,10 +113,10 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     /// <summary>The reason for which it is refused from any other state.</summary>
     public Reason Else { get; init; } = Reason.StateNotAllowed;
 
-    /// <summary>The side that alone may do it; null: whoever has the grant.</summary>
+    /// <summary>The only side that may do it; null: every participant with the grant.</summary>
     public Side<TRecord>? By { get; init; }
 
-    /// <summary>Why the record as a whole takes no such write, whatever its state; null: it always does.</summary>
+    /// <summary>The reason why the record as a whole takes no such write in any state; null: it always takes it.</summary>
     public Func<TRecord, Reason?>? Unless { get; init; }
 
     /// <summary>Whether the record has no room for more from the caller. It is asked only about requests that are otherwise accepted; null:
@@ -179,7 +179,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             [.. _kind.Origins?.Invoke(record, context) ?? []]
         );
 
-    // The record, where the caller may see it. What he may not see takes the same way as what is not there.
+    // The record, if the caller may see it. A record that the caller may not see is handled like one that does not exist.
     private TRecord? Seen(string id, Case? @case, string caseId, RuleContext context)
     {
         var record = context.Find(_kind.Stream, _kind.Key(caseId, id));
@@ -192,7 +192,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             : null;
     }
 
-    // What every write is asked before its own demands, in the order of the refusals.
+    // The checks of every write before its own demands, in the order of the refusals.
     private Refusal? Enter(TRecord? record, TRecord? other, Case? @case, TRequest request, RuleContext context)
     {
         var named = _prisoner is null ? null : Text(_prisoner, request);

@@ -94,8 +94,8 @@ public static class Seals
     /// <summary>The message of this full name; null: the contracts have none.</summary>
     public static MessageDescriptor? MessageNamed(string name) => Descriptors.Messages.GetValueOrDefault(name);
 
-    /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked. One that says no time from which
-    /// it holds has not begun.</summary>
+    /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked. A key without a beginning has
+    /// not begun.</summary>
     public static bool IsInForce(SealingKey key, DateTimeOffset moment) =>
         key.ValidFromTime is { } from
         && from.ToDateTimeOffset() <= moment

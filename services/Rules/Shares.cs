@@ -53,8 +53,8 @@ public static class Shares
         public bool Covers(IReadOnlyCollection<uint> fields) => Whole || fields.Count > 0 && fields.All(Fields.Contains);
     }
 
-    /// <summary>What an entry says of a datum that its request carries; null: it carries none there, or its command was refused. What was
-    /// refused is nobody's: it may be sealed to those who must not have it.</summary>
+    /// <summary>The datum that an entry's request carries in a field; null: it carries none there, or its command was refused. A refused
+    /// datum is opened to nobody, because it may be sealed to recipients that must not have it.</summary>
     /// <param name="entry">The entry, with all of its parts and audiences.</param>
     /// <param name="field">The path of the sealed field in the request.</param>
     public static SealedDatum? Look(Entry entry, string field)
@@ -99,8 +99,8 @@ public static class Shares
             Of(shares, field).Where(s => s.Recipient == participant)
         );
 
-    /// <summary>Whether a participant may know that the datum is there: it can open some of it, or could before it was erased. Of what was
-    /// erased, only the sender and those by and to whom it was opened later are known.</summary>
+    /// <summary>Whether a participant may know that the datum exists: it can open some of it, or could before the datum was erased. For an
+    /// erased datum, only the sender and the givers and recipients of later openings are known.</summary>
     /// <param name="participant">The participant.</param>
     /// <param name="datum">The datum.</param>
     /// <param name="shares">What was opened of its entry; null: nothing.</param>
@@ -215,8 +215,8 @@ public static class Shares
         return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
     }
 
-    // Whether the caller has already given the recipient, for this key, all that it gives now. What others gave or sealed does not count:
-    // only the recipient knows whether that opens anything, and a wrong secret must keep nobody, the recipient included, from giving the
+    // Whether the caller has already given the recipient, for this key, all that it gives now. Openings by others do not count: only the
+    // recipient knows whether they open anything, and a wrong secret must not prevent anybody, the recipient included, from giving the
     // right one.
     private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller) =>
         new Opening(
@@ -228,7 +228,7 @@ public static class Shares
     // no further state learns it, such as a power of origin before its release (D15).
     private static bool IsReleasedTo(Participant recipient, SealedDatum datum, Case @case, RuleContext context)
     {
-        // What is about no one prisoner is for the power that holds them all.
+        // A datum that is not about a single prisoner is for the power that holds all of them.
         var holds =
             datum.Prisoner.Length > 0 ? @case.Prisoners.FirstOrDefault(p => p.Prisoner == datum.Prisoner)?.LastDetainingPower ?? ""
             : Cases.ManagersOf(@case).ToList() is [var one] ? one
@@ -251,7 +251,7 @@ public static class Shares
 
     private static EntryPart? PartOf(Entry entry, PartKind kind) => entry.Parts.FirstOrDefault(p => p.Kind == kind);
 
-    // What cannot be read has no fields that could be opened by themselves.
+    // Unreadable content has no fields that could be opened singly.
     private static SealedContent ContentOf(Sealed @sealed)
     {
         try
@@ -264,7 +264,7 @@ public static class Shares
         }
     }
 
-    // Whom the entry is about: the request or, where it makes or names another record, an event says it.
+    // The prisoner of the entry: named by the request or, if the request makes or names another record, by an event.
     private static string PrisonerOf(IMessage request, Events happened)
     {
         var events = happened.Events_.Select(e => Seals.MessageNamed(e.Type)?.Parser.ParseFrom(e.Data)).OfType<IMessage>();

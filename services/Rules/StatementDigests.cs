@@ -37,7 +37,7 @@ public static class StatementDigests
         return ByteString.CopyFrom(SHA256.HashData([.. part.Digest(), .. shown.RestDigest.Span]));
     }
 
-    /// <summary>What is shown of a statement to whoever verifies that an agreement rests on it; without its attestations.</summary>
+    /// <summary>The part of a statement that is shown to a verifier of an agreement that rests on it, without the attestations.</summary>
     /// <param name="statement">The statement.</param>
     /// <param name="contentDigest">The digest (SHA-256) of its sealed bytes.</param>
     public static AttestedStatement ToAttest(Statement statement, ByteString contentDigest) =>

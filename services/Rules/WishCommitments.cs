@@ -6,10 +6,10 @@ using Google.Protobuf;
 namespace Ministries.Rules;
 
 /// <summary>
-/// Commitments to the states to which a prisoner wishes to go (protos/SEALED.md). A statement carries exactly <see cref="Count"/> of
-/// them, so nobody sees from them which states he accepts or how many: a wish to stay looks like any other. An opening shows that he
-/// accepts one state and tells nothing of another. Whoever has the secret of the wish makes all <see cref="Count"/> again and so knows that
-/// he accepts no other state.
+/// Commitments to the states to which a prisoner wishes to go (protos/SEALED.md). A statement carries exactly <see cref="Count"/> of them,
+/// so nobody sees from them which states he accepts or how many: a wish to stay looks like any other. An opening shows that he accepts one
+/// state and tells nothing of another. A holder of the secret of the wish makes all <see cref="Count"/> again and so knows that the
+/// prisoner accepts no other state.
 /// </summary>
 /// <remarks>HKDF-Expand (RFC 5869) and HMAC (RFC 2104), both with SHA-256.</remarks>
 public static class WishCommitments

@@ -4,9 +4,9 @@ namespace Ministries.Sealing;
 /// <remarks>
 /// The two halves of X-Wing may live apart, because few tokens have ML-KEM. Then <see cref="XWingPrivateKey"/> is made of the 64 bytes of
 /// the ML-KEM half, from a file, and of a delegate that asks the token for X25519 (PKCS#11: <c>C_DeriveKey</c> with
-/// <c>CKM_ECDH1_DERIVE</c>, <c>CKD_NULL</c> and the given 32 bytes). Whoever steals the file alone or the token alone opens nothing: X-Wing
-/// is secure while one of its halves is. A sender does not see where the halves live. A token that has both implements this interface
-/// itself, and so does an agent that keeps the key in another process.
+/// <c>CKM_ECDH1_DERIVE</c>, <c>CKD_NULL</c> and the given 32 bytes). A thief of only the file or only the token opens nothing: X-Wing is
+/// secure while one of its halves is. A sender does not see where the halves live. A token that has both implements this interface itself,
+/// and so does an agent that keeps the key in another process.
 /// </remarks>
 public interface IDecapsulator : IDisposable
 {

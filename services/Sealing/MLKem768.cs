@@ -55,8 +55,8 @@ internal static class MLKem768
         decapsulator.Decapsulate(encapsulation, sharedSecret);
     }
 
-    /// <summary>Overwrites a private key with zeros where it stands: its seed, and what was expanded from it. Whoever opens with it at that
-    /// moment gets a wrong secret, with which nothing opens.</summary>
+    /// <summary>Overwrites a private key with zeros in place: its seed and the values expanded from it. An operation that uses the key at
+    /// that moment gets a wrong secret, with which nothing opens.</summary>
     public static void Zero(MLKemPrivateKeyParameters key)
     {
         CryptographicOperations.ZeroMemory(SeedOf(key));

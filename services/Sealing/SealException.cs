@@ -15,8 +15,8 @@ public enum SealFault
     /// <summary>A field exceeds 49,148 bytes, or the whole exceeds 65,536.</summary>
     TooLarge,
 
-    /// <summary>What was to be sealed breaks a limit that its contract declares. Whoever opens it later could not rely on it, and no
-    /// service can check it.</summary>
+    /// <summary>The content to be sealed breaks a limit that its contract declares. A recipient could not rely on it, and no service can
+    /// check it.</summary>
     NotAsDeclared,
 
     /// <summary>The scheme is not ministries-sealed-v1.</summary>

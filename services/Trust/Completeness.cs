@@ -50,7 +50,7 @@ public sealed class Completeness(bool fromStart, string @case = "")
     public bool Has(IEnumerable<AudienceNumber> numbers) =>
         numbers.Any(n => _last.TryGetValue(n.Audience, out var last) && n.Number <= last.Number);
 
-    /// <summary>Goes on from an entry, whatever was seen before it in its audiences: they have been checked in another way.</summary>
+    /// <summary>Goes on from an entry, regardless of earlier entries of its audiences: these have been checked in another way.</summary>
     public void GoOnFrom(EntryHeader header, IEnumerable<AudienceNumber> numbers)
     {
         foreach (var number in numbers.Where(n => @case.Length == 0 || Audience.IsOf(n.Audience, @case)))

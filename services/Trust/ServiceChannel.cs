@@ -132,7 +132,7 @@ public static class ServiceChannel
         return false;
     }
 
-    /// <summary>Whether the fault means that whoever answered did not prove to be the service, so that nothing was sent.</summary>
+    /// <summary>Whether the fault means that the peer did not prove to be the service, so that nothing was sent.</summary>
     public static bool IsUnproved(Exception fault)
     {
         for (var e = fault; e is not null; e = e.InnerException)

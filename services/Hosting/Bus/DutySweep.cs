@@ -56,7 +56,7 @@ internal sealed partial class DutySweep(
     {
         try
         {
-            // By a clock that is ahead, duties would fall due that are not. What fell due for good stays so for ever.
+            // With a clock that is ahead, duties would be recorded as due too early, and such a record stays for ever.
             if (ledger.ClockFault is { } wrong)
             {
                 LogClock(log, service.Name, wrong);
@@ -69,7 +69,7 @@ internal sealed partial class DutySweep(
             {
                 var due = await ledger.ListDue(now, left, Page, stop);
                 status.LastDutySweep = time.GetUtcNow();
-                // What cannot be recorded stays due, and keeps back none of the others.
+                // A duty that cannot be recorded stays due, and does not hold up others.
                 var came = await Task.WhenAll(due.Select(async d => seen.Add(RequestIdOf(d)) ? await Record(d, stop) : Came.Left));
                 left += came.Count(c => c != Came.Settled);
                 // If nothing on this page could be recorded, the rest cannot be either. The next sweep tries again.

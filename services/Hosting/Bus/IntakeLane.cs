@@ -71,7 +71,7 @@ internal sealed partial class IntakeLane(
             Sort();
             if (Stopwatch.GetTimestamp() >= fillAt)
             {
-                // What another replica has taken in meanwhile is not missing.
+                // Events that another replica has taken in meanwhile are not missing.
                 await ReadTaken(stop);
                 // Ask again soon if the producer could not be reached or its events are still too young.
                 var asked = await Fill(null, stop);
@@ -171,7 +171,7 @@ internal sealed partial class IntakeLane(
             // This call repeats every few seconds, so it is not traced.
             using var untold = SuppressInstrumentationScope.Begin();
             var response = await read(producer, request, stop).WaitAsync(options.AskDeadline, stop);
-            // Whoever answers is the producer, and so it can say nothing in another's name, as its messages cannot.
+            // The peer that answers is the producer, so it must not name another service's events, as its messages cannot.
             return response.Events.FirstOrDefault(e => !e.IsOf(producer) || !_taken.ContainsKey(e.Event.Type)) is { } foreign
                 ? throw new ForeignEventException(producer, foreign)
                 : response;

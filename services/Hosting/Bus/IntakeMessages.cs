@@ -59,8 +59,8 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types, TimeProvider t
             delivery.Message.Abandon();
     }
 
-    /// <summary>Gives the messages that are in hand now back to the broker. Their events may still have their effect here; whoever receives
-    /// them then finds that they had it.</summary>
+    /// <summary>Gives the messages that are in hand now back to the broker. Their events may still take effect here; the next receiver then
+    /// finds that they have.</summary>
     public void GiveBack()
     {
         foreach (var message in _inHand.Keys)

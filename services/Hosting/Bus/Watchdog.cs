@@ -64,7 +64,7 @@ internal sealed partial class Watchdog(
             var answer = memory is null ? await _inquiry.Ask(stop) : new BrokerInquiry.Answer(true, true);
             await FindObstacle(round, answer, stop);
             Say(round && _obstacle is null && (answer.Consumed || !answer.Reached));
-            // What the broker says is no fault of the client, and neither a new client nor a new process would mend it.
+            // The broker's own obstacle is no fault of the client, and neither a new client nor a new process would mend it.
             if (!answer.Reached || _obstacle is not null || (round && answer.Consumed))
                 (stalledSince, renewed) = (null, renewed && !round);
             else

@@ -127,7 +127,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
             throw new FormatException(string.Join('\n', faults.Select(f => $"{verb.FlagFor(f.Path)} {f.What}")));
     }
 
-    // What was not given and stands in a record that the request names: the case, the prisoner and the etags.
+    // Fills in fields that were not given, from a record that the request names: the case, the prisoner and the etags.
     private async Task FillFromRecords(IMessage request, CancellationToken cancel)
     {
         foreach (var name in (string[])["case", "prisoner"])
@@ -366,8 +366,8 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         connection.Error.Line($"  {Outbox.Again(connection, verb.Service, verb.Command.Name, id, connection.As)}");
     }
 
-    // The record changed between reading it and writing: what changed is shown, because somebody must decide again. Where it cannot be read
-    // again, or nobody waits for it, the refusal is told all the same.
+    // The record changed between reading and writing. The changes are shown, because the caller must decide again. If the record cannot be
+    // read again, or no person is asking, only the refusal is shown.
     private async Task ShowChanges(RefusedException refused, CancellationToken cancel)
     {
         if (refused.Reason != "STALE")

@@ -46,7 +46,7 @@ public sealed partial class MinistryClient
     /// <summary>As the other, with a key that the caller has.</summary>
     /// <param name="request">The request.</param>
     /// <param name="key">The official's key.</param>
-    /// <param name="vouched">The participant's word for that key; null: the client vouches for it.</param>
+    /// <param name="vouched">The participant's signature that certifies that key; null: the client makes it.</param>
     /// <param name="cancel">Ends it.</param>
     internal async Task<Opened<StatementContent>> Attest(
         AttestStatementRequest request,
@@ -102,7 +102,7 @@ public sealed partial class MinistryClient
     /// <param name="request">The request.</param>
     /// <param name="digest">The digest.</param>
     /// <param name="key">The official's key.</param>
-    /// <param name="vouched">The participant's word for that key; null: the client vouches for it.</param>
+    /// <param name="vouched">The participant's signature that certifies that key; null: the client makes it.</param>
     internal void Attest(AttestStatementRequest request, ByteString digest, Signer key, OfficialKey? vouched = null) =>
         Attestations.Sign(request, digest, Agreement.TrustDomain, Participant.Id, key, vouched ?? CertifyKey(request.Actor.Official, key));
 

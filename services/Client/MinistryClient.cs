@@ -636,7 +636,7 @@ public sealed partial class MinistryClient : IDisposable
         /// <summary>Whether an earlier attempt may have arrived, too.</summary>
         public bool Repeated => Volatile.Read(ref _count) > 1;
 
-        /// <summary>Notes in what the call ends with that an earlier one may have arrived.</summary>
+        /// <summary>Marks the exception that ends the call if an earlier attempt may have arrived.</summary>
         public void NoteEarlierAttempt(RpcException e)
         {
             // The last attempt does not count if the peer did not prove to be the service.

@@ -252,7 +252,8 @@ public static class Accesses
         var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
         var due = e.Ended ? null : DecisionDue(context);
         foreach (var access in ThatPass(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering) || CameBack(a, e)))
-            // What is recorded of another reference than before took nothing from the power that has held him since.
+            // The hand-over was first recorded under a linked reference. It takes no access from the power that has held the prisoner
+            // since.
             if (OwnAfter(access, e, answering, passed) is { } own)
                 yield return GiveBack(access, own, due);
             else if (access.State != State.Closed && access.DetainingPower != e.ToPower)

@@ -160,7 +160,7 @@ public static class Departures
     private static IEnumerable<(Invariant, Reason)> OfSilence(IMessage? asked, Dossier? dossier) =>
         Unusable(asked, dossier) is { } unusable ? [(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)] : [];
 
-    // Whether another transfer of the person stands, under whichever of his references: he goes one way at a time.
+    // Whether another transfer of the person is active, under any reference: a person has one journey at a time.
     private static bool AnotherStands(Transfer transfer, RuleContext context)
     {
         var references = Dossiers.PersonOf(context.Find(Dossiers.Links, transfer.Case), transfer.Prisoner);

@@ -237,12 +237,13 @@ internal static class TransferFold
             Relieve(transfer, e, entry);
             return;
         }
-        // What was recorded of another reference before is no answer to what both sides confirmed since.
+        // A hand-over that was first recorded under another reference is older than what both sides confirmed since, so it starts no
+        // monitoring here.
         if (e.PassTime is null && IsHandover(e, transfer.DetainingPower, PowerTakingCustody(transfer.Route, transfer.Destination)))
             Monitored(transfer, e.Breaches);
         else if (e.PassTime is null && IsUnrecordedHandover(transfer, e.ToPower))
             Back(transfer);
-        // A power that gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
+        // The power gave the prisoner to another power, so the hand-over that was confirmed here cannot have taken place.
         if (IsOvertaken(transfer))
             Back(transfer);
         if (e.Ended)
@@ -265,8 +266,8 @@ internal static class TransferFold
     internal static bool IsHandedOn(CustodyTransferred e, string returning, string back) =>
         e.PassTime is null && e.ToPower != back && e.ToPower != returning;
 
-    /// <summary>Whether a passing of custody that is recorded anew, once a link is undone, was before a hand-over. If he was handed over
-    /// again after he had come back, that return relieves nobody of the later hand-over.</summary>
+    /// <summary>Whether a passing of custody, recorded again because a link was undone, is older than a hand-over. A return relieves no
+    /// power of a later hand-over.</summary>
     internal static bool IsBefore(Timestamp? passing, Timestamp? handover) =>
         passing is not null && handover is not null && passing < handover;
 
@@ -488,7 +489,7 @@ internal static class TransferFold
         transfer.State = State.ReturnRequested;
         (transfer.ReturningPower, transfer.ReturnDueTime) = (e.ReturningPower, e.ReturnDueTime);
         transfer.ReturnRequestPosition = entry.Position;
-        // The same request made again: what was missed stays marked.
+        // If the same request is made again, a missed term stays marked.
         transfer.ReturnOverdue = transfer.WithdrawnReturnOverdue && Equals(e.ReturnDueTime, transfer.WithdrawnReturnDueTime);
         (transfer.WithdrawnReturnDueTime, transfer.WithdrawnReturnOverdue) = (null, false);
     }

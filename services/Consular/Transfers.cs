@@ -318,7 +318,7 @@ public static class Transfers
                 : Accept(new HandoverAborted()),
     };
 
-    /// <summary>Confirms that the hand-over took place. <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none. A
+    /// <summary>Confirms that the hand-over took place. <see cref="RuleContext.Asked"/> is custody's answer; null if custody gave none. A
     /// fact is never refused for good: what is missing can be acknowledged.</summary>
     public static readonly Rule<Transfer, ConfirmHandoverRequest, ConfirmHandoverResponse> ConfirmHandover = new(Record)
     {
@@ -747,8 +747,8 @@ public static class Transfers
     private static string PowerOf(Transfer transfer, Confirmation confirmation) =>
         confirmation.Side == HandoverSide.Giving ? transfer.DetainingPower : transfer.AcceptingPower;
 
-    // When he must be returned. A request that was withdrawn and is made again rests on the same failure, unless one was reported since, and
-    // counts by the time of the first one. Otherwise the power that requests could stand in the way of his journey for ever (D8).
+    // When the prisoner must be returned. A request that was withdrawn and is made again keeps the first request's time, unless a new
+    // failure was reported since. Otherwise the requesting power could block his journey for ever (D8).
     private static Timestamp ReturnDue(Transfer transfer, RuleContext context) =>
         transfer.WithdrawnReturnDueTime is { } due
         && !transfer.Failures.Any(f => !f.Corrected && f.Position > transfer.ReturnRequestPosition)

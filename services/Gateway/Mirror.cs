@@ -242,7 +242,7 @@ internal sealed partial class Mirror : SupervisedService
         {
             var put = Store.TimesPutBack;
             var opening = await Store.Open(cancel);
-            // A commit whose answer was lost is found here.
+            // A commit whose answer was lost is noticed here.
             WakeReaders();
             if (Store.TimesPutBack > put)
                 LogPutBack(_log);
@@ -385,12 +385,12 @@ internal sealed partial class Mirror : SupervisedService
         }
         finally
         {
-            // It may be committed although it failed.
+            // The commit may have taken place although the call failed.
             WakeReaders();
         }
     }
 
-    // However an event came to be known: whoever waits for it does so once.
+    // Wakes the waiting readers once for each new event, however the event became known.
     private void WakeReaders()
     {
         lock (_telling)

@@ -122,8 +122,8 @@ internal sealed class PostgresMirror : MirrorDatabase
     /// <summary>How many connections may read at a time.</summary>
     private const int Readers = 16;
 
-    // How long a connection may take to open; an answer; a lock that another holds. A server that has gone is noticed by then, too. The server
-    // notices after 5 s that a gateway's machine is gone or cut off: it says nothing, and its lock would stay.
+    // How long a connection may take to open; an answer; a lock that another holds. A server that has gone is noticed by then, too. The
+    // server notices after 5 s that a gateway's machine is gone or cut off: it says nothing, and its lock would stay.
     private const int OpenSeconds = 5,
         AnswerSeconds = 15;
 

@@ -99,11 +99,12 @@ public sealed record EdgeLimits
     /// <see cref="MaxCallsPerParticipant"/> if their precedence is FLASH: 16.</summary>
     public int PlacesForFlash { get; init; } = 16;
 
-    /// <summary>How many writes may ask another service at once, each by at most two calls: 8, and beyond these <see cref="OwnQuestions"/> of
-    /// each participant. One more is refused (OVERLOADED) before it asks, whatever its precedence. To the service that is asked, all of them are
-    /// calls of one participant, of which it takes <see cref="MaxCallsBesideOthers"/>. With five participants that write, one replica asks at
-    /// most 22 at once, so the greater part is left to reactions to events and to the search for missed events (<c>ListEvents</c>). Where
-    /// three replicas ask one that hangs, all places may be taken; reactions then wait, as they would for its answer.</summary>
+    /// <summary>How many writes may ask another service at once, each by at most two calls: 8, and beyond these <see cref="OwnQuestions"/>
+    /// of each participant. One more is refused (OVERLOADED) before it asks, whatever its precedence. To the service that is asked, all of
+    /// them are calls of one participant, of which it takes <see cref="MaxCallsBesideOthers"/>. With five participants that write, one
+    /// replica asks at most 22 at once, so the greater part is left to reactions to events and to the search for missed events
+    /// (<c>ListEvents</c>). Where three replicas ask one that hangs, all places may be taken; reactions then wait, as they would for its
+    /// answer.</summary>
     public int MaxQuestions { get; init; } = 8;
 
     /// <summary>How many of these writes may be of one participant: 4.</summary>

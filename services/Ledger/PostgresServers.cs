@@ -60,8 +60,8 @@ internal sealed class PostgresServers
     /// <summary>A connection string for each server.</summary>
     public IReadOnlyList<string> Connections { get; }
 
-    // A server whose machine died or was cut off says nothing. Without this, connecting to it takes 15 s, and an idle connection to it lasts for
-    // two hours and fails whoever uses it first. What the connection string says itself is left as it is.
+    // A server whose machine died or was cut off says nothing. Without this, connecting to it takes 15 s, and an idle connection to it
+    // lasts for two hours and fails whoever uses it first. What the connection string says itself is left as it is.
     private static void NoticeSilence(NpgsqlConnectionStringBuilder connection)
     {
         var said = connection.Keys.Cast<string>().ToHashSet(StringComparer.OrdinalIgnoreCase);

@@ -326,8 +326,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <summary>Whether the request of an entry was erased.</summary>
     public Task<bool> IsErased(ulong position, CancellationToken cancel) => Read(session => session.IsErased(position), cancel);
 
-    /// <summary>Erases what opened sealed data of requests that had been erased before: both can happen at once, and the process can die
-    /// before it erases the second. Returns of how many requests. It reads 500 at a time, so that no read takes long.</summary>
+    /// <summary>Erases the requests that opened sealed data of erased requests. Opening and erasing can happen at once, and the process can
+    /// die before it erases the opening. Returns for how many erased requests it did so. It reads 500 at a time, so that no read takes
+    /// long.</summary>
     public async Task<int> EraseLateShares(CancellationToken cancel)
     {
         const int page = 500;

@@ -87,8 +87,8 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>Whether the request of an entry was erased.</summary>
     public abstract Task<bool> IsErased(ulong position);
 
-    /// <summary>The next streams of shares (<see cref="Shares"/>), each with the position of the entry whose sealed data were opened to others, and
-    /// whether its request was erased while one that opened them was not.</summary>
+    /// <summary>The next streams of shares (<see cref="Shares"/>), each with the position of the entry whose sealed data were opened to
+    /// others, and whether its request was erased but a request that opened them was not.</summary>
     /// <param name="after">The number of the last stream that was read; 0 for the first.</param>
     /// <param name="count">How many at most.</param>
     public abstract Task<List<SharedRow>> Shared(long after, int count);

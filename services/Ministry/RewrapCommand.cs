@@ -172,7 +172,7 @@ internal static class RewrapCommand
             }
             // Another's, which the ledger does not tell from one's own before it is asked for; or erased.
             catch (RefusedException refused) when (IsNone(refused, sign)) { }
-            // The caller has left the case, it was erased just now, or the service does not tell the truth.
+            // The caller has left the case, the datum was erased just now, or the service does not tell the truth.
             catch (RefusedException refused) when (IsNone(refused, SealedSign.None))
             {
                 Leave(service, position, field, "reason", refused.Reason, $"its ledger shows what it denies now: {refused.ToText()}");

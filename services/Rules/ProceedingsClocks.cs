@@ -4,8 +4,9 @@ using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
-/// <summary>The clocks of criminal proceedings (D12): the end of confinement before trial (GC III 103) and the notice of a trial (GC III 104).
-/// They are computed from a prisoner's record alone, so that a reader of the record sees them run as the custody service does.</summary>
+/// <summary>The clocks of criminal proceedings (D12): the end of confinement before trial (GC III 103) and the notice of a trial (GC III
+/// 104). They are computed from a prisoner's record alone, so that a reader of the record sees them run as the custody service
+/// does.</summary>
 public static class ProceedingsClocks
 {
     /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>

@@ -23,9 +23,10 @@ public static class ProcessLimits
     private const int Core = 4,
         SetDumpable = 4;
 
-    /// <summary>From now on no dump of this process's memory, in which keys are, is written to a disk: the kernel writes none (RLIMIT_CORE, which
-    /// programs that it starts inherit), and other programs of the same user cannot read the memory either (PR_SET_DUMPABLE), not even a debugger.
-    /// Nothing changes where somebody asked .NET for dumps (<c>DOTNET_DbgEnableMiniDump=1</c>), and elsewhere than on Linux.</summary>
+    /// <summary>From now on no dump of this process's memory, in which keys are, is written to a disk: the kernel writes none (RLIMIT_CORE,
+    /// which programs that it starts inherit), and other programs of the same user cannot read the memory either (PR_SET_DUMPABLE), not
+    /// even a debugger. Nothing changes where somebody asked .NET for dumps (<c>DOTNET_DbgEnableMiniDump=1</c>), and elsewhere than on
+    /// Linux.</summary>
     public static void KeepMemoryOffDisks()
     {
         if (!OperatingSystem.IsLinux() || Environment.GetEnvironmentVariable("DOTNET_DbgEnableMiniDump") is "1")

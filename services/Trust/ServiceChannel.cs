@@ -10,9 +10,9 @@ using Ministries.Errors.V1;
 namespace Ministries.Trust;
 
 /// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must prove that it is the one of that name,
-/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for. A connection that is open proves it anew with each
-/// version of the agreement, and as long as the certificate is valid: nothing is sent on it afterwards. Nor is anything sent on it once the
-/// caller has another certificate of its own, because the one before may be denied.</summary>
+/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for. An open connection's certificate is judged again with
+/// each version of the agreement. Once it is no longer accepted or valid, nothing more is sent on the connection. Nor is anything sent on
+/// it once the caller has another certificate of its own, because the one before may be denied.</summary>
 public static class ServiceChannel
 {
     /// <summary>Repeats calls that a service did not decide because it was unavailable. Safe for every method of the contracts: reads
@@ -44,7 +44,7 @@ public static class ServiceChannel
     /// <summary>Makes the handler of a channel to a service.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
     /// <param name="own">The caller's certificate with its key, asked for at each connection and at each write on it.</param>
-    /// <param name="authorities">Who vouches for the service, asked for at each connection and at each write on it.</param>
+    /// <param name="authorities">The authorities that vouch for the service; read at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler Handler(
@@ -58,7 +58,7 @@ public static class ServiceChannel
     /// <summary>Makes the handler of a channel to a system of any participant, such as its witness.</summary>
     /// <param name="participant">The participant's id, such as <c>kr/mfa</c>.</param>
     /// <param name="own">The caller's certificate with its key, asked for at each connection and at each write on it.</param>
-    /// <param name="authorities">Who vouches for the other, asked for at each connection and at each write on it.</param>
+    /// <param name="authorities">The authorities that vouch for the peer; read at each connection and at each write on it.</param>
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler HandlerOf(

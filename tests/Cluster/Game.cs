@@ -32,7 +32,8 @@ internal sealed class Game(Cluster cluster, Writes writes, Effects effects, Tap 
             fault.Effects
         );
 
-    /// <summary>Plays two faults at once, both for as long as the longer one lasts. How long writes may stand still is not judged: two machines may be affected.</summary>
+    /// <summary>Plays two faults at once, both for as long as the longer one lasts. How long writes may stand still is not judged: two
+    /// machines may be affected.</summary>
     /// <param name="one">The first one.</param>
     /// <param name="other">The second one.</param>
     /// <param name="apart">How much later the second one begins.</param>

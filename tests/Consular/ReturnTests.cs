@@ -913,7 +913,7 @@ public sealed class ReturnTests
         Assert.Equal(reported ? _fixture.In(24 * 30) : due, _fixture.Transfer(transfer).ReturnDueTime);
     }
 
-    /// <summary>Otherwise the power that requested his return could stand in the way of his journey home for ever (D3, D8, D9).</summary>
+    /// <summary>Otherwise the power that requested his return could block his journey home for ever (D3, D8, D9).</summary>
     [Fact]
     public void Who_withdraws_a_request_for_return_and_makes_it_again_on_the_same_failure_gains_no_time()
     {

@@ -11,8 +11,9 @@ using RabbitMQ.Client;
 
 namespace Ministries.FaultHost;
 
-/// <summary>Leaks a word at every call, so that a test can show that its search finds it: into the call's span, the log, the error that
-/// the caller gets, an event for another service, or a letter that the service's own queue sets aside. Each kind has a word of its own.</summary>
+/// <summary>Leaks a word at every call, so that a test can show that its search finds it: into the call's span, the log, the error that the
+/// caller gets, an event for another service, or a letter that the service's own queue sets aside. Each kind has a word of its
+/// own.</summary>
 internal sealed partial class Leak(string kind, ILogger<Leak> log, IConfiguration settings) : Interceptor
 {
     private static readonly ActivitySource Spans = new("Ministries");

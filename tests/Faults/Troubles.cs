@@ -9,8 +9,8 @@ namespace Ministries.Faults.Tests;
 /// <param name="Run">Makes it happen, for some time.</param>
 internal sealed record Trouble(string Name, string Kind, Func<TimeSpan, CancellationToken, Task> Run);
 
-/// <summary>What happens to services, database and broker while a case is played. Each trouble begins, lasts for a time and is over when its
-/// method returns; what it leaves behind is for the services to mend.</summary>
+/// <summary>What happens to services, database and broker while a case is played. Each trouble begins, lasts for a time and is over when
+/// its method returns; what it leaves behind is for the services to mend.</summary>
 internal sealed class Troubles(Deployment deployment, Postgres postgres, bool hasOwnDisk, Random random)
 {
     private const string Alarm = "the broker is out of disk and blocks its publishers",

@@ -27,8 +27,8 @@ internal sealed class Canary
     /// <summary>The word for a field.</summary>
     public string For(string field) => $"{Prefix}-{field}";
 
-    /// <summary>Puts a word into every text, every code and all bytes of a message that has none, however deep; messages that are not set are made for it, with what
-    /// their contract demands. Dates, numbers, states and languages have no room for a word.</summary>
+    /// <summary>Puts a word into every text, every code and all bytes of a message that has none, however deep; messages that are not set
+    /// are made for it, with what their contract demands. Dates, numbers, states and languages have no room for a word.</summary>
     public void Fill(IMessage message)
     {
         foreach (var field in message.Descriptor.Fields.InFieldNumberOrder().Where(f => !f.IsMap && f.RealContainingOneof is null))

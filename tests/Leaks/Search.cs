@@ -45,7 +45,8 @@ internal sealed class Search
 
     private Search((string Form, byte[] Bytes)[] forms) => (_forms, _starts) = (forms, new Starts(forms));
 
-    /// <summary>Searches for secrets. Each half of one is searched for by itself, because what is written in lines may break within the other.</summary>
+    /// <summary>Searches for secrets. Each half of one is searched for by itself, because what is written in lines may break within the
+    /// other.</summary>
     public static Search ForSecrets(IEnumerable<byte[]> secrets) =>
         new([.. secrets.SelectMany(s => (byte[][])[s[..(s.Length / 2)], s[(s.Length / 2)..]]).SelectMany(half => new Search(half)._forms)]);
 

@@ -11,7 +11,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>What a record asks for next, and that it asks for nothing that nobody owes.</summary>
+/// <summary>The next duties of a record: only duties that a participant owes.</summary>
 public sealed partial class DutyTests
 {
     private static readonly Timestamp Due = new() { Seconds = 1 };

@@ -389,8 +389,8 @@ public sealed class EveryKeyTests
             await client.Custody.OpenCaseAsync(request, cancellationToken: Hub.Cancel);
         }
 
-        /// <summary>From now on one client makes all calls and follows the ledger, with copies of the writer's files that are replaced under
-        /// it.</summary>
+        /// <summary>From now on one client makes all calls and follows the ledger, with copies of the writer's files that are replaced
+        /// under it.</summary>
         public async Task Stay()
         {
             var home = Path.Combine(Hub.Folder, Writer);

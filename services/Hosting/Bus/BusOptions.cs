@@ -30,7 +30,8 @@ public sealed record BusOptions
     /// ledger.</summary>
     public TimeSpan ReturnPatience { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED), but for <see cref="OwnBacklog"/>.</summary>
+    /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED), but for
+    /// <see cref="OwnBacklog"/>.</summary>
     public ulong MaxBacklog { get; init; } = 100_000;
 
     /// <summary>How many writes of each participant a replica still takes while the backlog is past <see cref="MaxBacklog"/>, so that a

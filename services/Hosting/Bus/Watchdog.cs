@@ -5,12 +5,12 @@ using Ministries.Serving;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have
-/// a consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls
-/// while the broker takes and delivers messages over another connection, a new client is made. Where that does not help, the process ends,
-/// unless no client of it ever worked.
-/// A broker that takes or delivers no messages there either, for instance because of an alarm or a missing permission, is a state of its own:
-/// the service is not ready, says why, keeps its connection, and waits. A new process would do no better.
+/// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have a
+/// consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls while
+/// the broker takes and delivers messages over another connection, a new client is made. Where that does not help, the process ends, unless
+/// no client of it ever worked. A broker that takes or delivers no messages there either, for instance because of an alarm or a missing
+/// permission, is a state of its own: the service is not ready, says why, keeps its connection, and waits. A new process would do no
+/// better.
 /// </summary>
 internal sealed partial class Watchdog(
     Service service,
@@ -29,8 +29,8 @@ internal sealed partial class Watchdog(
     private string? _obstacle;
     private bool _proven;
 
-    // Whether a client of this process ever worked. If none did, a new process does no better: it is new itself. So it is where the service's
-    // queue has no leader, for instance.
+    // Whether a client of this process ever worked. If none did, a new process does no better: it is new itself. So it is where the
+    // service's queue has no leader, for instance.
     private bool _worked;
 
     /// <inheritdoc/>

@@ -396,8 +396,9 @@ internal static class PrisonerFold
             PassedElsewhere(state, e, entry);
             return;
         }
-        // The hand-over ended every other journey of the prisoner.
-        state.Journeys.Clear();
+        // Every other journey of his was called off, unless custody says only which powers answer for their transfers.
+        if (!Cases.IsOfChainAlone(e))
+            state.Journeys.Clear();
         if (e.Undone)
         {
             Cases.PassOn(state.FormerPowers, e);
@@ -435,7 +436,8 @@ internal static class PrisonerFold
         if (e.Prisoner != state.DuplicateOf)
             return;
         state.PassedElsewhere = e.ToPower != state.LastDetainingPower;
-        state.Journeys.Clear();
+        if (!Cases.IsOfChainAlone(e))
+            state.Journeys.Clear();
         if (e.Undone)
         {
             foreach (var proceedings in state.Proceedings.Where(p => e.PassTime is not null && e.PassTime.Equals(p.CustodyPassTime)))

@@ -61,7 +61,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        8,
+        9,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],

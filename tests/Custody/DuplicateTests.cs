@@ -785,8 +785,9 @@ public class DuplicateTests
     {
         var kept = HandedOnUnderTheKeptReference();
         Pass(kept, "CH", "UA");
-        // No hand-over was recorded wrongly, so his journey goes on.
-        _fixture.Begin("KR", kept, "transfer_2");
+        // Nobody was handed over who was not, so a journey of his goes on, and the power to which it leads is to accept him.
+        _fixture.Admit(CaseFixture.Ru, Part.RequestingState);
+        _fixture.Begin("RU", kept, "transfer_2");
         var link = _fixture.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
         var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc), Prisoners.CorrectRecord);
         var told = Assert.Single(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>());
@@ -803,6 +804,8 @@ public class DuplicateTests
         );
         Assert.Equal(("KR", "UA"), (_fixture.Prisoner.DetainingPower, _fixture.PrisonerOf(kept).DetainingPower));
         Assert.Equal(CustodyState.InTransit, _fixture.PrisonerOf(kept).State);
+        Assert.Equal("RU", Assert.Single(_fixture.PrisonerOf(kept).Journeys).AcceptingPower);
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Ru, CaseFixture.Ru));
     }
 
     /// <summary>The power transferred him under a reference that stays linked, and the prisoner who came to it was another one

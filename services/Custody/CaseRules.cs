@@ -136,17 +136,17 @@ public static class CaseRules
         var heldByOthers = !context.ActsFor(party.State) && IsHeldByOthers(@case, context);
         var answers =
             Cases.Manages(@case, party.State)
-            || @case.Prisoners.Any(p => Prisoners.Find(context, @case.Id, p.Prisoner) is { } record && Answers(party.State, p, record));
+            || @case.Prisoners.Any(p => Prisoners.Find(context, @case.Id, p.Prisoner) is { } record && Answers(party.State, record));
         return answers && IsLastOrgan(party, @case, context);
 
-        bool Answers(string state, CasePrisoner prisoner, Prisoner record)
+        bool Answers(string state, Prisoner record)
         {
             // A person with a linked reference is held under the kept one.
             var kept = @case.Prisoners.Single(p => p.Prisoner == KeptOf(record));
             if (heldByOthers && !context.ActsFor(kept.LastDetainingPower))
                 return false;
             var held = kept.DetainingPower.Length > 0;
-            return held && prisoner.FormerPowers.Contains(state)
+            return held && PrisonerFold.ChainOf(Readiness.PersonOf(context, record)).Contains(state)
                 || (held || !context.ActsFor(state)) && record.Journeys.Any(j => j.AcceptingPower == state)
                 || record.Occurrences.Any(o => o.OwedBy == state && Prisoners.IsOwed(o));
         }

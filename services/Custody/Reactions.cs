@@ -153,16 +153,13 @@ public static class Reactions
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
     }
 
-    // Each reference of the prisoner has its own chain. A power that passed him on under one reference comes after every power that had
-    // passed him on earlier under another one.
-    private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context)
-    {
-        var records = Readiness.Records(context, prisoner);
-        return records
-            .SelectMany(r => Cases.Relieved(r.FormerPowers, toPower))
-            .Concat(Cases.Relieved(PrisonerFold.ChainOf(records), toPower))
+    // A power that gave him on under one of his references came after each power that had given him before under another one. The chain of
+    // a reference that is no longer kept stays as it was at the link, so it alone says nothing of what happened since.
+    private static IEnumerable<string> RelievedBy(string toPower, Prisoner prisoner, RuleContext context) =>
+        Cases
+            .Relieved(prisoner.FormerPowers, toPower)
+            .Concat(Cases.Relieved(PrisonerFold.ChainOf(Readiness.Records(context, prisoner)), toPower))
             .Distinct();
-    }
 
     // The hand-over is judged now. Events carry no openings, so custody compares the basis of its own earlier answer about the prisoner's
     // statements.

@@ -687,17 +687,21 @@ public class DuplicateTests
         );
     }
 
-    // A reference under which the Republic of Korea registers him, or another prisoner, after Ukraine handed him over to it.
-    private string AnewInKorea()
+    // A reference under which the Republic of Korea registers him, or another man, after Ukraine handed him over to it.
+    private string AnewInKorea() => AnewIn(CaseFixture.Kr);
+
+    private string AnewIn(string organ)
     {
-        var request = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(CaseFixture.Kr) };
-        return ((RegisterPrisonerResponse)_fixture.Play(CaseFixture.Kr, request, Prisoners.RegisterPrisoner).Answer!).Prisoner;
+        var request = new RegisterPrisonerRequest(_fixture.RegisterRequest()) { Etag = _fixture.CaseEtag(organ) };
+        return ((RegisterPrisonerResponse)_fixture.Play(organ, request, Prisoners.RegisterPrisoner).Answer!).Prisoner;
     }
 
-    private void LinkByKorea(string reference, string kept)
+    private void LinkByKorea(string reference, string kept) => LinkBy(CaseFixture.Kr, reference, kept);
+
+    private void LinkBy(string organ, string reference, string kept)
     {
-        var request = new LinkDuplicateRequest(_fixture.LinkRequest(reference, kept)) { Etag = _fixture.Etag(CaseFixture.Kr, reference) };
-        _fixture.Do(CaseFixture.Kr, request, Prisoners.LinkDuplicate);
+        var request = new LinkDuplicateRequest(_fixture.LinkRequest(reference, kept)) { Etag = _fixture.Etag(organ, reference) };
+        _fixture.Do(organ, request, Prisoners.LinkDuplicate);
         _fixture.Do(CaseFixture.Icrc, _fixture.ConfirmRequest(reference, kept), Prisoners.ConfirmDuplicate);
     }
 
@@ -779,7 +783,42 @@ public class DuplicateTests
         );
     }
 
-    /// <summary>The power that now holds this prisoner had earlier given another one (12(3)).</summary>
+    // He was handed on to Switzerland, which registered him anew.
+    private string RegisteredAnewInSwitzerland()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        Pass(CaseFixture.P, "UA", "KR");
+        Pass(CaseFixture.P, "KR", "CH");
+        var kept = AnewIn(CaseFixture.SwissJustice);
+        LinkBy(CaseFixture.SwissJustice, CaseFixture.P, kept);
+        return kept;
+    }
+
+    /// <summary>The order in which powers gave him on before the link says nothing of that in which they did so since (12(3)).</summary>
+    [Fact]
+    public void The_chain_of_a_reference_that_is_no_longer_kept_relieves_no_power_that_answers_still()
+    {
+        var kept = RegisteredAnewInSwitzerland();
+        Pass(kept, "CH", "KR");
+        Pass(kept, "KR", "UA");
+        Pass(kept, "UA", "CH");
+        Assert.Equal(["UA"], Pass(kept, "CH", "UA", returned: true).RelievedPowers);
+        Assert.Equal(["KR"], FormerPowersOf(kept));
+    }
+
+    [Fact]
+    public void A_power_that_is_relieved_under_the_kept_reference_leaves_the_case()
+    {
+        var kept = RegisteredAnewInSwitzerland();
+        foreach (var owed in _fixture.Prisoner.Occurrences.Where(o => o.OwedBy == "KR").ToArray())
+            _fixture.Do(CaseFixture.Kr, _fixture.NotifyRequest(owed.Occurrence_, CaseFixture.Kr), Prisoners.NotifyBureau);
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
+        Pass(kept, "CH", "UA", returned: true);
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Kr, CaseFixture.Kr));
+    }
+
+    /// <summary>It was another man whom the power had given before that has this one now (12(3)).</summary>
     [Fact]
     public void Once_a_link_is_undone_a_power_answers_again_that_another_mans_chain_had_relieved()
     {

@@ -837,9 +837,8 @@ internal static class PrisonerFold
         state.Serious = IsSerious(state);
         if (last is { Ended: true } && state.HealthDueTime is { } due)
         {
-            // A custody that was recorded after this end and then corrected does not delay the next report. Only a report made during it
-            // does.
-            if (last.HealthDueTime is null || LastReport(state)?.Position > last.Position)
+            // A custody that followed and was taken back gains no time. Only a report in it does; one before it met no clock.
+            if (last.HealthDueTime is null || LastReport(state) is { HealthDueTime: not null } report && report.Position > last.Position)
                 last.HealthDueTime = due;
             state.HealthDueTime = null;
         }

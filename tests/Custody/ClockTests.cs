@@ -162,8 +162,8 @@ public class ClockTests
 
     /// <summary>A new custody was recorded by mistake. It gains no time once the end before it is corrected, too.</summary>
     [Theory]
-    [InlineData(false, 7), InlineData(true, 27)]
-    public void D14_a_recapture_that_was_recorded_by_mistake_gains_no_time(bool reported, double due)
+    [InlineData("never", 7), InlineData("before it", 7), InlineData("after it", 27)]
+    public void D14_a_recapture_that_was_recorded_by_mistake_gains_no_time(string reported, double due)
     {
         var begun = _fixture.RuleRunner.Now;
         Examine(serious: true);
@@ -172,8 +172,10 @@ public class ClockTests
         _fixture.Do(CaseFixture.Hq, escaped, Prisoners.RecordStatus);
         var escape = _fixture.Prisoner.Statuses[^1].Position;
         Next(20);
+        if (reported == "before it")
+            Report();
         _fixture.Status(CustodyState.Recaptured);
-        if (reported)
+        if (reported == "after it")
             Report();
         _fixture.Correct(_fixture.Prisoner.Statuses[^1].Position);
         Assert.Null(HealthDue);

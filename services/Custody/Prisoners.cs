@@ -746,11 +746,13 @@ public static class Prisoners
             if (without.Ended != record.Ended)
                 audience = [Audience.Case(prisoner.Case)];
         }
-        changes.AddRange(HandedOver(prisoner, handedOver, context));
+        Change[] anew = [.. HandedOver(prisoner, handedOver, context)];
+        changes.AddRange(anew);
         if (linked)
             changes.Add(Parted(prisoner, streams, context));
-        // If the hand-over had breaches, only the side that was told of them sees this entry.
-        return Accept(changes).SeenBy(handedOver.Any(s => s.Breaches.Count > 0) ? SideOf(prisoner) : audience);
+        // Those who are told of a breach when a hand-over is recorded are told of it.
+        var breached = anew.Any(c => c.Event is CustodyTransferred { Breaches.Count: > 0 } or DepartureRecorded { Breaches.Count: > 0 });
+        return Accept(changes).SeenBy(breached ? SideOf(prisoner) : audience);
     }
 
     // Keeps the references that counted for the person until the link was undone. So undoing the link removes no statement (D9).
@@ -792,14 +794,17 @@ public static class Prisoners
         };
     }
 
-    // Hand-overs that had been recorded under the kept reference belong to the prisoner whom both sides named.
+    // Hand-overs that had been recorded under the reference that was kept belong to the man whom both sides named. Where another power held
+    // him by his own record than the one that gave him, that power confirmed nothing: the hand-over is marked (D1).
     private static IEnumerable<Change> HandedOver(Prisoner prisoner, IReadOnlyList<StatusEntry> handedOver, RuleContext context)
     {
         var chain = prisoner.FormerPowers.Clone();
-        var answering = AnsweringAfter(prisoner, handedOver);
+        var (answering, power) = (AnsweringAfter(prisoner, handedOver), prisoner.LastDetainingPower);
         foreach (var status in handedOver)
         {
             IMessage happened;
+            Invariant[] breaches =
+                status.RecordedFor == power ? [.. status.Breaches] : [.. status.Breaches.Append(Invariant.D1).Distinct().Order()];
             if (status.PassedTo.Length > 0)
             {
                 var passed = new CustodyTransferred
@@ -808,7 +813,7 @@ public static class Prisoners
                     ToPower = status.PassedTo,
                     Route = status.Route,
                     Returned = status.Returned,
-                    Breaches = { status.Breaches },
+                    Breaches = { breaches },
                     BureauDueTime = BureauDue(context),
                     Ended = prisoner.State == CustodyState.Died,
                     RelievedPowers = { Cases.Relieved(chain, status.PassedTo) },
@@ -816,14 +821,14 @@ public static class Prisoners
                     AnsweringPower = answering,
                 };
                 Cases.PassOn(chain, passed);
-                happened = passed;
+                (happened, power) = (passed, passed.ToPower);
             }
             else
                 happened = new DepartureRecorded
                 {
                     Route = status.Route,
                     HandoverTime = status.Time,
-                    Breaches = { status.Breaches },
+                    Breaches = { breaches },
                     BureauDueTime = BureauDue(context),
                 };
             yield return Record.On(prisoner, happened) with

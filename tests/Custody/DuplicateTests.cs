@@ -869,7 +869,22 @@ public class DuplicateTests
         Assert.Equal(["KR"], FormerPowersOf(other));
     }
 
-    // The entries about him of the power to which he came under the kept reference.
+    /// <summary>By his own record he was with a power that confirmed nothing (D1).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_hand_over_by_a_power_that_did_not_hold_him_is_marked()
+    {
+        var kept = HandedOnUnderTheKeptReference();
+        Pass(CaseFixture.P, "CH", "UA", returned: true);
+        var link = _fixture.Prisoner.Entries.Single(e => e is { Corrected: false, Confirms: true }).Position;
+        var undone = _fixture.Do(CaseFixture.Icrc, _fixture.CorrectRequest(link, CaseFixture.Icrc), Prisoners.CorrectRecord);
+        var anew = undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>().Single(e => e.Prisoner == CaseFixture.P);
+        Assert.Contains(Invariant.D1, anew.Breaches);
+        Assert.Contains(Invariant.D1, _fixture.Prisoner.Statuses[^1].Breaches);
+        Assert.Equal("CH", _fixture.PrisonerOf(kept).DetainingPower);
+        Assert.DoesNotContain(undone.Audience, _fixture.Reader(CaseFixture.SwissJustice).Tokens.Contains);
+    }
+
+    // What the power records of him to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {
         Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];

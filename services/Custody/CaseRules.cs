@@ -174,9 +174,7 @@ public static class CaseRules
 
     // Whether the caller's state admitted this organ, and the organ's own state has no organ that could remove it.
     private static bool MayTakeBack(CaseParty party, RuleContext context) =>
-        !KeepsCustody(party.State, context)
-        && context.Permissions.Participant(party.AdmittedBy) is { } admitting
-        && context.ActsFor(admitting.State);
+        !KeepsCustody(party.State, context) && party.AdmittedFor.Length > 0 && context.ActsFor(party.AdmittedFor);
 
     // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as a remaining
     // observer. It may itself leave while there is another observer.

@@ -15,7 +15,7 @@ public static class Cases
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
         "case",
-        5,
+        6,
         new Folds<Case>()
             .On<CaseOpened>(Opened)
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
@@ -155,7 +155,7 @@ public static class Cases
         shown.Parties.Add(
             @case
                 .Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State)
-                .Select(p => new CaseParty(p) { AdmittedBy = "" })
+                .Select(p => new CaseParty(p) { AdmittedBy = "", AdmittedFor = "" })
         );
         shown.InvolvedStates.Clear();
         // A power still answers for a prisoner who has fled and is not yet recaptured. Nobody else may know that he fled (D22).
@@ -207,6 +207,8 @@ public static class Cases
 
     private static void Admit(Case state, string participant, Part part, string power, FoldedEntry entry)
     {
+        // The party that admits it is known by the entry, so neither an erasure nor another agreement takes its state from the record.
+        var admitting = state.Parties.FirstOrDefault(p => p.Participant == entry.Participant);
         state.Parties.Add(
             new CaseParty
             {
@@ -215,6 +217,7 @@ public static class Cases
                 AdmitTime = entry.Time,
                 State = power,
                 AdmittedBy = entry.Request is AdmitPartyRequest ? entry.Participant : "",
+                AdmittedFor = admitting?.State ?? "",
             }
         );
         if (part is Part.DetainingPower or Part.RequestingState && !state.InvolvedStates.Contains(power))

@@ -174,6 +174,37 @@ public class AttackTests
         Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministries[1], CaseFixture.Hq));
     }
 
+    /// <summary>Its state removes it, whatever becomes of the organ that admitted it.</summary>
+    [Fact]
+    public void D22_the_power_that_admitted_an_organ_removes_it_though_the_agreement_lists_another_organ_of_that_power()
+    {
+        var ministry = TwoPowersAndAMinistry("xx/mfa")[0];
+        AdmitBy(CaseFixture.Hq, ministry);
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.Participants.Remove(agreement.Participants.Single(p => p.Id == CaseFixture.Hq));
+        agreement.Participants.Single(p => p.Id == CaseFixture.Mfa).Capacities.Add(Capacity.Custody);
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        Assert.Equal(Reason.OrganOfAnotherPower, AdviceTests.Remove(_fixture, ministry, CaseFixture.Kr));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, ministry, CaseFixture.Mfa));
+    }
+
+    [Fact]
+    public void D22_a_case_keeps_which_power_admitted_an_organ_though_the_request_was_erased()
+    {
+        var ministry = TwoPowersAndAMinistry("xx/mfa")[0];
+        var state = _fixture.TheCase.Clone();
+        var admitted = new PartyAdmitted
+        {
+            Case = _fixture.Case,
+            Participant = ministry,
+            Part = Part.RequestingState,
+            State = "XX",
+        };
+        Cases.Kind.Apply(state, admitted, new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Hq, "r", null));
+        var party = state.Parties.Single(p => p.Participant == ministry);
+        Assert.Equal(("", "UA"), (party.AdmittedBy, party.AdmittedFor));
+    }
+
     // Korea holds the first prisoner and Ukraine the second one. The state of these ministries has no organ for custody.
     private string[] TwoPowersAndAMinistry(params string[] ministries)
     {
@@ -202,7 +233,7 @@ public class AttackTests
         Assert.Equal(who, _fixture.TheCase.Parties.Single(p => p.Participant == ministry).AdmittedBy);
         // No other state sees which power that is.
         var shown = Cases.Show(_fixture.TheCase, _fixture.Reader(ministry)).Parties;
-        Assert.All(shown, p => Assert.Equal("", p.AdmittedBy));
+        Assert.All(shown, p => Assert.Equal(("", ""), (p.AdmittedBy, p.AdmittedFor)));
         Assert.Contains(shown, p => p.Participant == ministry);
     }
 

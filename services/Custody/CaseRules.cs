@@ -60,13 +60,14 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. An observer is removed by itself alone (D17), and removes nobody else. A caller that does not manage the
-    /// case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held a prisoner is
-    /// removed by its own state alone, so that two powers that manage a case cannot shut each other out. While another power holds a
-    /// prisoner, the last organ of any state is also removed by its own state alone. Otherwise a refusal would tell whether the prisoner is
-    /// on the way to that state (D22). If the agreement lists no custody organ of that state that could do so, the power that admitted the
-    /// organ removes it. The last organ of a power stays while the power answers for a prisoner, is to accept him, or owes notice of him.
-    /// The last observer that does not act for the power that holds the prisoner stays too (GC III 12, 122, 126).</summary>
+    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. A caller that does not
+    /// manage the case is told nothing of a party that the case does not show it (D22). An organ of a power that holds or ever held
+    /// somebody is removed by its own state alone, so that two powers that manage a case do not shut each other out. While another power
+    /// holds somebody, the last organ of any state is also removed by its own state alone, so that a refusal does not tell whether he is on
+    /// the way to that state (D22). Where the agreement lists no organ for custody of that state, which could do so, the power that admitted
+    /// it removes it. The last organ of a power stays while the power answers for somebody, is to accept him, or owes notice of him. The last
+    /// observer that does not act for a power that holds him stays too, and so does the last one that can undo a link of his references
+    /// (GC III 12, 122, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
@@ -131,8 +132,11 @@ public static class CaseRules
     private static bool IsNeeded(CaseParty party, Case @case, RuleContext context)
     {
         if (IsObserver(party.Part))
-            return @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && IsLastObserver(party, @case, p));
-        // A caller is not told what happens to another power's prisoner.
+            return @case
+                .Prisoners.Where(p => p.DetainingPower.Length > 0)
+                .SelectMany(p => PowersWatched(p, @case, context))
+                .Any(powers => IsLastObserver(party, @case, powers));
+        // What becomes of another power's prisoner is not told.
         var heldByOthers = !context.ActsFor(party.State) && IsHeldByOthers(@case, context);
         var answers =
             Cases.Manages(@case, party.State)
@@ -176,14 +180,21 @@ public static class CaseRules
     private static bool MayTakeBack(CaseParty party, RuleContext context) =>
         !KeepsCustody(party.State, context) && party.AdmittedFor.Length > 0 && context.ActsFor(party.AdmittedFor);
 
-    // Whether no other observer is left for a prisoner. A Protecting Power of the state that holds him does not count as a remaining
-    // observer. It may itself leave while there is another observer.
-    private static bool IsLastObserver(CaseParty party, Case @case, CasePrisoner prisoner)
+    // The powers for none of which an observer of a prisoner acts: the one that holds him; and, for each reference that is linked to him, also
+    // the last one that answered under it, because only an observer of neither undoes the link (D19).
+    private static IEnumerable<string[]> PowersWatched(CasePrisoner prisoner, Case @case, RuleContext context) =>
+        (Prisoners.Find(context, @case.Id, prisoner.Prisoner)?.Duplicates ?? [])
+            .Select(linked => (string[])[prisoner.DetainingPower, @case.Prisoners.Single(p => p.Prisoner == linked).LastDetainingPower])
+            .Prepend([prisoner.DetainingPower]);
+
+    // Whether no other observer is left that acts for none of these powers. A Protecting Power of the state that holds him does not count as
+    // the observer that remains. It may leave itself while there is another one.
+    private static bool IsLastObserver(CaseParty party, Case @case, string[] powers)
     {
         CaseParty[] others = [.. @case.Parties.Where(p => p.Participant != party.Participant && IsObserver(p.Part))];
         return others.Length == 0 || IsIndependent(party) && !others.Any(IsIndependent);
 
-        bool IsIndependent(CaseParty observer) => observer.State != prisoner.DetainingPower;
+        bool IsIndependent(CaseParty observer) => !powers.Contains(observer.State);
     }
 
     // Whether the state holds a prisoner, or ever did. Other states must not see from this whether it gave him back or still owes notice.

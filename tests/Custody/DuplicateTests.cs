@@ -757,7 +757,38 @@ public class DuplicateTests
         return kept;
     }
 
-    /// <summary>The prisoner is one person, so his chain of powers runs over all of his references (12(3)).</summary>
+    /// <summary>An observer of neither power undoes a link (D19): the Protecting Powers of both do not.</summary>
+    [Fact]
+    public void The_last_observer_that_can_undo_a_link_stays()
+    {
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.Participants.Add(
+            new Participant
+            {
+                Id = "kr/pp",
+                Name = "kr/pp",
+                Kind = ParticipantKind.ProtectingPower,
+                State = "KR",
+                Clearance = Level.Secret,
+            }
+        );
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Admit("kr/pp", Part.ProtectingPower);
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        HandedOnUnderTheKeptReference();
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Icrc, CaseFixture.Icrc));
+        _fixture.Do(CaseFixture.Icrc, UndoRequest(CaseFixture.P), Prisoners.CorrectRecord);
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Icrc, CaseFixture.Icrc));
+    }
+
+    private CorrectRecordRequest UndoRequest(string reference) =>
+        _fixture.CorrectRequest(
+            _fixture.PrisonerOf(reference).Entries.Single(e => e is { Corrected: false, Confirms: true }).Position,
+            CaseFixture.Icrc,
+            reference
+        );
+
+    /// <summary>He is one man, and his chain of powers runs over all of his references (12(3)).</summary>
     [Theory]
     [InlineData(false), InlineData(true)]
     public void Who_comes_back_under_one_reference_relieves_the_powers_that_came_after_it_under_the_other(bool returned)

@@ -372,7 +372,10 @@ internal static class PrisonerFold
 
     private static void SetOut(Prisoner state, TransitBegun e, FoldedEntry entry)
     {
-        // Custody may already know that the prisoner is no longer held. The accepting power must confirm all the same (D1).
+        // Custody passed after the answer on which the journey rests: it is not a journey of the power that has him now (D4).
+        if (e.CustodyPosition > 0 && PassingsOf(state).LastOrDefault()?.Position >= e.CustodyPosition)
+            return;
+        // Custody may have heard before that he is not held any more. The accepting power is to confirm all the same (D1).
         state.Journeys.Add(new Journey { Transfer = e.Transfer, AcceptingPower = e.AcceptingPower });
         if (!CustodyStates.IsCustody(state.State))
             return;

@@ -729,6 +729,30 @@ public class AttackTests
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, claim, Prisoners.RecordClaim));
     }
 
+    /// <summary>The consular service hears of it later, and nobody could end such a journey.</summary>
+    [Theory]
+    [InlineData(true), InlineData(false)]
+    public void D4_a_power_that_has_given_him_back_does_not_set_him_on_the_way(bool returned)
+    {
+        _fixture.HandOver();
+        var answered = _fixture.RuleRunner.Position;
+        if (returned)
+            _fixture.Return();
+        var begun = new Consular.V1.TransitBegun
+        {
+            Case = _fixture.Case,
+            Transfer = "transfer_2",
+            Prisoner = CaseFixture.P,
+            AcceptingPower = "CH",
+            CustodyPosition = answered,
+        };
+        _fixture.Do(CaseFixture.Consular, begun, Reactions.Departed);
+        Assert.Equal(
+            returned ? (CustodyState.Interned, 0) : (CustodyState.InTransit, 1),
+            (_fixture.Prisoner.State, _fixture.Prisoner.Journeys.Count)
+        );
+    }
+
     [Fact]
     public void D4_a_power_that_held_him_before_makes_no_minor_an_adult()
     {

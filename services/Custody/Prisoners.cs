@@ -762,15 +762,18 @@ public static class Prisoners
         return Record.On(prisoner, new LinkUndone { FormerLinks = { links } }) with { Streams = streams };
     }
 
-    // What custody takes back under the kept reference because other hand-overs concerned another prisoner: which power answers for this
-    // one again, and which powers answer for their transfers again.
+    // The power that answers for him again under the reference that was kept, if another man was handed over, and the powers that answer for
+    // their transfers again, if it was another man whom one of them had given before. A man who was handed over and came back leaves the
+    // record as it was; other services still hear that it was another man, because they took back what rested on him.
     private static IEnumerable<Change> TakenBack(Prisoner kept, Prisoner other, Prisoner without, ulong linked, RuleContext context)
     {
         Prisoner[] others = [.. Readiness.Records(context, kept).Where(r => r != kept && r.Prisoner_ != other.Prisoner_)];
         var chain = PrisonerFold.ChainOf([without, .. others]);
         string[] own = [.. PrisonerFold.ChainOf([without]).Where(chain.Contains)];
+        var passed = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time;
         if (
-            without.LastDetainingPower == kept.LastDetainingPower
+            passed is null
+            && without.LastDetainingPower == kept.LastDetainingPower
             && own.SequenceEqual(kept.FormerPowers)
             && own.SequenceEqual(without.FormerPowers)
             && chain.SequenceEqual(PrisonerFold.ChainOf([kept, .. others]))
@@ -785,7 +788,7 @@ public static class Prisoners
             FormerPowers = { own },
             TransferringPowers = { chain },
             RelievedSinceTime = PrisonerFold.PassingsOf(kept).Where(s => s.Position > linked).MinBy(s => s.Time.ToDateTimeOffset())?.Time,
-            PassTime = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time,
+            PassTime = passed,
             BureauDueTime = BureauDue(context),
         };
         yield return Record.On(kept, undone) with

@@ -915,6 +915,30 @@ public class DuplicateTests
         Assert.DoesNotContain(undone.Audience, _fixture.Reader(CaseFixture.SwissJustice).Tokens.Contains);
     }
 
+    /// <summary>The consular service had taken back the transfer of this man when the other one came to its power (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_custody_tells_that_another_man_was_handed_over_and_came_back()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        Pass(CaseFixture.Q, "UA", "KR");
+        Pass(CaseFixture.Q, "KR", "UA");
+        _fixture.Link();
+        var before = Kept.Clone();
+        Pass(CaseFixture.P, "UA", "KR");
+        Pass(CaseFixture.P, "KR", "UA");
+        var undone = _fixture.Do(CaseFixture.Icrc, UndoRequest(CaseFixture.P), Prisoners.CorrectRecord);
+        var told = Assert.Single(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>(), e => e.Undone);
+        Assert.Equal((CaseFixture.Q, "UA", "UA"), (told.Prisoner, told.FromPower, told.ToPower));
+        Assert.Equal(["KR"], told.FormerPowers);
+        Assert.NotNull(told.PassTime);
+        Assert.Equal(
+            (before.State, before.Held, before.Ended, before.DetainingPower, before.TransferringPower),
+            (Kept.State, Kept.Held, Kept.Ended, Kept.DetainingPower, Kept.TransferringPower)
+        );
+        Assert.Equal(["KR"], FormerPowersOf(CaseFixture.Q));
+        Assert.Equal(before.Occurrences, Kept.Occurrences.Where(o => !o.Corrected));
+    }
+
     // What the power records of him to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {

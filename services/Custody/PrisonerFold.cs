@@ -707,16 +707,24 @@ internal static class PrisonerFold
             }
         );
 
-    /// <summary>The powers that transferred the person and still answer for their own transfer (12(3)), the earliest first. They follow
-    /// from the passings of custody in all of these records. Passings in one record keep their order; the times order passings of different
-    /// records.</summary>
-    internal static IReadOnlyList<string> ChainOf(IEnumerable<Prisoner> records)
+    /// <summary>The powers that transferred the person and still answer for their own transfer (12(3)), by the passings of custody in all of
+    /// these records: the earliest first. What one record says stays in its order. Between the records the power that has him so far gives
+    /// him on first, because both sides state the times; then the times count.</summary>
+    internal static IReadOnlyList<string> ChainOf(IReadOnlyCollection<Prisoner> records)
     {
         var chain = new RepeatedField<string>();
+        var power = records.MinBy(r => r.RegisterTime.ToDateTimeOffset())!.Statuses[0].RecordedFor;
         Queue<StatusEntry>[] passings = [.. records.Select(r => new Queue<StatusEntry>(PassingsOf(r)))];
-        while (passings.Where(p => p.Count > 0).MinBy(p => p.Peek().Time.ToDateTimeOffset()) is { } next)
-            PassOn(chain, next.Dequeue());
+        while (passings.Where(p => p.Count > 0).MinBy(p => OrderOf(p.Peek())) is { } next)
+        {
+            var passed = next.Dequeue();
+            PassOn(chain, passed);
+            power = passed.PassedTo;
+        }
         return chain;
+
+        (bool, DateTimeOffset, ulong) OrderOf(StatusEntry passed) =>
+            (passed.RecordedFor != power, passed.Time.ToDateTimeOffset(), passed.Position);
     }
 
     // The passings of custody that were not corrected, in order. If one entry records several, the last one counts.

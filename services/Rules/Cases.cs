@@ -278,9 +278,9 @@ public static class Cases
             formerPowers.Add(e.FromPower);
     }
 
-    /// <summary>Whether the event, after a link is undone, only changes which powers answer for their transfers: no hand-over was recorded
-    /// wrongly.</summary>
-    public static bool IsOfChainAlone(CustodyTransferred e) => e is { Undone: true, PassTime: null, RelievedSinceTime: not null };
+    /// <summary>Whether custody says, once a link is undone, only which powers answer for their transfers: nobody was said to have been handed
+    /// over who was not.</summary>
+    public static bool IsOfChainAlone(CustodyTransferred e) => e is { Undone: true, PassTime: null } && e.FromPower == e.ToPower;
 
     /// <summary>The powers of a chain that no longer answer for their transfers once custody passes to one of them: that power, and those
     /// to which the prisoner came after it.</summary>

@@ -712,7 +712,7 @@ public class DuplicateTests
         ["CH"] = CaseFixture.SwissJustice,
     };
 
-    private CustodyTransferred Pass(string reference, string from, string to, bool returned = false)
+    private CustodyTransferred Pass(string reference, string from, string to, bool returned = false, double ago = 1)
     {
         _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(2);
         var decision = returned
@@ -725,6 +725,7 @@ public class DuplicateTests
                     FromPower = from,
                     DetainingParticipant = OrganOf[from],
                     AcceptingParticipant = OrganOf[to],
+                    HandoverTime = _fixture.Ago(ago),
                 },
                 Reactions.HandedOver
             );
@@ -739,14 +740,14 @@ public class DuplicateTests
     }
 
     // Ukraine handed him over, and the Republic of Korea registered him anew and handed him on.
-    private string HandedOnUnderTheKeptReference()
+    private string HandedOnUnderTheKeptReference(double ago = 1)
     {
         _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
         _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
         Pass(CaseFixture.P, "UA", "KR");
         var kept = AnewInKorea();
         LinkByKorea(CaseFixture.P, kept);
-        Pass(kept, "KR", "CH");
+        Pass(kept, "KR", "CH", ago: ago);
         Assert.Equal(
             [
                 ["UA"],
@@ -812,6 +813,19 @@ public class DuplicateTests
             ],
             (string[][])[FormerPowersOf(CaseFixture.P), FormerPowersOf(kept)]
         );
+    }
+
+    /// <summary>Nobody gives on whom he does not have yet, whatever time both sides state (12(3)).</summary>
+    [Fact]
+    public void A_false_time_of_a_hand_over_takes_no_power_out_of_the_chain()
+    {
+        var kept = HandedOnUnderTheKeptReference(ago: 100);
+        var other = AnewIn(CaseFixture.SwissJustice);
+        LinkBy(CaseFixture.SwissJustice, other, kept);
+        var undone = _fixture.Do(CaseFixture.Icrc, UndoRequest(other), Prisoners.CorrectRecord);
+        Assert.Empty(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>());
+        Assert.Equal(["KR"], FormerPowersOf(kept));
+        Assert.Equal(["KR", "UA"], Pass(kept, "CH", "UA").RelievedPowers.Order());
     }
 
     // He was handed on to Switzerland, which registered him anew.

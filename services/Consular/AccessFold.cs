@@ -158,9 +158,30 @@ internal static class AccessFold
     // its custody.
     private static void PassedBack(Access access, AccessPassed e, FoldedEntry entry)
     {
+        var since = e.SinceTime ?? e.HandoverTime;
+        // What another power decided since, and that access passed, is not so. But no denial of an observer's visits is renewed (D17).
+        var wrong = access
+            .Periods.Where(p => p.StartTime >= since && (access.Kind == AccessKind.Consular || p.State != State.Granted))
+            .Where(p => PowerAt(access, p.StartTime) != e.ToPower || access.FormerCustodies.Any(c => c.Position == p.Position))
+            .ToHashSet();
+        if (wrong.Count < access.Periods.Count)
+            access.Periods.Keep(p => !wrong.Contains(p));
+        if (e.HandoverTime is not null)
+            GivenBack(access, e, entry);
+        foreach (var former in access.FormerCustodies.Where(c => c.EndTime > since))
+            former.EndTime = since;
+        foreach (var visit in access.Visits.Where(v => v.StartTime >= since))
+        {
+            visit.DetainingPower = e.ToPower;
+            // It was lawful.
+            if (StateAt(access, visit.StartTime) == State.Granted)
+                visit.Breaches.Clear();
+        }
+    }
+
+    private static void GivenBack(Access access, AccessPassed e, FoldedEntry entry)
+    {
         var own = access.FormerCustodies.Last(c => c.DetainingPower == e.ToPower && c.EndTime.Equals(e.HandoverTime)).Clone();
-        foreach (var former in access.FormerCustodies.Where(c => c.EndTime > e.HandoverTime))
-            former.EndTime = e.HandoverTime;
         if (access.State != State.Closed)
             Leave(access, e.HandoverTime, entry);
         (access.DetainingPower, access.State, access.Decision, access.CloseTime) = (e.ToPower, own.State, own.Decision, null);
@@ -192,14 +213,11 @@ internal static class AccessFold
                     Position = access.Decision?.Position ?? entry.Position,
                 }
             );
-        foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
-        {
-            visit.DetainingPower = e.ToPower;
-            // The power that really held him had granted access, so the visit was lawful.
-            if (StateAt(access, visit.StartTime) == State.Granted)
-                visit.Breaches.Clear();
-        }
     }
+
+    /// <summary>The power in whose custody he was at a time, by what is recorded now.</summary>
+    internal static string PowerAt(Access access, Timestamp time) =>
+        access.FormerCustodies.FirstOrDefault(c => time < c.EndTime)?.DetainingPower ?? access.DetainingPower;
 
     private static bool IsCorrected(Access access, AccessDecision? decision) =>
         decision is not null && access.Acts.Any(a => a.Corrected && a.Position == decision.Position);

@@ -37,7 +37,7 @@ public static class Accesses
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        6,
+        7,
         AccessFold.All,
         AccessVisibility.AudienceOf,
         a =>
@@ -251,13 +251,20 @@ public static class Accesses
         // last one.
         var answering = e.AnsweringPower.Length > 0 ? e.AnsweringPower : e.ToPower;
         var due = e.Ended ? null : DecisionDue(context);
-        foreach (var access in ThatPass(e.Case, e.Prisoner, context).Where(a => IsOthers(a, answering) || CameBack(a, e)))
-            // The hand-over was first recorded under a linked reference. It takes no access from the power that has held the prisoner
-            // since.
-            if (OwnAfter(access, e, answering, passed) is { } own)
-                yield return GiveBack(access, own, due);
+        foreach (var access in ThatPass(e.Case, e.Prisoner, context))
+        {
+            var own = OwnAfter(access, e, answering, passed);
+            if (!IsOthers(access, answering))
+            {
+                if (CameBack(access, e))
+                    yield return GiveBack(access, access.Decision is null ? own : null, due, passed);
+            }
+            // What is recorded of another reference than before took nothing from the power that has held him since.
+            else if (own is not null)
+                yield return GiveBack(access, own, due, e.Undone ? passed : null);
             else if (access.State != State.Closed && access.DetainingPower != e.ToPower)
                 yield return PassTo(access, e.ToPower, passed, due);
+        }
     }
 
     /// <summary>A link of references was undone. Access under the reference that is kept again belongs to the power that holds, or last
@@ -306,11 +313,9 @@ public static class Accesses
     private static bool IsOthers(Access access, string power) =>
         access.State != State.Closed ? access.DetainingPower != power : AccessFold.IsClosedByPassing(access);
 
-    // Whether it passed back to the power that holds him together with another man, and nothing was decided on it since.
+    // Whether open access of the power that holds him was said to be another one's because of another man, who came back since.
     private static bool CameBack(Access access, CustodyTransferred e) =>
-        e is { Undone: true, PassTime: not null }
-        && access is { Decision: null, State: not State.Closed }
-        && access.DetainingPower == e.ToPower;
+        e is { Undone: true, PassTime: { } passed } && access.State != State.Closed && access.FormerCustodies.Any(c => c.EndTime >= passed);
 
     // The custody that the answering power never lost: a hand-over from it was recorded, but the undone link shows that it concerned
     // another prisoner. null: custody did pass. If several custodies of that power were recorded, its last decision counts.
@@ -322,16 +327,18 @@ public static class Accesses
         return own.LastOrDefault(c => !e.Undone || c.Decision is not null) ?? own.FirstOrDefault();
     }
 
-    private static Change GiveBack(Access access, FormerCustody own, Timestamp? decisionDue) =>
+    // If the power has it already, and nothing that it had decided before is to count again, no custody of its own is named.
+    private static Change GiveBack(Access access, FormerCustody? own, Timestamp? decisionDue, Timestamp? since = null) =>
         Record.On(
             access,
             new AccessPassed
             {
                 FromPower = access.DetainingPower,
-                ToPower = own.DetainingPower,
-                HandoverTime = own.EndTime,
-                DecisionDueTime = access.Kind == AccessKind.Consular ? decisionDue : null,
+                ToPower = own?.DetainingPower ?? access.DetainingPower,
+                HandoverTime = own?.EndTime,
+                DecisionDueTime = access.Kind == AccessKind.Consular && own is not null ? decisionDue : null,
                 Undone = true,
+                SinceTime = since,
             }
         );
 
@@ -467,10 +474,7 @@ public static class Accesses
 
     // The power in whose custody he was, and the state that access to him had then, as it was decided by that time.
     private static (string Power, State State) At(Access access, Timestamp time) =>
-        (
-            access.FormerCustodies.FirstOrDefault(c => time < c.EndTime)?.DetainingPower ?? access.DetainingPower,
-            AccessFold.StateAt(access, time)
-        );
+        (AccessFold.PowerAt(access, time), AccessFold.StateAt(access, time));
 
     private static bool IsVisitingSide(Access access, RuleContext context) =>
         access.Kind == AccessKind.Consular ? context.ActsFor(access.RequestingState) : context.Caller.Id == access.Participant;

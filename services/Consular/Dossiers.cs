@@ -16,7 +16,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        7,
+        8,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -37,9 +37,9 @@ public static class Dossiers
                 (d, e, entry) =>
                 {
                     Passed(d, e, entry);
-                    // A denial by one power does not bind the next one. A hand-over that was first recorded under another reference ended
-                    // denials at that time; later denials stand.
-                    if (e.AnsweringPower.Length == 0 && !Cases.IsOfChainAlone(e))
+                    // What one power denied, another power decides on anew. A hand-over that was recorded of another reference before ended
+                    // denials at that time. It does not end what was denied since, nor does it if he was with one power all along.
+                    if (e.AnsweringPower.Length == 0 && !(e.Undone && e.FromPower == e.ToPower))
                         EndDenials(d, _ => true, entry);
                 }
             )
@@ -353,7 +353,8 @@ public static class Dossiers
 
     private static void PassedOn(Dossier dossier, AccessPassed e, FoldedEntry entry)
     {
-        EndDenials(dossier, d => d.Access == e.Access, entry);
+        if (e.HandoverTime is not null)
+            EndDenials(dossier, d => d.Access == e.Access, entry);
         var access = dossier.Accesses.Single(a => a.Access == e.Access);
         if (e.Undone && access.State == AccessState.Closed)
             access.State = AccessState.Requested;

@@ -1091,6 +1091,95 @@ public sealed class AccessTests
         Assert.Equal(State.Closed, _fixture.Access(access).State);
     }
 
+    /// <summary>The power decided after the other man had come back, and before he was handed over again, or stayed (D4, D18, D22).
+    /// </summary>
+    [Theory]
+    [InlineData(false, false), InlineData(false, true), InlineData(true, false), InlineData(true, true)]
+    public void Once_a_link_is_undone_each_visit_was_in_the_custody_of_the_power_that_held_him_all_along(bool before, bool again)
+    {
+        var (access, visits) = (Request(CaseFixture.Ru, CaseFixture.Second), Notify(prisoner: CaseFixture.Second));
+        if (before)
+            _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        Assert.Equal(Reason.Unspecified, TryToDeny(visits, days: 20, CaseFixture.Kr));
+        VisitBoth();
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        VisitBoth();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        var decision = _fixture.Access(access).Decision.Clone();
+        VisitBoth();
+        if (again)
+        {
+            _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+            VisitBoth();
+        }
+        _fixture.Undo(link, again ? "KR" : "UA");
+        _fixture.Happen(NotHandedOver(again ? "KR" : "UA", passed));
+        var after = _fixture.Access(access);
+        Assert.Equal(("UA", State.Granted, decision), (after.DetainingPower, after.State, after.Decision));
+        foreach (var of in (string[])[access, visits])
+        {
+            Assert.All(_fixture.Access(of).Visits, v => Assert.Equal("UA", v.DetainingPower));
+            Assert.Empty(_fixture.SeenAccess(CaseFixture.Kr, of)!.Visits);
+        }
+        // What was lawful is not marked. Before its first decision the power had granted nothing.
+        Invariant[] marks = before ? [] : [Invariant.D18, Invariant.D18];
+        Assert.Equal(marks, after.Visits.SelectMany(v => v.Breaches));
+        Assert.Empty(_fixture.Access(visits).Visits.SelectMany(v => v.Breaches));
+
+        void VisitBoth()
+        {
+            _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+            _fixture.Do(CaseFixture.Ru, Visit(access, Invariant.D18), Accesses.RecordVisit);
+            _fixture.Do(CaseFixture.Icrc, Visit(visits, Invariant.D17), Accesses.RecordVisit);
+        }
+    }
+
+    /// <summary>It was that power's own, and of the time when the other man was back (D17).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_what_the_power_denied_after_the_other_man_came_back_is_denied()
+    {
+        var visits = Notify(prisoner: CaseFixture.Second);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        Deny(visits, days: 20);
+        _fixture.Undo(link, "UA");
+        _fixture.Happen(NotHandedOver("UA", passed));
+        Assert.Equal(State.Denied, _fixture.Access(visits).State);
+        Close(visits);
+        Assert.Equal(State.Denied, _fixture.Access(Notify(prisoner: CaseFixture.Second)).State);
+    }
+
+    /// <summary>It was asked for while the other man was said to be there (D4, D22).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_access_that_was_asked_of_another_power_is_of_the_one_that_held_him_all_along()
+    {
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        var access = Request(CaseFixture.Ru, CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Do(CaseFixture.Ru, Visit(access, Invariant.D18), Accesses.RecordVisit);
+        _fixture.Pass("KR", "UA", returned: true, prisoner: CaseFixture.Second);
+        var due = Accesses.Kind.DueOf(_fixture.Access(access));
+        _fixture.Undo(link, "UA");
+        _fixture.Happen(NotHandedOver("UA", passed));
+        var after = _fixture.Access(access);
+        Assert.Equal((State.Requested, due), (after.State, Accesses.Kind.DueOf(after)));
+        var visit = Assert.Single(after.Visits);
+        Assert.Equal("UA", visit.DetainingPower);
+        Assert.Equal([Invariant.D18], visit.Breaches);
+    }
+
     [Theory]
     [InlineData(AccessKind.ObserverVisit), InlineData(AccessKind.Consular)]
     public void A_power_sees_the_visits_and_decisions_of_its_own_time_and_the_others_see_all(AccessKind kind)

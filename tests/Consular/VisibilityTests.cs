@@ -271,6 +271,7 @@ public sealed class VisibilityTests
             "from_power",
             "to_power",
             "handover_time",
+            "since_time",
             "detaining_participant",
             "accepting_participant",
             "breaches",

@@ -201,6 +201,10 @@ public sealed class StreamsTests : IAsyncLifetime
         TestContext.Current.TestOutputHelper?.WriteLine($"{held >> 10} KiB a stream, the client's part included");
         // 256 KiB for the service, and for the client 64 KiB that arrived and the stream itself.
         Assert.InRange(held, 1, most);
+        // Beside them, who reads gets every entry: stalled streams once took so much of a heap of 512 MB that it got INTERNAL.
+        var read = await All("kr/mfa", 0);
+        Assert.Equal(_running.Ledger.Size, read[^1].NextPosition);
+        Assert.True(read.Sum(r => (long)(r.Piece?.Data.Length ?? 0)) > 18_000_000, $"{read.Count} responses");
         foreach (var call in calls)
             call.Dispose();
     }

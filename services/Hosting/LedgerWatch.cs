@@ -72,7 +72,7 @@ internal sealed partial class LedgerWatch : SupervisedService
         var condition = _condition = await _ledger.Examine(late.Token);
         var wrong = condition.IsGood ? await LaterAgreement(stop) : condition.Wrong;
         stop.ThrowIfCancellationRequested();
-        _life.Say("ledger", wrong.Length == 0);
+        // The reason is in the log before readiness falls.
         if (wrong != _said)
         {
             _said = wrong;
@@ -81,6 +81,7 @@ internal sealed partial class LedgerWatch : SupervisedService
             else
                 LogRight(_log, _ledger.Service);
         }
+        _life.Say("ledger", wrong.Length == 0);
         if (condition.IsAsynchronous && !_saidAsynchronous)
             LogAsynchronous(_log, _ledger.Service);
         _saidAsynchronous = condition.IsAsynchronous;

@@ -66,60 +66,6 @@ public class DailyTests(Services services) : IClassFixture<Services>
         Assert.Contains("state: ·", (await new CommandRunner(services) { As = "kr/mfa" }.Succeed("get", services.Prisoners[0])).Output);
     }
 
-    /// <summary>What is not for everybody, or changes something.</summary>
-    [Fact]
-    public async Task What_is_written_wrapped_opened_and_compared_fits_these_terminals_too()
-    {
-        var actor = new Dictionary<string, string>
-        {
-            ["MINISTRIES_OFFICE"] = "consular-department",
-            ["MINISTRIES_OFFICIAL"] = "o-17",
-            ["MINISTRIES_AUTHORITY"] = "order-12",
-        };
-        var (previous, next) = (Path.Combine(services.Folder, "agreement.json"), Path.Combine(services.Folder, Path.GetRandomFileName()));
-        var altered = JsonNode.Parse(await File.ReadAllTextAsync(previous, Cancel))!;
-        altered["participants"]!.AsArray().Single(p => (string)p!["id"]! == "kr/mfa")!["deniedCertificates"] = new JsonArray("0A", "0B");
-        await File.WriteAllTextAsync(next, altered.ToJsonString(), Cancel);
-        string[] draft = ["consular", "draft-transfer-request", "--case", services.Case, "--prisoner", services.Prisoners[0]];
-        draft = [.. draft, "--route", "article-12-transfer", "--destination", "KR"];
-        foreach (var columns in Widths)
-        {
-            var kr = new CommandRunner(services)
-            {
-                As = "kr/mfa",
-                Columns = columns,
-                Variables = actor,
-            };
-            // A write that nobody answered is among those that were sent.
-            var nobody = new Dictionary<string, string>(actor)
-            {
-                ["MINISTRIES_CONSULAR"] = $"https://127.0.0.1:{Ports.Free()}",
-                ["MINISTRIES_TIMEOUT"] = "1",
-            };
-            var lost = await (kr with { Variables = nobody }).Run(draft);
-            Assert.Equal(ExitCodes.NotReached, lost.Code);
-            var evidence = Path.Combine(services.Folder, Path.GetRandomFileName());
-            foreach (
-                var verb in (string[][])
-                    [
-                        draft,
-                        ["sent"],
-                        ["log", "verify", "custody"],
-                        ["log", "verify", "custody", "--entries"],
-                        ["evidence", "export", services.Case, "--out", evidence],
-                        ["rewrap", "--legal-basis", "gc3-126"],
-                    ]
-            )
-                Fits(kr, verb, await kr.Succeed(verb));
-            string[] diff = ["agreement", "diff", previous, next];
-            var nameless = kr with { As = "" };
-            Fits(nameless, diff, await nameless.Succeed(diff));
-            string[] open = ["open", services.Prisoners[0]];
-            var observer = kr with { As = "icrc" };
-            Fits(observer, open, await observer.Succeed(open));
-        }
-    }
-
     private static void Fits(CommandRunner runner, string[] verb, Ran ran)
     {
         Assert.All(

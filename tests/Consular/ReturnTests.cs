@@ -313,7 +313,31 @@ public sealed class ReturnTests
         Assert.Equal("KR", _fixture.Transfer(transfer).ReturningPower);
     }
 
-    /// <summary>The prisoner was transferred twice, and came back only from the first transfer.</summary>
+    /// <summary>The man whose reference was kept stayed where he was (12(3)).</summary>
+    [Fact]
+    public void Once_a_link_is_undone_a_power_answers_again_whom_the_other_mans_way_there_and_back_had_relieved()
+    {
+        _fixture.To(State.Monitored, CaseFixture.Second);
+        var transfer = Submitted(CaseFixture.Ua, "UA", CaseFixture.Second);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Confirm(transfer, CaseFixture.Kr, CaseFixture.Ua);
+        _fixture.Pass("KR", "UA", prisoner: CaseFixture.Second);
+        Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
+        var link = _fixture.Link();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        var passed = _fixture.RuleRunner.Now.ToTimestamp();
+        _fixture.Pass("UA", "KR", prisoner: CaseFixture.Second);
+        _fixture.Pass("KR", "UA", prisoner: CaseFixture.Second);
+        Assert.Equal(State.Returned, _fixture.Transfer(transfer).State);
+        _fixture.Undo(link, "UA");
+        NotHandedOver("UA", "UA", passed, "KR");
+        Assert.Equal(State.Monitored, _fixture.Transfer(transfer).State);
+        _fixture.Report(transfer);
+        Request(transfer, CaseFixture.Kr);
+        Assert.Equal("UA", _fixture.Transfer(transfer).ReturningPower);
+    }
+
+    /// <summary>Of two transfers of his, he came back from the first one alone.</summary>
     [Fact]
     public void Once_a_link_is_undone_a_return_before_his_last_hand_over_relieves_nobody_of_that_one()
     {
@@ -599,9 +623,9 @@ public sealed class ReturnTests
             _fixture.Do(side, _fixture.ReturnConfirmation(first, [Invariant.D1, .. AllOfHim]), Transfers.ConfirmReturn);
     }
 
-    private string Submitted(string participant, string destination)
+    private string Submitted(string participant, string destination, string prisoner = CaseFixture.First)
     {
-        var transfer = _fixture.Draft(participant, destination: destination);
+        var transfer = _fixture.Draft(participant, prisoner, destination: destination);
         _fixture.Do(participant, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
         return transfer;
     }

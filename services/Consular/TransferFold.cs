@@ -319,7 +319,7 @@ internal static class TransferFold
     /// <param name="relieved">When the prisoner's return was recorded; null: it was not.</param>
     /// <param name="e">What custody says once the link is undone.</param>
     internal static bool IsRelievedSince(Timestamp? relieved, CustodyTransferred e) =>
-        relieved is not null && relieved >= (e.RelievedSinceTime ?? e.PassTime);
+        (e.RelievedSinceTime ?? e.PassTime) is { } since && relieved is not null && relieved >= since;
 
     /// <summary>Whether a power still answers for a transfer once a link is undone. Each reference of the person has a chain of its own.
     /// Events of earlier versions contain only the chain of the kept reference.</summary>

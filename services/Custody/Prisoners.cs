@@ -770,9 +770,9 @@ public static class Prisoners
         Prisoner[] others = [.. Readiness.Records(context, kept).Where(r => r != kept && r.Prisoner_ != other.Prisoner_)];
         var chain = PrisonerFold.ChainOf([without, .. others]);
         string[] own = [.. PrisonerFold.ChainOf([without]).Where(chain.Contains)];
-        var passed = PrisonerFold.HandoversUnder(kept, other.Prisoner_).FirstOrDefault(s => s.PassedTo.Length > 0)?.Time;
+        StatusEntry[] passed = [.. PrisonerFold.HandoversUnder(kept, other.Prisoner_).Where(s => s.PassedTo.Length > 0)];
         if (
-            passed is null
+            passed.Length == 0
             && without.LastDetainingPower == kept.LastDetainingPower
             && own.SequenceEqual(kept.FormerPowers)
             && own.SequenceEqual(without.FormerPowers)
@@ -788,7 +788,8 @@ public static class Prisoners
             FormerPowers = { own },
             TransferringPowers = { chain },
             RelievedSinceTime = PrisonerFold.PassingsOf(kept).Where(s => s.Position > linked).MinBy(s => s.Time.ToDateTimeOffset())?.Time,
-            PassTime = passed,
+            // What the other man's hand-overs changed before he was himself handed over is no longer of his present custody.
+            PassTime = passed.FirstOrDefault(s => s.Position > (PrisonerFold.PassingsOf(without).LastOrDefault()?.Position ?? 0))?.Time,
             BureauDueTime = BureauDue(context),
         };
         yield return Record.On(kept, undone) with

@@ -953,6 +953,23 @@ public class DuplicateTests
         Assert.Equal(before.Occurrences, Kept.Occurrences.Where(o => !o.Corrected));
     }
 
+    [Fact]
+    public void Once_a_link_is_undone_his_own_hand_over_since_the_other_mans_stands_with_its_journey()
+    {
+        _fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        _fixture.Admit(CaseFixture.SwissJustice, Part.RequestingState);
+        _fixture.Link();
+        Pass(CaseFixture.P, "UA", "KR");
+        Pass(CaseFixture.P, "KR", "UA");
+        Pass(CaseFixture.Q, "UA", "CH");
+        _fixture.Begin("KR", CaseFixture.Q, "transfer_2");
+        var undone = _fixture.Do(CaseFixture.Icrc, UndoRequest(CaseFixture.P), Prisoners.CorrectRecord);
+        var told = Assert.Single(undone.Changes.Select(c => c.Event).OfType<CustodyTransferred>(), e => e.Undone);
+        Assert.Equal(("CH", "CH", null), (told.FromPower, told.ToPower, told.PassTime));
+        Assert.Equal("transfer_2", Assert.Single(Kept.Journeys).Transfer);
+        Assert.Equal(["UA"], FormerPowersOf(CaseFixture.Q));
+    }
+
     // What the power records of him to which he came under the kept reference.
     private void OfNext(CustodyState status)
     {

@@ -70,7 +70,7 @@ public static class ServiceChannel
     )
     {
         var accepted = new ConditionalWeakTable<object, PeerCertificate>();
-        var shown = new ConditionalWeakTable<object, X509Certificate2>();
+        var shown = new ConditionalWeakTable<object, ShownCertificate>();
         return new()
         {
             SslOptions = new SslClientAuthenticationOptions
@@ -81,7 +81,7 @@ public static class ServiceChannel
                 LocalCertificateSelectionCallback = (connection, _, _, _, _) =>
                 {
                     var certificate = own();
-                    shown.AddOrUpdate(connection, certificate);
+                    shown.AddOrUpdate(connection, new(certificate, certificate.RawData));
                     return certificate;
                 },
                 RemoteCertificateValidationCallback = (connection, certificate, chain, errors) =>
@@ -101,7 +101,7 @@ public static class ServiceChannel
                             () =>
                             {
                                 peer.Check(authorities());
-                                if (!ReferenceEquals(before, own()))
+                                if (!before.Is(own()))
                                     throw new IOException("the caller has another certificate than at the start of the connection");
                             }
                         )
@@ -180,6 +180,12 @@ public static class ServiceChannel
             RevocationMode = X509RevocationMode.NoCheck,
             DisableCertificateDownloads = true,
         };
+
+    // The caller's own certificate at the start of a connection. A file that was written again as it was is no other certificate.
+    private sealed record ShownCertificate(X509Certificate2 Certificate, byte[] Raw)
+    {
+        public bool Is(X509Certificate2 now) => ReferenceEquals(Certificate, now) || now.RawDataMemory.Span.SequenceEqual(Raw);
+    }
 
     /// <summary>The certificate that the peer of a connection showed.</summary>
     private sealed class PeerCertificate

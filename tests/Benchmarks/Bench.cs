@@ -156,17 +156,11 @@ internal sealed class Bench : IAsyncDisposable
                 .Select(_ =>
                 {
                     var authorities = new Authorities(Agreement);
-                    var plain = ServiceChannel.Handler(
-                        service,
-                        () =>
-                            Hosts.Certificate(
-                                Path.Combine(Folder, participant, "system.pem"),
-                                Path.Combine(Folder, participant, "system.key")
-                            ),
-                        () => authorities,
-                        TimeSpan.FromSeconds(5),
-                        TimeProvider.System
+                    var own = Hosts.Certificate(
+                        Path.Combine(Folder, participant, "system.pem"),
+                        Path.Combine(Folder, participant, "system.key")
                     );
+                    var plain = ServiceChannel.Handler(service, () => own, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System);
                     plain.EnableMultipleHttp2Connections = false;
                     var channel = GrpcChannel.ForAddress(
                         child.Address,

@@ -67,7 +67,8 @@ internal sealed class PostgresServers
         var said = connection.Keys.Cast<string>().ToHashSet(StringComparer.OrdinalIgnoreCase);
         if (!said.Contains(nameof(connection.Timeout)))
             connection.Timeout = ConnectSeconds;
-        if (said.Any(key => key.StartsWith("TCP Keepalive", StringComparison.OrdinalIgnoreCase)))
+        // A socket of the same machine knows no keep-alive of TCP.
+        if (connection.Host is ['/' or '@', ..] || said.Any(key => key.StartsWith("TCP Keepalive", StringComparison.OrdinalIgnoreCase)))
             return;
         (connection.TcpKeepAlive, connection.TcpKeepAliveTime, connection.TcpKeepAliveInterval) = (true, 2, 1);
     }

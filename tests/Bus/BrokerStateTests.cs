@@ -32,7 +32,7 @@ public sealed class BrokerStateTests : IAsyncLifetime
             CanaryInterval = TimeSpan.FromMilliseconds(200),
             CanaryDeadline = TimeSpan.FromSeconds(2),
             RenewAfter = TimeSpan.FromSeconds(1),
-            EndAfter = TimeSpan.FromSeconds(10),
+            EndAfter = TimeSpan.FromSeconds(4),
             DeclareInterval = TimeSpan.FromSeconds(1),
         };
 
@@ -48,7 +48,7 @@ public sealed class BrokerStateTests : IAsyncLifetime
             {
                 Assert.False(fixture.Status(fixture.CallLog).BrokerReady);
                 Assert.False(fixture.Status(fixture.Consular).BrokerReady);
-                return since.Elapsed > TimeSpan.FromSeconds(15);
+                return since.Elapsed > TimeSpan.FromSeconds(8);
             },
             "the time is over"
         );

@@ -496,7 +496,7 @@ public sealed class BrokerTests
             () =>
             {
                 Assert.False(lifecycle.Stopping.IsCancellationRequested);
-                return since.Elapsed > TimeSpan.FromSeconds(10);
+                return since.Elapsed > TimeSpan.FromSeconds(8);
             },
             "the time is over"
         );

@@ -155,7 +155,7 @@ public sealed class BusFixture : IAsyncDisposable
                     {
                         if (OnAsk is { } ask)
                             await ask(cancel);
-                        return null;
+                        return new CallLogged();
                     },
                     e => e.Call
                 ),

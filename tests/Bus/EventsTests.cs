@@ -270,7 +270,7 @@ public abstract class EventsTests
     [Fact]
     public async Task After_one_event_went_on_without_an_answer_those_behind_it_ask_once_each_until_there_is_one()
     {
-        var patience = TimeSpan.FromMilliseconds(400);
+        var patience = TimeSpan.FromSeconds(2);
         await using var fixture = await NewFixture(o =>
             o with
             {

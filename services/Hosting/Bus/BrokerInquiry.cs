@@ -26,6 +26,24 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
     /// <param name="Consumed">Whether the service's queue has a consumer.</param>
     internal readonly record struct Answer(bool Reached, bool Consumed);
 
+    /// <summary>Why the broker does not carry the service's messages.</summary>
+    /// <param name="Text">The reason, as the service says it.</param>
+    /// <param name="Kind">How far the reason goes.</param>
+    internal sealed record Obstacle(string Text, ObstacleKind Kind);
+
+    /// <summary>How far an obstacle goes.</summary>
+    internal enum ObstacleKind
+    {
+        /// <summary>The inquiry itself failed, and the reason may be in this process.</summary>
+        Unclear,
+
+        /// <summary>A plain client's test message is refused or not delivered. A client whose own message goes round is not affected.</summary>
+        NotCarried,
+
+        /// <summary>The broker has raised an alarm or withdrawn a permission, so nothing that is published counts.</summary>
+        Barred,
+    }
+
     /// <summary>Asks whether the queue has a consumer, and declares anew what is missing.</summary>
     public async Task<Answer> Ask(CancellationToken stop)
     {
@@ -68,10 +86,10 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
     /// </summary>
     /// <remarks>During an alarm, the broker reads no more from a connection that has published, not even its end. So the connection that
     /// found out is kept until the alarm is over: another one for each question would stay open in the broker.</remarks>
-    public async Task<string?> Obstacle(CancellationToken stop)
+    public async Task<Obstacle?> FindObstacle(CancellationToken stop)
     {
         if (_publisher is { IsOpen: true } && _alarm is { } still)
-            return still;
+            return new(still, ObstacleKind.Barred);
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(Patience);
         try
@@ -79,23 +97,32 @@ internal sealed partial class BrokerInquiry(Service service, Broker broker, BusO
             await ClosePublisher();
             var publisher = await broker.Connect(deadline.Token);
             _publisher = publisher;
-            var obstacle =
-                await Permitted(publisher, deadline.Token)
-                ?? await Alarmed(publisher, deadline.Token)
-                ?? await Undelivered(publisher, deadline.Token);
+            var barred = await Permitted(publisher, deadline.Token) ?? await Alarmed(publisher, deadline.Token);
+            // The first questions leave the delivery a time of its own.
+            deadline.CancelAfter(Patience);
+            var lost = barred is null ? await Undelivered(publisher, deadline.Token) : null;
             stop.ThrowIfCancellationRequested();
             if (_alarm is null)
                 await ClosePublisher();
-            return obstacle;
+            return barred is not null ? new(barred, ObstacleKind.Barred)
+                : lost is not null ? new(lost, ObstacleKind.NotCarried)
+                : null;
         }
         catch (Exception e)
         {
             stop.ThrowIfCancellationRequested();
             var connected = _publisher is not null;
             await ClosePublisher();
-            return e is OperationInterruptedException { ShutdownReason.ReplyText: { Length: > 0 } reason } ? $"it refuses: {reason}"
-                : connected ? $"it takes no test message over another connection ({e.GetType().Name})"
-                : $"it admits no further connection ({e.GetType().Name})";
+            return e switch
+            {
+                OperationInterruptedException { ShutdownReason.ReplyText: { Length: > 0 } reason } => new(
+                    $"it refuses: {reason}",
+                    ObstacleKind.NotCarried
+                ),
+                PublishException => new("it takes no test message: it refuses what is published", ObstacleKind.NotCarried),
+                _ when connected => new($"it takes no test message over another connection ({e.GetType().Name})", ObstacleKind.Unclear),
+                _ => new($"it admits no further connection ({e.GetType().Name})", ObstacleKind.Unclear),
+            };
         }
     }
 

@@ -83,6 +83,7 @@ internal sealed partial class EventCommands(
     /// <param name="recorded">The event.</param>
     /// <param name="previous">The previous step, if it is still running; null: it is not.</param>
     /// <param name="patience">How much longer its question to another service may stay unanswered.</param>
+    /// <param name="hurried">Whether its question has a short time, because an earlier one stayed unanswered.</param>
     /// <param name="describe">Adds to its span how the event came and how often it was tried.</param>
     /// <param name="stop">Stops.</param>
     /// <returns>The step, and why it had no effect where that is known already.</returns>
@@ -90,11 +91,17 @@ internal sealed partial class EventCommands(
         RecordedEvent recorded,
         EventStep? previous,
         TimeSpan patience,
+        bool hurried,
         Action<Activity?> describe,
         CancellationToken stop
     )
     {
-        var step = new EventStep(_reactions[recorded.Event.Type], recorded, previous) { Patience = patience, Span = Start(recorded) };
+        var step = new EventStep(_reactions[recorded.Event.Type], recorded, previous)
+        {
+            Patience = patience,
+            IsHurried = hurried,
+            Span = Start(recorded),
+        };
         describe(step.Span);
         try
         {
@@ -236,7 +243,7 @@ internal sealed partial class EventCommands(
             return;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var isLast = step.Patience is { } patience && patience <= TimeSpan.Zero;
-        deadline.CancelAfter(isLast ? options.AskDeadline / 10 : options.AskDeadline);
+        deadline.CancelAfter(step.IsHurried ? options.AskDeadline / 10 : options.AskDeadline);
         try
         {
             step.Asked = await ask(step.Message, services, deadline.Token).WaitAsync(deadline.Token);

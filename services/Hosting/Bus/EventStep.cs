@@ -32,6 +32,9 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>How much longer its question to another service may stay unanswered; null: for ever.</summary>
     public TimeSpan? Patience { get; init; }
 
+    /// <summary>Whether its question has a short time, because an earlier one stayed unanswered.</summary>
+    public bool IsHurried { get; init; }
+
     /// <summary>Whether its reaction decides without the answer that it asked for.</summary>
     public bool Unanswered { get; set; }
 

@@ -25,8 +25,9 @@ internal sealed partial class IntakeLane(
     /// <summary>Per type the number of the last event that has had its effect.</summary>
     private readonly Dictionary<string, ulong> _taken = [];
 
-    // Since when questions have had no answer, after a first event went on without one (Stopwatch); null: the last one was answered.
-    private long? _unanswered;
+    // Since when questions have had no answer, and when the last one had none (Stopwatch), after a first event went on without one. null:
+    // the last question was answered.
+    private (long Since, long Last)? _silent;
 
     /// <summary>How many messages are in hand.</summary>
     public int InHand => _messages.Count;
@@ -233,22 +234,28 @@ internal sealed partial class IntakeLane(
                 turn.Recorded,
                 window.Newest,
                 options.AskPatience - Unanswered(retry, tries),
+                hurried: IsSilent,
                 span => Describe(span, turn, tries + 1),
                 stop
             );
             if (failure is not null)
                 return (failure, turn);
-            if (step.Reaction.Ask is not null)
-                _unanswered = step.Unanswered ? _unanswered ?? retry.Since : null;
+            if (step.Unanswered)
+                _silent = (IsSilent ? _silent!.Value.Since : retry.Since, Stopwatch.GetTimestamp());
+            else if (step.Asked is not null)
+                _silent = null;
             window.Add(step, turn);
         }
         return null;
     }
 
+    // After a time without questions nothing is known of the service that is asked.
+    private bool IsSilent => _silent is { } silent && Stopwatch.GetElapsedTime(silent.Last) < options.AskPatience;
+
     // For how long there has been no answer. A service that did not answer for one event is not waited for as long again for each of those
     // behind it, since each also holds back events that ask nothing, such as the removal of a party.
     private TimeSpan Unanswered(Retry retry, int tries) =>
-        _unanswered is { } since ? Stopwatch.GetElapsedTime(since)
+        IsSilent ? Stopwatch.GetElapsedTime(_silent!.Value.Since)
         : tries > 0 ? Stopwatch.GetElapsedTime(retry.Since)
         : TimeSpan.Zero;
 

@@ -26,7 +26,7 @@ internal sealed partial class Watchdog(
     private string? _complained;
     private long _gaveBack;
     private TimeSpan _allowed = options.HoldPatience;
-    private string? _obstacle;
+    private BrokerInquiry.Obstacle? _obstacle;
     private bool _proven;
 
     // Whether a client of this process ever worked. If none did, a new process does no better: it is new itself. So it is where the
@@ -57,7 +57,7 @@ internal sealed partial class Watchdog(
         while (true)
         {
             // While the broker takes or delivers no messages, further messages would only wait in its memory and in ours.
-            if (_obstacle is null && await GoesRound(++number, stop))
+            if (!IsBroken && await GoesRound(++number, stop))
                 lastCanary = Stopwatch.GetTimestamp();
             stop.ThrowIfCancellationRequested();
             var round = Stopwatch.GetElapsedTime(lastCanary) < options.CanaryDeadline;
@@ -65,13 +65,13 @@ internal sealed partial class Watchdog(
             await FindObstacle(round, answer, stop);
             Say(round && _obstacle is null && (answer.Consumed || !answer.Reached));
             // The broker's own obstacle is no fault of the client, and neither a new client nor a new process would mend it.
-            if (!answer.Reached || _obstacle is not null || (round && answer.Consumed))
+            if (!answer.Reached || IsBroken || (round && answer.Consumed))
                 (stalledSince, renewed) = (null, renewed && !round);
             else
             {
                 stalledSince ??= Stopwatch.GetTimestamp();
                 var stalled = Stopwatch.GetElapsedTime(stalledSince.Value);
-                if (stalled > options.EndAfter && _worked)
+                if (stalled > options.EndAfter && _worked && _obstacle is null)
                 {
                     LogStalled(log, service.Name, stalled.TotalSeconds);
                     End();
@@ -150,22 +150,26 @@ internal sealed partial class Watchdog(
         }
     }
 
+    // An inquiry that failed proves nothing: the fault may be in this process.
+    private bool IsBroken => _obstacle is { Kind: not BrokerInquiry.ObstacleKind.Unclear };
+
     // A new connection counts only when the broker has taken several messages from it: during an alarm, it takes the first.
     private async Task FindObstacle(bool round, BrokerInquiry.Answer answer, CancellationToken stop)
     {
-        if (memory is not null || (round && answer.Consumed && _proven))
-            _obstacle = null;
-        else
-            _obstacle = answer.Reached ? await _inquiry.Obstacle(stop) : null;
-        _proven |= round && answer.Consumed && _obstacle is null;
+        var works = round && answer.Consumed;
+        var asks = memory is null && answer.Reached && !(works && _proven);
+        var found = asks ? await _inquiry.FindObstacle(stop) : null;
+        _proven |= works && found is null;
         _worked |= _proven;
-        status.BrokerObstacle = _obstacle;
+        // What only the plain client meets does not concern a client whose own message went round.
+        _obstacle = works && found is { Kind: not BrokerInquiry.ObstacleKind.Barred } ? null : found;
+        status.BrokerObstacle = _obstacle?.Text;
     }
 
     private void Say(bool ready)
     {
         status.BrokerReady = ready;
-        lifecycle.Say("broker", ready, _obstacle);
+        lifecycle.Say("broker", ready, _obstacle?.Text);
     }
 
     /// <summary>Ends the process: in order if possible, at once where the stalled client prevents that.</summary>

@@ -40,6 +40,9 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>When it began, as a timestamp of <see cref="Stopwatch"/>.</summary>
     public long Began { get; } = Stopwatch.GetTimestamp();
 
+    /// <summary>Completes one tick of <see cref="Evenly"/> after the call began.</summary>
+    public Task FirstTick { get; } = Task.Delay(Evenly.Tick);
+
     /// <summary>The call's span; null: it has none.</summary>
     public Activity? Span { get; set; }
 

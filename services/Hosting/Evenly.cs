@@ -17,7 +17,11 @@ internal static class Evenly
     /// <summary>Returns at the next whole tick since the call began.</summary>
     public static Task Wait(ServerCallContext context)
     {
-        var elapsed = Stopwatch.GetElapsedTime(EdgeCall.Of(context).Began);
+        var call = EdgeCall.Of(context);
+        // Timers count whole milliseconds. One that is started only here would end later by the fraction of a millisecond that the reads took.
+        if (!call.FirstTick.IsCompleted)
+            return call.FirstTick.WaitAsync(context.CancellationToken);
+        var elapsed = Stopwatch.GetElapsedTime(call.Began);
         return Task.Delay(Tick - TimeSpan.FromTicks(elapsed.Ticks % Tick.Ticks), context.CancellationToken);
     }
 }

@@ -1,13 +1,16 @@
 using System.Globalization;
 using System.Net.Http.Headers;
+using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Health.V1;
+using Grpc.Net.Client;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
@@ -167,6 +170,58 @@ public sealed class StreamsTests : IAsyncLifetime
             while (await call.ResponseStream.MoveNext(Running.Cancel)) { }
         });
         Assert.Equal(StatusCode.ResourceExhausted, e.StatusCode);
+    }
+
+    /// <summary>A stream may last as long as its reader wants, and its reader sends nothing. But the connection's own pings are judged too.
+    /// </summary>
+    [Theory]
+    [InlineData("the service's certificate is denied"), InlineData("the caller's certificate is replaced")]
+    public async Task A_stream_ends_when_one_of_its_certificates_no_longer_counts(string why)
+    {
+        var (own, authorities) = (_running.CertificateOf("kr/mfa"), new Authorities(Signing.Agreement(_running.Folder)));
+        using var channel = GrpcChannel.ForAddress(
+            _running.Address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = ServiceChannel.Handler(
+                    "calllog",
+                    () => Volatile.Read(ref own),
+                    () => Volatile.Read(ref authorities),
+                    TimeSpan.FromSeconds(5),
+                    TimeProvider.System
+                ),
+                DisposeHttpClient = true,
+            }
+        );
+        using var stream = new LedgerService.LedgerServiceClient(channel).FollowEntries(new(), cancellationToken: Running.Cancel);
+        await Next();
+        // The same certificate, read from its file again.
+        Volatile.Write(ref own, _running.CertificateOf("kr/mfa"));
+        await Next();
+        if (why.StartsWith("the service's", StringComparison.Ordinal))
+        {
+            using var served = X509CertificateLoader.LoadCertificateFromFile(
+                Path.Combine(_running.Folder, "service", "calllog", "system.pem")
+            );
+            var denying = Signing.Agreement(_running.Folder);
+            denying.Participants.Single(p => p.Id == "service/calllog").DeniedCertificates.Add(served.SerialNumber);
+            Volatile.Write(ref authorities, new Authorities(denying));
+        }
+        else
+            Volatile.Write(ref own, _running.CertificateOf("ua/mfa"));
+        var ended = await Assert.ThrowsAsync<RpcException>(async () =>
+        {
+            using var late = CancellationTokenSource.CreateLinkedTokenSource(Running.Cancel);
+            late.CancelAfter(TimeSpan.FromSeconds(40));
+            while (await stream.ResponseStream.MoveNext(late.Token)) { }
+        });
+        Assert.NotEqual(StatusCode.Cancelled, ended.StatusCode);
+
+        async Task Next()
+        {
+            await _running.Log();
+            Assert.True(await stream.ResponseStream.MoveNext(Running.Cancel));
+        }
     }
 
     [Fact]

@@ -40,15 +40,18 @@ internal sealed class PostgresServers
     /// <param name="connection">A Npgsql connection string with one host, or several with commas between them.</param>
     public PostgresServers(NpgsqlConnectionStringBuilder connection)
     {
-        NoticeSilence(connection);
         Connections = [.. connection.Host!.Split(',', StringSplitOptions.TrimEntries).Select(One)];
         _probes = [.. Connections.Select(c => Probe(new(c)))];
         _replaced = [.. Connections.Select(_ => new CancellationTokenSource())];
         if (Connections.Count == 1)
             _primary = 0;
 
-        string One(string host) =>
-            new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Host = host, TargetSessionAttributes = null }.ConnectionString;
+        string One(string host)
+        {
+            var one = new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Host = host, TargetSessionAttributes = null };
+            NoticeSilence(one);
+            return one.ConnectionString;
+        }
 
         static string Probe(NpgsqlConnectionStringBuilder probe)
         {

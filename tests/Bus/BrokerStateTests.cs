@@ -79,6 +79,19 @@ public sealed class BrokerStateTests : IAsyncLifetime
         }
     }
 
+    // Neither service ends while the broker does not carry messages, and both go on when it does again. What was recorded meanwhile, and
+    // since then, has its effects.
+    private static async Task Outlast(BusFixture fixture, string said, Func<Task> mend)
+    {
+        await UntilBothSay(fixture, said);
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
+        await WhileNeitherIsReady(fixture);
+        await mend();
+        await UntilBothAreReadyAndNoneEnded(fixture);
+        events.Add(await fixture.Log());
+        await fixture.UntilEffects(events);
+    }
+
     [Fact]
     public async Task Under_the_brokers_alarm_a_service_is_not_ready_says_why_and_opens_no_connections()
     {
@@ -105,18 +118,11 @@ public sealed class BrokerStateTests : IAsyncLifetime
     public async Task Without_its_permissions_a_service_is_not_ready_says_why_and_does_not_end()
     {
         await using var fixture = new BusFixture(_node.Uri, Quick);
-        await fixture.StartReady(fixture.CallLog);
-        await fixture.StartReady(fixture.Consular);
+        await fixture.StartBoth();
         await _node.Control("set_permissions", "-p", "/", "guest", "", "", "");
         // Channels that are open keep what they were permitted.
         await _node.Control("close_all_connections", "permissions have changed");
-        await UntilBothSay(fixture, "refuses: ACCESS_REFUSED");
-        List<string> events = [await fixture.Log(), await fixture.Submit()];
-        await WhileNeitherIsReady(fixture);
-        await _node.Control("set_permissions", "-p", "/", "guest", ".*", ".*", ".*");
-        await UntilBothAreReadyAndNoneEnded(fixture);
-        events.Add(await fixture.Log());
-        await fixture.UntilEffects(events);
+        await Outlast(fixture, "refuses: ACCESS_REFUSED", () => _node.Control("set_permissions", "-p", "/", "guest", ".*", ".*", ".*"));
     }
 
     [Fact]
@@ -124,56 +130,47 @@ public sealed class BrokerStateTests : IAsyncLifetime
     {
         await using var proxy = new Proxy(_node.Uri.Port);
         await using var fixture = new BusFixture(new UriBuilder(_node.Uri) { Port = proxy.Port }.Uri, Quick);
-        await fixture.StartReady(fixture.CallLog);
-        await fixture.StartReady(fixture.Consular);
+        await fixture.StartBoth();
         proxy.Swallows = true;
-        await UntilBothSay(fixture, "takes messages and delivers none");
-        await WhileNeitherIsReady(fixture);
-        proxy.Swallows = false;
-        await UntilBothAreReadyAndNoneEnded(fixture);
+        await Outlast(
+            fixture,
+            "takes messages and delivers none",
+            () =>
+            {
+                proxy.Swallows = false;
+                return Task.CompletedTask;
+            }
+        );
     }
 
     [Fact]
     public async Task Where_the_broker_refuses_test_messages_a_service_is_not_ready_says_why_and_does_not_end()
     {
         await using var fixture = new BusFixture(_node.Uri, Quick);
-        await fixture.StartReady(fixture.CallLog);
-        await fixture.StartReady(fixture.Consular);
+        await fixture.StartBoth();
         const string full = """{"max-length":0,"overflow":"reject-publish"}""";
         await _node.Control("set_policy", "full", "^ministries\\..*\\.canary\\.", full, "--apply-to", "queues");
-        await UntilBothSay(fixture, "takes no test message");
-        List<string> events = [await fixture.Log(), await fixture.Submit()];
-        await WhileNeitherIsReady(fixture);
-        await _node.Control("clear_policy", "full");
-        await UntilBothAreReadyAndNoneEnded(fixture);
-        await fixture.UntilEffects(events);
+        await Outlast(fixture, "takes no test message", () => _node.Control("clear_policy", "full"));
     }
 
     [Fact]
     public async Task Where_the_broker_admits_no_further_connection_a_service_is_not_ready_says_why_and_does_not_end()
     {
         await using var fixture = new BusFixture(_node.Uri, Quick);
-        await fixture.StartReady(fixture.CallLog);
-        await fixture.StartReady(fixture.Consular);
+        await fixture.StartBoth();
         await _node.Control("set_vhost_limits", "-p", "/", """{"max-connections":0}""");
         // The connections of the plain client stay.
         foreach (var line in (await _node.Control("list_connections", "pid", "client_properties")).Split('\n'))
             if (line.Contains('<', StringComparison.Ordinal) && !line.Contains("watchdog", StringComparison.Ordinal))
                 await _node.Control("close_connection", line[..(line.IndexOf('>', StringComparison.Ordinal) + 1)], "the operator says so");
-        await UntilBothSay(fixture, "connection limit (0) is reached");
-        List<string> events = [await fixture.Log(), await fixture.Submit()];
-        await WhileNeitherIsReady(fixture);
-        await _node.Control("clear_vhost_limits", "-p", "/");
-        await UntilBothAreReadyAndNoneEnded(fixture);
-        await fixture.UntilEffects(events);
+        await Outlast(fixture, "connection limit (0) is reached", () => _node.Control("clear_vhost_limits", "-p", "/"));
     }
 
     [Fact]
     public async Task Exchanges_and_bindings_that_somebody_removes_are_declared_again_and_carry_the_next_events()
     {
         await using var fixture = new BusFixture(_node.Uri, Quick);
-        await fixture.StartReady(fixture.CallLog);
-        await fixture.StartReady(fixture.Consular);
+        await fixture.StartBoth();
         // A producer waits for the return of bindings only of events that somebody has taken before.
         List<string> events = [await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events);

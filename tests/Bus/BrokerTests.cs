@@ -448,22 +448,25 @@ public sealed class BrokerTests
         );
     }
 
-    [Fact]
-    public async Task A_client_that_stalls_while_the_broker_answers_others_ends_the_process()
-    {
-        await using var proxy = new Proxy((await Node.Clean()).Port);
-        var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
-        await using var fixture = new BusFixture(
-            builder.Uri,
+    // Services that reach the broker through a proxy. Times in seconds.
+    private static BusFixture Through(Proxy proxy, double renewAfter, double endAfter, double startDeadline) =>
+        new(
+            new Uri($"amqp://guest:guest@127.0.0.1:{proxy.Port}"),
             o =>
                 o with
                 {
                     CanaryDeadline = TimeSpan.FromSeconds(1),
-                    RenewAfter = TimeSpan.FromSeconds(1),
-                    EndAfter = TimeSpan.FromSeconds(4),
-                    StartDeadline = TimeSpan.FromSeconds(2),
+                    RenewAfter = TimeSpan.FromSeconds(renewAfter),
+                    EndAfter = TimeSpan.FromSeconds(endAfter),
+                    StartDeadline = TimeSpan.FromSeconds(startDeadline),
                 }
         );
+
+    [Fact]
+    public async Task A_client_that_stalls_while_the_broker_answers_others_ends_the_process()
+    {
+        await using var proxy = new Proxy((await Node.Clean()).Port);
+        await using var fixture = Through(proxy, renewAfter: 1, endAfter: 4, startDeadline: 2);
         var host = await fixture.StartReady(fixture.Consular);
         proxy.IsStalled = true;
         var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
@@ -475,18 +478,7 @@ public sealed class BrokerTests
     public async Task A_process_whose_clients_never_worked_does_not_end_and_works_once_they_can()
     {
         await using var proxy = new Proxy((await Node.Clean()).Port);
-        var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
-        await using var fixture = new BusFixture(
-            builder.Uri,
-            o =>
-                o with
-                {
-                    CanaryDeadline = TimeSpan.FromSeconds(1),
-                    RenewAfter = TimeSpan.FromMilliseconds(100),
-                    EndAfter = TimeSpan.FromSeconds(1),
-                    StartDeadline = TimeSpan.FromSeconds(1),
-                }
-        );
+        await using var fixture = Through(proxy, renewAfter: 0.1, endAfter: 1, startDeadline: 1);
         proxy.IsStalled = true;
         var host = await fixture.Start(fixture.Consular);
         var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;

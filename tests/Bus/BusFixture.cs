@@ -103,6 +103,9 @@ public sealed class BusFixture : IAsyncDisposable
     /// <summary>What the consular service asks before it notes a readout.</summary>
     public Func<CancellationToken, Task>? OnAsk { get; set; }
 
+    /// <summary>What the service that is asked answers; null: there was nothing to ask.</summary>
+    public IMessage? Answer { get; set; } = new CallLogged();
+
     /// <summary>Whether the producer's ledger can be reached by gRPC.</summary>
     public bool LedgerReachable { get; set; } = true;
 
@@ -155,7 +158,7 @@ public sealed class BusFixture : IAsyncDisposable
                     {
                         if (OnAsk is { } ask)
                             await ask(cancel);
-                        return new CallLogged();
+                        return Answer;
                     },
                     e => e.Call
                 ),

@@ -212,6 +212,8 @@ public abstract class EventsTests
         Assert.Equal("NOT_FOUND", Assert.Single(await fixture.OpenLetters()).Reason);
     }
 
+    private static Grpc.Core.RpcException Away() => new(new(Grpc.Core.StatusCode.Unavailable, ""));
+
     [Fact]
     public async Task An_event_waits_for_the_answer_of_another_service()
     {
@@ -224,10 +226,7 @@ public abstract class EventsTests
             }
         );
         var (asked, away) = (0, true);
-        fixture.OnAsk = _ =>
-            Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
-                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
-                : Task.CompletedTask;
+        fixture.OnAsk = _ => Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away) ? throw Away() : Task.CompletedTask;
         await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
         await BusFixture.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
@@ -250,10 +249,7 @@ public abstract class EventsTests
             }
         );
         var asked = 0;
-        fixture.OnAsk = _ =>
-            Interlocked.Increment(ref asked) > 0
-                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
-                : Task.CompletedTask;
+        fixture.OnAsk = _ => Interlocked.Increment(ref asked) > 0 ? throw Away() : Task.CompletedTask;
         await fixture.StartBoth();
         await fixture.UntilEffects([await fixture.Log(), await fixture.Submit(), await fixture.Log()]);
         Assert.True(asked > 1, "it was asked once only");
@@ -280,10 +276,7 @@ public abstract class EventsTests
             }
         );
         var (asked, away) = (0, true);
-        fixture.OnAsk = _ =>
-            Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
-                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
-                : Task.CompletedTask;
+        fixture.OnAsk = _ => Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away) ? throw Away() : Task.CompletedTask;
         await fixture.StartBoth();
         List<string> events = [await fixture.Submit()];
         await fixture.UntilEffects(events);
@@ -293,6 +286,17 @@ public abstract class EventsTests
             events.Add(await fixture.Submit());
         await fixture.UntilEffects(events);
         Assert.Equal(10, asked);
+        // An event about which there was nothing to ask is no answer.
+        Volatile.Write(ref away, false);
+        fixture.Answer = null;
+        events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
+        Volatile.Write(ref away, true);
+        asked = 0;
+        events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
+        Assert.Equal(1, asked);
+        fixture.Answer = new CallLogged();
         // Once there was an answer, an event waits for its own as long as ever.
         Volatile.Write(ref away, false);
         events.Add(await fixture.Submit());
@@ -454,7 +458,7 @@ public abstract class EventsTests
             (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
             due: state => state.Call == "waits" ? due : null
         );
-        BusStatus[] replicas = [new(), new()];
+        BusStatus[] replicas = [new(0), new(0)];
         fixture.MoreStreams = [kind];
         fixture.Duties =
         [

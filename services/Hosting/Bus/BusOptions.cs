@@ -119,7 +119,7 @@ public sealed record BusOptions
 public delegate Task<ListEventsResponse> ReadEvents(string producer, ListEventsRequest request, CancellationToken cancel);
 
 /// <summary>The state of the service's relay, broker and duties, for health checks, limits on writes and operators.</summary>
-public sealed class BusStatus(int ownBacklog = 1_000)
+public sealed class BusStatus(int ownBacklog)
 {
     private readonly ConcurrentDictionary<string, DateTimeOffset> _waiting = new();
     private long _backlog;

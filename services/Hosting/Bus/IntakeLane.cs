@@ -25,8 +25,8 @@ internal sealed partial class IntakeLane(
     /// <summary>Per type the number of the last event that has had its effect.</summary>
     private readonly Dictionary<string, ulong> _taken = [];
 
-    // Since when questions have had no answer, and when the last one had none (Stopwatch), after a first event went on without one. null:
-    // the last question was answered.
+    // An event went on without an answer: since when there was none, and when the last question had none (Stopwatch). null: the last question
+    // was answered.
     private (long Since, long Last)? _silent;
 
     /// <summary>How many messages are in hand.</summary>
@@ -234,14 +234,14 @@ internal sealed partial class IntakeLane(
                 turn.Recorded,
                 window.Newest,
                 options.AskPatience - Unanswered(retry, tries),
-                hurried: IsSilent,
+                hurried: SilentSince is not null,
                 span => Describe(span, turn, tries + 1),
                 stop
             );
             if (failure is not null)
                 return (failure, turn);
             if (step.Unanswered)
-                _silent = (IsSilent ? _silent!.Value.Since : retry.Since, Stopwatch.GetTimestamp());
+                _silent = (SilentSince ?? retry.Since, Stopwatch.GetTimestamp());
             else if (step.Asked is not null)
                 _silent = null;
             window.Add(step, turn);
@@ -249,13 +249,14 @@ internal sealed partial class IntakeLane(
         return null;
     }
 
-    // After a time without questions nothing is known of the service that is asked.
-    private bool IsSilent => _silent is { } silent && Stopwatch.GetElapsedTime(silent.Last) < options.AskPatience;
+    // Since when the service that is asked has not answered (Stopwatch). null: it answered, or it was not asked for so long that nothing is
+    // known of it.
+    private long? SilentSince => _silent is { } silent && Stopwatch.GetElapsedTime(silent.Last) < options.AskPatience ? silent.Since : null;
 
-    // For how long there has been no answer. A service that did not answer for one event is not waited for as long again for each of those
-    // behind it, since each also holds back events that ask nothing, such as the removal of a party.
+    // How long this event has waited for an answer. If the service did not answer an earlier event, the wait is counted from there. Otherwise
+    // each event would wait anew, and would hold back those behind it, such as the removal of a party.
     private TimeSpan Unanswered(Retry retry, int tries) =>
-        IsSilent ? Stopwatch.GetElapsedTime(_silent!.Value.Since)
+        SilentSince is { } since ? Stopwatch.GetElapsedTime(since)
         : tries > 0 ? Stopwatch.GetElapsedTime(retry.Since)
         : TimeSpan.Zero;
 

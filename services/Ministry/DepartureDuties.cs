@@ -172,18 +172,14 @@ internal static class DepartureDuties
         var reviewed = t.State == TransferState.UnderReview;
         if (IsPlanned(t) && !t.Withheld.Contains("assurance"))
         {
-            if (t.Assurance is { Corrected: false } assurance)
-                yield return Do(
-                    t,
+            if (t.Assurance is { Corrected: false } given)
+                yield return Renew(
                     "renew the receiving state's assurance",
                     "give-assurance",
                     t.AcceptingPower,
-                    Law,
-                    assurance.ExpireTime
-                ) with
-                {
-                    Position = assurance.Position,
-                };
+                    given.ExpireTime,
+                    given.Position
+                );
             else if (reviewed || t.Assurance is not null)
                 yield return Do(t, "give the receiving state's assurance", "give-assurance", t.AcceptingPower, Law);
         }
@@ -191,20 +187,22 @@ internal static class DepartureDuties
         if (t.State == TransferState.Submitted || !t.Route.PassesCustody() || t.Withheld.Contains("assessment"))
             yield break;
         const string Verb = "record-transferee-assessment";
-        if (t.Assessment is { Corrected: false } assessment)
-            yield return Do(
-                t,
+        if (t.Assessment is { Corrected: false } made)
+            yield return Renew(
                 "assess again whether the receiving state is willing and able",
                 Verb,
                 t.DetainingPower,
-                Law,
-                assessment.ExpireTime
-            ) with
-            {
-                Position = assessment.Position,
-            };
+                made.ExpireTime,
+                made.Position
+            );
         else if (reviewed || t.Assessment is not null)
             yield return Do(t, "assess whether the receiving state is willing and able", Verb, t.DetainingPower, Law);
+
+        Duty Renew(string what, string verb, string who, Timestamp? due, ulong position) =>
+            Do(t, what, verb, who, Law, due) with
+            {
+                Position = position,
+            };
     }
 
     // A power that has him back answers for him itself, and to request return is to do something about a failure.

@@ -40,8 +40,8 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>When it began, as a timestamp of <see cref="Stopwatch"/>.</summary>
     public long Began { get; } = Stopwatch.GetTimestamp();
 
-    /// <summary>Completes one tick of <see cref="Evenly"/> after the call began.</summary>
-    public Task FirstTick { get; } = Task.Delay(Evenly.Tick);
+    /// <summary>Completes one tick of <see cref="Evenly"/> after the call began; where no RPC of the contracts is called, at once.</summary>
+    public Task FirstTick { get; } = passage?.Rpc is null ? Task.CompletedTask : Task.Delay(Evenly.Tick);
 
     /// <summary>The call's span; null: it has none.</summary>
     public Activity? Span { get; set; }

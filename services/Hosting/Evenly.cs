@@ -18,7 +18,8 @@ internal static class Evenly
     public static Task Wait(ServerCallContext context)
     {
         var call = EdgeCall.Of(context);
-        // Timers count whole milliseconds. One that is started only here would end later by the fraction of a millisecond that the reads took.
+        // A timer counts whole milliseconds. If it were started only here, the answer would still show by which fraction of a millisecond the
+        // reads took longer.
         if (!call.FirstTick.IsCompleted)
             return call.FirstTick.WaitAsync(context.CancellationToken);
         var elapsed = Stopwatch.GetElapsedTime(call.Began);
